@@ -1,0 +1,122 @@
+//! Offsets of members of kernel structures, in bytes from the structure's start.
+//!
+//! rustc emits no CO-RE relocations, so user space reads the offsets from the running kernel's BTF and hands them to the
+//! programs as one read-only global; the verifier then sees constants.
+
+macro_rules! offsets {
+    ($( $(#[$doc:meta])* $field:ident: $type_name:literal . $member:literal; )+) => {
+        /// Where the members that the programs read stand in this kernel's structures.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        #[repr(C)]
+        pub struct Offsets { $( $(#[$doc])* pub $field: u32, )+ }
+
+        impl Offsets {
+            /// Nothing looked up yet: every offset is [`UNAVAILABLE`].
+            pub const UNSET: Self = Self { $( $field: UNAVAILABLE, )+ };
+
+            /// Calls `look_up` with structure and member (nested ones joined by dots) of each offset, in turn.
+            ///
+            /// # Errors
+            /// The first error of `look_up`.
+            #[cfg(feature = "user")]
+            pub fn from_lookup<E>(mut look_up: impl FnMut(&'static str, &'static str) -> Result<u32, E>) -> Result<Self, E> {
+                Ok(Self { $( $field: look_up($type_name, $member)?, )+ })
+            }
+        }
+    };
+}
+
+/// The value of an offset that this kernel does not have.
+pub const UNAVAILABLE: u32 = u32::MAX;
+
+offsets! {
+    /// Status bits of the running thread; TS_COMPAT tells a 32-bit call.
+    task_status: "task_struct"."thread_info.status";
+    /// PF_ flags.
+    task_flags: "task_struct"."flags";
+    /// The parent that the thread would report to (never a tracer).
+    task_real_parent: "task_struct"."real_parent";
+    /// The first thread of the process.
+    task_group_leader: "task_struct"."group_leader";
+    /// The process id in the initial pid namespace.
+    task_tgid: "task_struct"."tgid";
+    /// Start since boot, nanoseconds.
+    task_start_boottime: "task_struct"."start_boottime";
+    /// Name of the thread.
+    task_comm: "task_struct"."comm";
+    /// Root and working directory.
+    task_fs: "task_struct"."fs";
+    /// Open files.
+    task_files: "task_struct"."files";
+    /// Address space.
+    task_mm: "task_struct"."mm";
+    /// Effective credentials.
+    task_cred: "task_struct"."cred";
+    /// The thread's struct pid.
+    task_thread_pid: "task_struct"."thread_pid";
+    /// Namespaces.
+    task_nsproxy: "task_struct"."nsproxy";
+    /// Mount namespace.
+    nsproxy_mnt_ns: "nsproxy"."mnt_ns";
+    /// Inode number of a mount namespace.
+    mnt_ns_inum: "mnt_namespace"."ns.inum";
+    /// Depth of a pid's namespace.
+    pid_level: "pid"."level";
+    /// The pid in each namespace.
+    pid_numbers: "pid"."numbers";
+    /// Effective capabilities.
+    cred_cap_effective: "cred"."cap_effective";
+    /// User namespace of the credentials.
+    cred_user_ns: "cred"."user_ns";
+    /// Depth of a user namespace; 0 is the initial one.
+    user_ns_level: "user_namespace"."level";
+    /// Root of a process.
+    fs_root: "fs_struct"."root";
+    /// Working directory of a process.
+    fs_pwd: "fs_struct"."pwd";
+    /// Table of file descriptors.
+    files_fdt: "files_struct"."fdt";
+    /// Array of open files.
+    fdtable_fd: "fdtable"."fd";
+    /// Length of that array.
+    fdtable_max_fds: "fdtable"."max_fds";
+    /// Path of an open file.
+    file_path: "file"."f_path";
+    /// Mount of a path.
+    path_mnt: "path"."mnt";
+    /// Directory entry of a path.
+    path_dentry: "path"."dentry";
+    /// The file that a process executes.
+    mm_exe_file: "mm_struct"."exe_file";
+    /// Start of the arguments in the process's memory.
+    mm_arg_start: "mm_struct"."arg_start";
+    /// End of the arguments.
+    mm_arg_end: "mm_struct"."arg_end";
+    /// Parent folder.
+    dentry_parent: "dentry"."d_parent";
+    /// Name within the parent.
+    dentry_name: "dentry"."d_name.name";
+    /// Root of a mount, from its vfsmount.
+    vfsmount_root: "vfsmount"."mnt_root";
+    /// The vfsmount within its mount.
+    mount_mnt: "mount"."mnt";
+    /// The mount under it.
+    mount_parent: "mount"."mnt_parent";
+    /// Where it is mounted.
+    mount_mountpoint: "mount"."mnt_mountpoint";
+    /// The kernfs node of a cgroup.
+    cgroup_kn: "cgroup"."kn";
+    /// The hierarchy of a cgroup.
+    cgroup_root: "cgroup"."root";
+    /// Number of a hierarchy; 0 is cgroup2.
+    cgroup_root_hierarchy_id: "cgroup_root"."hierarchy_id";
+    /// The id of a kernfs node: the cgroup id.
+    kernfs_node_id: "kernfs_node"."id";
+}
+
+/// One `upid` in `pid.numbers`: the number and a pointer to its namespace.
+pub const UPID_SIZE: u32 = 16;
+
+#[cfg(feature = "user")]
+// SAFETY: `repr(C)` with only `u32` members, hence no padding and no invalid bit patterns.
+unsafe impl aya::Pod for Offsets {}

@@ -1,0 +1,82 @@
+//! Containers and pods as the rest of rosentry knows them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A container that the runtime told us of.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// The runtime's id (64 hex digits in Kubernetes).
+    pub id: String,
+    /// The containerd namespace it lives in (`k8s.io` in Kubernetes).
+    pub runtime_namespace: String,
+    /// What it is.
+    pub role: Role,
+    /// Name within the pod; none where there is no pod. Of a sandbox: none.
+    pub name: Option<String>,
+    /// Reference of the image.
+    pub image: Option<String>,
+    /// Digest of the image's manifest or index, `sha256:…`.
+    pub image_digest: Option<String>,
+    /// `root.readonly` of the OCI spec: a declaration. None where the spec could not be read.
+    pub readonly_rootfs: Option<bool>,
+    /// Whether it was declared privileged (CRI) or has all capabilities and no device limits (else).
+    pub privileged: Option<bool>,
+    /// When its task started; none where it has not or is not known. Nanoseconds since the Unix epoch.
+    pub started_at_unix_ns: Option<i128>,
+    /// Process id of its first process in the initial pid namespace; none where not (any more) known.
+    pub init_pid: Option<u32>,
+    /// The mounts of its OCI spec, in the spec's order.
+    pub mounts: Vec<SpecMount>,
+    /// The pod, in Kubernetes.
+    pub pod: Option<Arc<Pod>>,
+}
+
+/// What a container is to its pod.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// A container of a pod.
+    Container,
+    /// The sandbox ("pause") of a pod.
+    Sandbox,
+    /// Not of Kubernetes.
+    Plain,
+}
+
+/// A mount of the OCI spec.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SpecMount {
+    /// Where, absolute in the container's root.
+    pub destination: String,
+    /// `bind`, `tmpfs`, `proc`, …
+    pub fstype: Option<String>,
+    /// On the node.
+    pub source: Option<String>,
+    /// Whether its options say `ro`.
+    pub readonly: bool,
+    /// The volume it is, as far as kubelet's paths tell.
+    pub volume: Option<Volume>,
+}
+
+/// A volume of a pod.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Volume {
+    /// `configmap`, `secret`, `projected`, `emptydir`, `downward_api`, `persistent_volume`, `csi`, `host_path`, …
+    pub kind: String,
+    /// Its name in the pod's spec, or the path on the node for `host_path`.
+    pub name: String,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pod {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Kubernetes uid.
+    pub uid: String,
+    /// The workload that its name and labels tell of (`web` of `web-7d4b9c6f5-x2x7p` with a pod-template-hash); else the pod's name.
+    pub workload: String,
+    /// Labels of the sandbox, without the runtime's own.
+    pub labels: BTreeMap<String, String>,
+}
