@@ -10,6 +10,7 @@ pub mod counter;
 pub mod offsets;
 pub mod operation;
 pub mod record;
+pub mod ring;
 pub mod syscalls;
 
 /// Version of every record in [`record`]; the two sides refuse to talk when it differs.

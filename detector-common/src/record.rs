@@ -21,7 +21,10 @@ pub enum RecordKind {
 /// The start of every record.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct RecordHeader {
     /// [`crate::WIRE_VERSION`].
     pub version: u16,
@@ -44,7 +47,10 @@ pub const COMM_LEN: usize = 16;
 /// A process above the one that did it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct AncestorRecord {
     /// Its start, in nanoseconds since boot; tells a pid that was used again.
     pub start_time_ns: u64,
@@ -59,7 +65,10 @@ pub struct AncestorRecord {
 /// Who did it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct ProcessRecord {
     /// Start of the process, in nanoseconds since boot.
     pub start_time_ns: u64,
@@ -147,7 +156,10 @@ pub const ROOT_NOT_MET: u16 = u16::MAX;
 /// ended by NUL, up to the root of the mount namespace. `root_at` says after how many components the process's root was met.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct CallRecord {
     /// The six arguments as the program passed them; the last two are 0.
     pub args: [u64; 8],
@@ -173,12 +185,10 @@ pub struct CallRecord {
     pub truncated: u16,
     /// Bit set by [`Section`]: could not be read.
     pub unreadable: u16,
-    /// Components of `Base`, `Base2`, `Cwd` up to the process's root, or [`ROOT_NOT_MET`].
-    pub root_at: [u16; 3],
+    /// Components of `Base`, `Base2`, `Cwd`, `Exe` up to the process's root, or [`ROOT_NOT_MET`].
+    pub root_at: [u16; 4],
     /// Length of each section, bytes.
     pub lengths: [u16; Section::COUNT],
-    /// Explicit padding.
-    pub padding2: u16,
 }
 
 /// Which kind of program saw it. The numbers are on the wire: never reuse one.
@@ -194,7 +204,10 @@ pub enum Hook {
 /// An operation that was asked for by a syscall.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct SyscallRecord {
     /// Kind, time, cgroup.
     pub header: RecordHeader,
@@ -207,7 +220,10 @@ pub struct SyscallRecord {
 /// A cgroup that came or went; its payload is the path in the cgroup2 hierarchy, absolute.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct CgroupRecord {
     /// Kind, time, and the id of that cgroup.
     pub header: RecordHeader,

@@ -1,1 +1,25 @@
-fn main() {}
+//! rosentry's programs in the kernel.
+//!
+//! [`hooks`] are the front ends, one a family; they ask [`capture`] for what a record holds and hand it to [`ring`]. What
+//! kernel structures look like comes from user space as [`offsets`].
+
+#![no_std]
+#![no_main]
+
+mod capture;
+mod hooks;
+mod memory;
+mod offsets;
+mod ring;
+mod scratch;
+
+/// The kernel gives its tracing helpers to programs under the GPL only; this object is under both licences.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}

@@ -1,1 +1,3 @@
+//! The binary `rosentry`; its commands come with the command line.
+
 fn main() {}

@@ -3,3 +3,15 @@
 //! Nothing about containers lives here.
 
 pub mod attempt;
+pub mod counters;
+mod decode;
+mod layout;
+mod load;
+pub mod plan;
+mod preflight;
+pub mod stream;
+
+pub use decode::DecodeError;
+pub use layout::LayoutError;
+pub use load::{KernelError, Sensor, Verified};
+pub use preflight::{Capability, effective_capabilities, missing_capabilities};

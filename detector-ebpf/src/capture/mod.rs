@@ -1,0 +1,7 @@
+//! What a record holds: the process, the paths, the strings of the call.
+//!
+//! Decides nothing about reporting.
+
+pub mod path;
+pub mod process;
+pub mod text;

@@ -1,0 +1,197 @@
+//! Paths from directory entries: where the working directory, an open folder or the executable really stand.
+//!
+//! A `struct path` is a pair of mount and dentry. From the dentry the way up goes by `d_parent`; at the root of a mount it
+//! goes on at the mount's mountpoint in the mount below, until a mount is its own parent: the root of the mount namespace,
+//! which for a container is the container's root. The components are appended from the last to the first, as they are met;
+//! user space turns them round.
+//!
+//! The position is kept in the map value rather than in registers, and the steps of all paths of a record are taken by one
+//! `bpf_loop` (kernel 5.17): a loop in registers makes the verifier follow every step on its own, and 64 of them exceed its
+//! million instructions.
+
+use aya_ebpf::{cty::c_void, helpers::generated::bpf_loop};
+use detector_common::record::{PAYLOAD_MAX, ROOT_NOT_MET, Section, WALK_MAX, WALK_STEPS};
+
+use crate::{
+    capture::text::{mark_truncated, mark_unreadable},
+    memory,
+    offsets::offset,
+    scratch::Scratch,
+};
+
+/// `NAME_MAX` and its NUL.
+const COMPONENT_MAX: u32 = 256;
+
+/// The sections that are walks, one behind the other in the payload: base, second base, working directory, executable.
+pub const WALKS: usize = 4;
+const FIRST: u32 = Section::Base as u32;
+const _: () = assert!(Section::Exe as usize == FIRST as usize + WALKS - 1);
+
+/// The paths to walk, and the position.
+#[repr(C)]
+pub struct Walk {
+    /// Address of the `struct path` of each section; 0: none.
+    pub places: [u64; WALKS],
+    dentry: u64,
+    /// The `vfsmount` within its `mount`; 0 between two walks.
+    mnt: u64,
+    /// Root dentry of that mount.
+    mnt_root: u64,
+    /// Root of the process, to note where it is met.
+    root_dentry: u64,
+    root_mnt: u64,
+    /// Which of `places`.
+    place: u32,
+    /// Bytes of the payload that were used when the walk began.
+    start: u32,
+    steps: u32,
+    components: u16,
+    root_at: u16,
+}
+
+/// What the steps need; on the stack, because that is what `bpf_loop` hands on.
+struct Steps<'a> {
+    scratch: &'a mut Scratch,
+}
+
+/// Appends the walks from `scratch.walk.places`. The root of the process whose `fs_struct` is at `fs` is noted where met.
+#[inline(always)]
+pub fn append_walks(scratch: &mut Scratch, fs: u64) {
+    let root = fs.wrapping_add(u64::from(offset!(fs_root)));
+    scratch.walk.root_mnt = memory::kernel_at(root, offset!(path_mnt));
+    scratch.walk.root_dentry = memory::kernel_at(root, offset!(path_dentry));
+    scratch.walk.place = 0;
+    scratch.walk.mnt = 0;
+    let mut steps = Steps { scratch };
+    // A step to begin each walk, besides those of the walk itself.
+    const MOST: u32 = WALKS as u32 * (WALK_STEPS + 2);
+    // SAFETY: `step` has the signature that the helper calls, and `steps` outlives the call.
+    unsafe {
+        bpf_loop(
+            MOST,
+            step as *const () as *mut c_void,
+            (&raw mut steps).cast(),
+            0,
+        )
+    };
+}
+
+const CONTINUE: i64 = 0;
+const STOP: i64 = 1;
+
+/// Begins a walk, or takes one step up.
+extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
+    // SAFETY: `append_walks` handed on its own live `Steps`, and touches it again only after the loop.
+    let scratch = unsafe { &mut *(*steps.cast::<Steps<'_>>()).scratch };
+    if scratch.walk.mnt == 0 {
+        return begin(scratch);
+    }
+    let walk = &mut scratch.walk;
+    if walk.dentry == walk.root_dentry && walk.mnt == walk.root_mnt && walk.root_at == ROOT_NOT_MET
+    {
+        walk.root_at = walk.components;
+    }
+    if walk.steps >= WALK_STEPS {
+        return end(scratch, true);
+    }
+    walk.steps += 1;
+    if walk.dentry == walk.mnt_root {
+        let mount = walk.mnt.wrapping_sub(u64::from(offset!(mount_mnt)));
+        let parent: u64 = memory::kernel_at(mount, offset!(mount_parent));
+        if parent == mount || parent == 0 {
+            return end(scratch, false);
+        }
+        walk.dentry = memory::kernel_at(mount, offset!(mount_mountpoint));
+        walk.mnt = parent.wrapping_add(u64::from(offset!(mount_mnt)));
+        walk.mnt_root = memory::kernel_at(walk.mnt, offset!(vfsmount_root));
+        return CONTINUE;
+    }
+    let parent: u64 = memory::kernel_at(walk.dentry, offset!(dentry_parent));
+    if parent == walk.dentry || parent == 0 {
+        // Not below its mount's root: a path that was moved away under us, or a dentry without a tree.
+        return end(scratch, false);
+    }
+    let used = scratch.used as usize;
+    let start = scratch.walk.start as usize;
+    if used > PAYLOAD_MAX - COMPONENT_MAX as usize
+        || used > start + WALK_MAX - COMPONENT_MAX as usize
+    {
+        return end(scratch, true);
+    }
+    let name = memory::kernel_at(scratch.walk.dentry, offset!(dentry_name));
+    // SAFETY: `used + COMPONENT_MAX` is within the payload, as checked.
+    let length = unsafe {
+        memory::kernel_string::<COMPONENT_MAX>(scratch.payload.as_mut_ptr().add(used), name)
+    };
+    if length <= 0 {
+        return end(scratch, true);
+    }
+    scratch.used = used as u32 + length as u32;
+    scratch.walk.components += 1;
+    scratch.walk.dentry = parent;
+    CONTINUE
+}
+
+/// Begins the walk of the next place that has one.
+#[inline(always)]
+fn begin(scratch: &mut Scratch) -> i64 {
+    let place = scratch.walk.place;
+    if place >= WALKS as u32 {
+        return STOP;
+    }
+    let path = scratch.walk.places[place as usize];
+    let walk = &mut scratch.walk;
+    walk.place = place + 1;
+    if path == 0 {
+        return CONTINUE;
+    }
+    walk.start = scratch.used;
+    walk.steps = 0;
+    walk.components = 0;
+    walk.root_at = ROOT_NOT_MET;
+    walk.dentry = memory::kernel_at(path, offset!(path_dentry));
+    walk.mnt = memory::kernel_at(path, offset!(path_mnt));
+    if walk.mnt == 0 || walk.dentry == 0 {
+        walk.mnt = 0;
+        mark_unreadable(scratch, FIRST + place);
+        return CONTINUE;
+    }
+    walk.mnt_root = memory::kernel_at(walk.mnt, offset!(vfsmount_root));
+    CONTINUE
+}
+
+/// Notes what the walk that ends here has found.
+#[inline(always)]
+fn end(scratch: &mut Scratch, truncated: bool) -> i64 {
+    let walk = &mut scratch.walk;
+    walk.mnt = 0;
+    let place = walk.place.wrapping_sub(1);
+    if place >= WALKS as u32 {
+        return STOP;
+    }
+    scratch.record.call.root_at[place as usize] = walk.root_at;
+    scratch.record.call.lengths[FIRST as usize + place as usize] =
+        (scratch.used - walk.start) as u16;
+    if truncated {
+        mark_truncated(scratch, FIRST + place);
+    }
+    CONTINUE
+}
+
+/// Address of the `struct path` of the open file `fd` of the process whose `files_struct` is at `files`.
+#[inline(always)]
+pub fn of_open_file(files: u64, fd: u32) -> Option<u64> {
+    let fdtable = memory::kernel_at(files, offset!(files_fdt));
+    let max_fds: u32 = memory::kernel_at(fdtable, offset!(fdtable_max_fds));
+    if fd >= max_fds {
+        return None;
+    }
+    let array: u64 = memory::kernel_at(fdtable, offset!(fdtable_fd));
+    of_file(memory::kernel_at(array.wrapping_add(8 * u64::from(fd)), 0))
+}
+
+/// Address of the `struct path` of the `struct file` at `file`.
+#[inline(always)]
+pub fn of_file(file: u64) -> Option<u64> {
+    (file != 0).then(|| file.wrapping_add(u64::from(offset!(file_path))))
+}

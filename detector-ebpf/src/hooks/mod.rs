@@ -1,0 +1,4 @@
+//! Front ends by family: what is hooked, and which record it makes. No reading of kernel structures here.
+
+mod cgroup;
+mod sys_exit;

@@ -1,0 +1,321 @@
+//! The exit of every syscall, 64-bit and 32-bit, in one program.
+//!
+//! The arguments still stand in the registers at the exit, so no program at the entry is needed and no map between the two.
+//! Every syscall of every process pays for the first few instructions here, and only for these.
+
+use aya_ebpf::{
+    bindings::pt_regs, helpers::generated::bpf_get_current_task_btf, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use aya_log_ebpf::debug;
+use detector_common::{
+    WIRE_VERSION,
+    abi::Abi,
+    counter::Counter,
+    operation::Operation,
+    record::{Base, Hook, PATH_MAX, ROOT_NOT_MET, RecordKind, Section},
+    syscalls::{self, Call, CallTable, Form, NONE, Report, TABLE_LEN},
+};
+
+use crate::{
+    capture::{
+        path::{self, WALKS},
+        process, text,
+    },
+    memory,
+    offsets::offset,
+    ring,
+    scratch::{self, Scratch},
+};
+
+static X86_64: CallTable = syscalls::X86_64;
+static IA32: CallTable = syscalls::IA32;
+static ALWAYS_REPORTED: [bool; TABLE_LEN] =
+    syscalls::always_reported(&[&syscalls::X86_64, &syscalls::IA32]);
+
+const EROFS: i64 = 30;
+/// A 32-bit call is under way (`arch/x86/include/asm/thread_info.h`, 6.18).
+const TS_COMPAT: u32 = 0x2;
+/// Set in the number of a call of the x32 ABI, which uses the 64-bit numbers (`__X32_SYSCALL_BIT`).
+const X32_BIT: u64 = 0x4000_0000;
+const AT_FDCWD: i32 = -100;
+const AF_UNIX: u16 = 1;
+const SYS_BIND: u64 = 2;
+const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
+const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+
+/// `raw_syscalls:sys_exit`.
+#[btf_tracepoint(function = "sys_exit")]
+fn sys_exit(context: BtfTracePointContext) -> i32 {
+    let result: i64 = context.arg(1);
+    let registers: *const pt_regs = context.arg(0);
+    // SAFETY: the kernel hands valid registers to this tracepoint, and the verifier checks the load.
+    let number = unsafe { (*registers).orig_rax } & !X32_BIT;
+    if number >= TABLE_LEN as u64 {
+        return 0;
+    }
+    let number = number as usize & (TABLE_LEN - 1);
+    if result != -EROFS && !ALWAYS_REPORTED[number] {
+        return 0;
+    }
+    report(&context, registers, number, result);
+    0
+}
+
+#[inline(always)]
+fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usize, result: i64) {
+    // SAFETY: the helper has no preconditions.
+    let task = unsafe { bpf_get_current_task_btf() } as u64;
+    let status: u32 = memory::kernel_at(task, offset!(task_status));
+    let compat = status & TS_COMPAT != 0;
+    let call = if compat {
+        &IA32[number]
+    } else {
+        &X86_64[number]
+    };
+    if call.operation == 0 || (result != -EROFS && call.report != Report::Always as u8) {
+        return;
+    }
+    let Some(scratch) = scratch::get() else {
+        return;
+    };
+    // SAFETY: as in `sys_exit`: valid registers, loads checked by the verifier.
+    let registers = unsafe { &*registers };
+    let record = &mut scratch.record.call;
+    record.args = if compat {
+        [
+            registers.rbx,
+            registers.rcx,
+            registers.rdx,
+            registers.rsi,
+            registers.rdi,
+            registers.rbp,
+            0,
+            0,
+        ]
+        .map(|arg| arg as u32 as u64)
+    } else {
+        [
+            registers.rdi,
+            registers.rsi,
+            registers.rdx,
+            registers.r10,
+            registers.r8,
+            registers.r9,
+            0,
+            0,
+        ]
+    };
+    record.abi = if compat {
+        Abi::Ia32 as u8
+    } else {
+        Abi::X86_64 as u8
+    };
+    record.syscall = number as u16;
+    record.result = result;
+    if !prepare(scratch, call) {
+        return;
+    }
+    capture(scratch, call, task);
+    let record = &scratch.record;
+    if record.call.unreadable != 0 {
+        debug!(
+            context,
+            "syscall {} of process {}: unreadable sections {:x}",
+            number,
+            record.process.pid,
+            record.call.unreadable
+        );
+    }
+    if call.report == Report::Always as u8 {
+        ring::count(Counter::MountAttempt);
+        scratch.record.header.kind = RecordKind::MountAttempt as u16;
+        let length = size_of_val(&scratch.record) + scratch.used as usize;
+        ring::send_urgent(scratch, length);
+    } else {
+        ring::count(Counter::WriteDenied);
+        scratch.record.header.kind = RecordKind::WriteDenied as u16;
+        ring::send_write(scratch);
+    }
+}
+
+/// Reads what is peculiar about the call's arguments; false where it is none of the watched kind after all.
+#[inline(always)]
+fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
+    let record = &mut scratch.record.call;
+    record.extra = [0; 4];
+    if call.form == Form::OpenHow as u8 {
+        if let Some([flags, mode, resolve]) = memory::user::<[u64; 3]>(record.args[2]) {
+            record.extra = [flags, mode, resolve, 0];
+        }
+    } else if call.form == Form::MountAttr as u8 {
+        record.extra = memory::user(record.args[3]).unwrap_or([0; 4]);
+    } else if call.form == Form::Ioctl as u8 {
+        let command = record.args[1] as u32;
+        return matches!(
+            command,
+            FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS | FS_IOC_FSSETXATTR
+        );
+    } else if call.form == Form::SocketCall as u8 {
+        if record.args[0] != SYS_BIND {
+            return false;
+        }
+        let [descriptor, address, length]: [u32; 3] =
+            memory::user(record.args[1]).unwrap_or([0; 3]);
+        record.args[0] = u64::from(descriptor);
+        record.args[1] = u64::from(address);
+        record.args[2] = u64::from(length);
+        return memory::user(record.args[1]) == Some(AF_UNIX);
+    } else if call.form == Form::SockAddr as u8 {
+        return memory::user(record.args[1]) == Some(AF_UNIX);
+    }
+    true
+}
+
+/// Fills the whole record but its kind.
+#[inline(always)]
+fn capture(scratch: &mut Scratch, call: &Call, task: u64) {
+    let header = &mut scratch.record.header;
+    header.version = WIRE_VERSION;
+    header.time_ns = ring::now_ns();
+    let record = &mut scratch.record.call;
+    record.operation = call.operation;
+    record.hook = Hook::Tracepoint as u8;
+    record.padding = 0;
+    record.truncated = 0;
+    record.unreadable = 0;
+    record.root_at = [ROOT_NOT_MET; WALKS];
+    record.lengths = [0; Section::COUNT];
+    scratch.used = 0;
+
+    process::fill(scratch, task);
+
+    // The payload, in the order of the sections.
+    scratch.strings = [
+        path_argument(scratch, call),
+        argument(scratch, call.path2),
+        argument(scratch, call.source),
+        argument(scratch, call.fstype),
+        argument(scratch, call.data),
+    ];
+    text::append_strings(scratch);
+
+    let fs = memory::kernel_at(task, offset!(task_fs));
+    let files = memory::kernel_at(task, offset!(task_files));
+    let mm = process::mm(task);
+    let [length, length2, ..] = scratch.record.call.lengths;
+    let first = if length == 0 { 0 } else { scratch.payload[0] };
+    let first2 = if length2 == 0 {
+        0
+    } else {
+        scratch.payload[length as usize & (PATH_MAX - 1)]
+    };
+    base(
+        scratch,
+        Place {
+            section: Section::Base,
+            path: call.path,
+            dirfd: call.dirfd,
+            first,
+        },
+        fs,
+        files,
+    );
+    base(
+        scratch,
+        Place {
+            section: Section::Base2,
+            path: call.path2,
+            dirfd: call.dirfd2,
+            first: first2,
+        },
+        fs,
+        files,
+    );
+    scratch.walk.places[2] = fs.wrapping_add(u64::from(offset!(fs_pwd)));
+    scratch.walk.places[3] = process::executable(mm).unwrap_or(0);
+    path::append_walks(scratch, fs);
+    text::append_args(scratch, mm);
+}
+
+/// The argument at `index`, or 0.
+#[inline(always)]
+fn argument(scratch: &Scratch, index: u8) -> u64 {
+    if index == NONE {
+        0
+    } else {
+        scratch.record.call.args[index as usize & 7]
+    }
+}
+
+/// Address of the path.
+#[inline(always)]
+fn path_argument(scratch: &Scratch, call: &Call) -> u64 {
+    if call.form == Form::SockAddr as u8 || call.form == Form::SocketCall as u8 {
+        // Behind the family of the address.
+        return scratch.record.call.args[1].wrapping_add(2);
+    }
+    argument(scratch, call.path)
+}
+
+/// A path of the call, as far as it matters for what it is relative to.
+#[derive(Clone, Copy)]
+struct Place {
+    section: Section,
+    path: u8,
+    dirfd: u8,
+    /// First byte of the path; 0 where there is none.
+    first: u8,
+}
+
+/// Finds what a path is relative to, and notes it for the walk.
+#[inline(always)]
+fn base(scratch: &mut Scratch, place: Place, fs: u64, files: u64) {
+    /// `RESOLVE_IN_ROOT` of openat2: an absolute path begins at the descriptor, too.
+    const RESOLVE_IN_ROOT: u64 = 0x10;
+    let slot = if place.section as u8 == Section::Base as u8 {
+        0
+    } else {
+        1
+    };
+    let path_section = if slot == 0 {
+        Section::Path
+    } else {
+        Section::Path2
+    };
+    let record = &scratch.record.call;
+    let in_root = record.extra[2] & RESOLVE_IN_ROOT != 0
+        && slot == 0
+        && record.operation == Operation::Open as u8;
+    let descriptor = if place.dirfd == NONE {
+        AT_FDCWD
+    } else {
+        argument(scratch, place.dirfd) as i32
+    };
+    let (kind, path) = if record.unreadable & (1 << path_section as u16) != 0 {
+        (Base::None, 0)
+    } else if place.first == b'/' && !in_root {
+        (Base::Root, fs.wrapping_add(u64::from(offset!(fs_root))))
+    } else if descriptor == AT_FDCWD {
+        // Without a path there is nothing that it could be relative to, unless it is the working directory itself.
+        let nothing = place.first == 0 && (place.dirfd == NONE || place.path == NONE);
+        (if nothing { Base::None } else { Base::Cwd }, 0)
+    } else {
+        let file = path::of_open_file(files, descriptor as u32).unwrap_or(0);
+        if file == 0 {
+            text::mark_unreadable(scratch, place.section as u32);
+            (Base::None, 0)
+        } else if place.first == 0 {
+            (Base::File, file)
+        } else {
+            (Base::Dirfd, file)
+        }
+    };
+    scratch.walk.places[slot] = path;
+    if slot == 0 {
+        scratch.record.call.base = kind as u8;
+    } else {
+        scratch.record.call.base2 = kind as u8;
+    }
+}

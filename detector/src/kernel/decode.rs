@@ -1,0 +1,290 @@
+//! From the bytes on the wire to a checked record. Never trusts a length, a number or a string.
+
+use detector_common::{
+    WIRE_VERSION,
+    abi::Abi,
+    operation::Operation,
+    record::{
+        AncestorRecord, Base, CallRecord, CgroupRecord, Hook, ProcessRecord, ROOT_NOT_MET,
+        RecordHeader, RecordKind, Section, SyscallRecord,
+    },
+    syscalls,
+};
+use zerocopy::FromBytes;
+
+use super::{
+    attempt::{Ancestor, Attempt, PassedPath, PathBase, Process, Walk},
+    stream::Record,
+};
+
+/// Why a record could not be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum DecodeError {
+    /// Shorter than its fixed part, or than its sections together.
+    #[error("the record ends early ({0} bytes)")]
+    TooShort(usize),
+    /// Another version of the wire format.
+    #[error("the record is of version {0}, this binary reads version {WIRE_VERSION}")]
+    Version(u16),
+    /// A number that names nothing.
+    #[error("the record's {0} has the unknown number {1}")]
+    Unknown(&'static str, u16),
+}
+
+/// Reads one record.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub(super) fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let too_short = DecodeError::TooShort(bytes.len());
+    let (header, _) = RecordHeader::read_from_prefix(bytes).map_err(|_| too_short)?;
+    if header.version != WIRE_VERSION {
+        return Err(DecodeError::Version(header.version));
+    }
+    let bytes = usize::try_from(header.length)
+        .ok()
+        .and_then(|length| bytes.get(..length))
+        .ok_or(too_short)?;
+    let is = |kind: RecordKind| header.kind == kind as u16;
+    if is(RecordKind::WriteDenied) {
+        attempt(bytes, RecordKind::WriteDenied)
+    } else if is(RecordKind::MountAttempt) {
+        attempt(bytes, RecordKind::MountAttempt)
+    } else if is(RecordKind::CgroupCreated) || is(RecordKind::CgroupRemoved) {
+        let (CgroupRecord { header }, path) =
+            CgroupRecord::read_from_prefix(bytes).map_err(|_| too_short)?;
+        let (id, time_ns) = (header.cgroup_id, header.time_ns);
+        Ok(if is(RecordKind::CgroupCreated) {
+            Record::CgroupCreated {
+                id,
+                path: String::from_utf8_lossy(path).into_owned(),
+                time_ns,
+            }
+        } else {
+            Record::CgroupRemoved { id, time_ns }
+        })
+    } else {
+        Err(DecodeError::Unknown("kind", header.kind))
+    }
+}
+
+fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
+    let (
+        SyscallRecord {
+            header,
+            process,
+            call,
+        },
+        payload,
+    ) = SyscallRecord::read_from_prefix(bytes).map_err(|_| DecodeError::TooShort(bytes.len()))?;
+    let sections = Sections::new(&call, payload).ok_or(DecodeError::TooShort(bytes.len()))?;
+    let unknown = |what, number: u8| DecodeError::Unknown(what, number.into());
+    let abi = Abi::from_wire(call.abi).ok_or(unknown("abi", call.abi))?;
+    let hook = match call.hook {
+        hook if hook == Hook::Tracepoint as u8 => Hook::Tracepoint,
+        hook if hook == Hook::Fexit as u8 => Hook::Fexit,
+        hook => return Err(unknown("hook", hook)),
+    };
+    let [a, b, c, d, e, f, _, _] = call.args;
+    Ok(Record::Attempt(Box::new(Attempt {
+        kind,
+        time_ns: header.time_ns,
+        cgroup_id: header.cgroup_id,
+        process: decode_process(&process, &sections),
+        operation: Operation::from_wire(call.operation)
+            .ok_or(unknown("operation", call.operation))?,
+        abi,
+        hook,
+        syscall: syscalls::find(abi, call.syscall)
+            .ok_or(DecodeError::Unknown("syscall", call.syscall))?,
+        args: [a, b, c, d, e, f],
+        extra: call.extra,
+        result: call.result,
+        path: passed_path(
+            &sections,
+            Section::Path,
+            Section::Base,
+            call.base,
+            call.root_at[0],
+        )?,
+        path2: passed_path(
+            &sections,
+            Section::Path2,
+            Section::Base2,
+            call.base2,
+            call.root_at[1],
+        )?,
+        source: sections.string(Section::Source),
+        fstype: sections.string(Section::Fstype),
+        data: sections.string(Section::Data),
+    })))
+}
+
+/// The payload, cut into its sections.
+struct Sections<'a> {
+    parts: [&'a [u8]; Section::COUNT],
+    truncated: u16,
+    unreadable: u16,
+    root_at: [u16; 4],
+}
+
+impl<'a> Sections<'a> {
+    /// None where the lengths exceed the payload.
+    fn new(call: &CallRecord, mut payload: &'a [u8]) -> Option<Self> {
+        let mut parts: [&[u8]; Section::COUNT] = [&[]; Section::COUNT];
+        for (part, length) in parts.iter_mut().zip(call.lengths) {
+            (*part, payload) = payload.split_at_checked(length.into())?;
+        }
+        Some(Self {
+            parts,
+            truncated: call.truncated,
+            unreadable: call.unreadable,
+            root_at: call.root_at,
+        })
+    }
+
+    const fn bytes(&self, section: Section) -> &'a [u8] {
+        self.parts[section as usize]
+    }
+
+    const fn truncated(&self, section: Section) -> bool {
+        self.truncated & (1 << section as u16) != 0
+    }
+
+    const fn unreadable(&self, section: Section) -> bool {
+        self.unreadable & (1 << section as u16) != 0
+    }
+
+    fn string(&self, section: Section) -> Option<Vec<u8>> {
+        let bytes = self.bytes(section);
+        (!bytes.is_empty()).then(|| bytes.to_vec())
+    }
+
+    fn walk(&self, section: Section, root_at: u16) -> Option<Walk> {
+        if self.unreadable(section) {
+            return None;
+        }
+        let bytes = self.bytes(section);
+        let mut components: Vec<&[u8]> = bytes.split(|&byte| byte == 0).collect();
+        // Each component ends with NUL, so the last part is empty.
+        components.pop();
+        let truncated = self.truncated(section);
+        let in_root = (root_at != ROOT_NOT_MET)
+            .then(|| join(components.get(..root_at.into()).unwrap_or(&components)));
+        Some(Walk {
+            in_namespace: join(&components),
+            in_root,
+            truncated,
+        })
+    }
+}
+
+/// Turns components from the last to the first into an absolute path.
+fn join(components: &[&[u8]]) -> Vec<u8> {
+    if components.is_empty() {
+        return b"/".to_vec();
+    }
+    let mut path = Vec::with_capacity(components.iter().map(|component| component.len() + 1).sum());
+    for component in components.iter().rev() {
+        path.push(b'/');
+        path.extend_from_slice(component);
+    }
+    path
+}
+
+fn passed_path(
+    sections: &Sections<'_>,
+    path: Section,
+    base_section: Section,
+    base: u8,
+    root_at: u16,
+) -> Result<PassedPath, DecodeError> {
+    let walk = || sections.walk(base_section, root_at);
+    let base = match base {
+        base if base == Base::None as u8 => None,
+        base if base == Base::Root as u8 => walk().map(PathBase::Root),
+        base if base == Base::Cwd as u8 => Some(PathBase::Cwd),
+        base if base == Base::Dirfd as u8 => walk().map(PathBase::Dirfd),
+        base if base == Base::File as u8 => walk().map(PathBase::File),
+        base => return Err(DecodeError::Unknown("base", base.into())),
+    };
+    Ok(PassedPath {
+        requested: sections.string(path),
+        truncated: sections.truncated(path),
+        base: base.unwrap_or_default(),
+    })
+}
+
+fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
+    let &ProcessRecord {
+        start_time_ns,
+        cap_effective,
+        pid,
+        tid,
+        ppid,
+        container_pid,
+        uid,
+        gid,
+        mnt_ns,
+        user_ns_level,
+        flags,
+        ancestor_count,
+        comm,
+        ancestors,
+    } = process;
+    let mut args: Vec<Vec<u8>> = sections
+        .bytes(Section::Args)
+        .split(|&byte| byte == 0)
+        .map(<[u8]>::to_vec)
+        .collect();
+    let args_truncated = sections.truncated(Section::Args);
+    // Ended by NUL, the last part is empty; cut, it is the part of an argument that did fit.
+    if args.last().is_some_and(Vec::is_empty) {
+        args.pop();
+    }
+    let ancestors = ancestors
+        .iter()
+        .take(ancestor_count.try_into().unwrap_or(0))
+        .map(
+            |&AncestorRecord {
+                 start_time_ns,
+                 pid,
+                 padding: _,
+                 comm,
+             }| Ancestor {
+                pid,
+                start_time_ns,
+                comm: name(&comm),
+            },
+        );
+    Process {
+        pid,
+        tid,
+        ppid,
+        container_pid,
+        uid,
+        gid,
+        comm: name(&comm),
+        // A thread of the kernel has no executable: then the section is empty, and readable.
+        exe: sections
+            .walk(Section::Exe, sections.root_at[3])
+            .filter(|exe| exe.in_namespace != b"/"),
+        args,
+        args_truncated,
+        cwd: sections.walk(Section::Cwd, sections.root_at[2]),
+        start_time_ns,
+        cap_effective,
+        mnt_ns: (mnt_ns != 0).then_some(mnt_ns),
+        user_ns_level,
+        flags,
+        ancestors: ancestors.collect(),
+    }
+}
+
+/// The bytes before the first NUL.
+fn name(comm: &[u8]) -> Vec<u8> {
+    comm.split(|&byte| byte == 0)
+        .next()
+        .unwrap_or_default()
+        .to_vec()
+}

@@ -1,0 +1,120 @@
+//! The layout of the running kernel's structures, from its BTF.
+
+use std::{fs, io, path::PathBuf};
+
+use btfparse::{Offset, Readable, TypeInformation};
+use detector_common::offsets::Offsets;
+
+/// Where the kernel offers its BTF (CONFIG_DEBUG_INFO_BTF, kernel 5.4).
+pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+/// Why the layout of the kernel's structures is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// The kernel offers no BTF.
+    #[error(
+        "this kernel offers no type information at {}: boot one that is built with CONFIG_DEBUG_INFO_BTF=y",
+        .path.display()
+    )]
+    NoBtf {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The BTF could not be read.
+    #[error("cannot read the kernel's type information at {}: {source}", .path.display())]
+    Read {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The BTF is not what its format says.
+    #[error("cannot make sense of the kernel's type information at {}: {reason}", .path.display())]
+    Malformed {
+        /// Where it was read.
+        path: PathBuf,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A structure or member is missing or not on a byte boundary.
+    #[error(
+        "this kernel's structures are not known to rosentry: {type_name}.{member} is missing; please report the kernel version"
+    )]
+    Unknown {
+        /// The structure.
+        type_name: &'static str,
+        /// The member.
+        member: &'static str,
+    },
+}
+
+struct Bytes(Vec<u8>);
+
+impl Readable for Bytes {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> btfparse::Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let part = start
+            .checked_add(buffer.len())
+            .and_then(|end| self.0.get(start..end));
+        match part {
+            Some(part) => {
+                buffer.copy_from_slice(part);
+                Ok(())
+            }
+            None => Err(btfparse::Error::new(
+                btfparse::ErrorKind::InvalidOffset,
+                "past the end of the BTF",
+            )),
+        }
+    }
+}
+
+/// Looks up every offset that the programs read.
+///
+/// # Errors
+/// See [`LayoutError`].
+pub(super) fn offsets() -> Result<Offsets, LayoutError> {
+    let path = || PathBuf::from(BTF_PATH);
+    let bytes = fs::read(BTF_PATH).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => LayoutError::NoBtf { path: path() },
+        _ => LayoutError::Read {
+            path: path(),
+            source,
+        },
+    })?;
+    let types = TypeInformation::new(&Bytes(bytes)).map_err(|error| LayoutError::Malformed {
+        path: path(),
+        reason: format!("{error:?}"),
+    })?;
+    Offsets::from_lookup(|type_name, member| {
+        types
+            .id_of(type_name)
+            .and_then(|id| types.offset_of(id, member).ok())
+            .and_then(|(_, offset)| match offset {
+                Offset::ByteOffset(bytes) => Some(bytes),
+                Offset::BitOffsetAndSize(..) => None,
+            })
+            .ok_or(LayoutError::Unknown { type_name, member })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use detector_common::offsets::UNAVAILABLE;
+
+    use super::*;
+
+    #[test]
+    fn every_offset_is_found_in_the_running_kernel() {
+        let offsets = offsets().expect("this kernel offers BTF");
+        assert_eq!(
+            offsets.vfsmount_root, 0,
+            "mnt_root has been the first member of vfsmount for ever"
+        );
+        assert_ne!(offsets.task_real_parent, UNAVAILABLE);
+        assert!(
+            offsets.dentry_name > offsets.dentry_parent,
+            "d_name follows d_parent"
+        );
+    }
+}

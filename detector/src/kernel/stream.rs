@@ -1,0 +1,173 @@
+//! The stream of records: awaits the two rings, decodes, and gives them in order.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
+use detector_common::ring::WAKE_INTERVAL_NS;
+use log::Log;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{
+    attempt::Attempt,
+    decode::{self, DecodeError},
+};
+
+/// A decoded record.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// A refused write or a mount attempt.
+    Attempt(Box<Attempt>),
+    /// A cgroup was made.
+    CgroupCreated {
+        /// Its id in the cgroup2 hierarchy.
+        id: u64,
+        /// Its path in the cgroup2 hierarchy, absolute.
+        path: String,
+        /// When, nanoseconds since boot.
+        time_ns: u64,
+    },
+    /// A cgroup was removed.
+    CgroupRemoved {
+        /// Its id in the cgroup2 hierarchy.
+        id: u64,
+        /// When, nanoseconds since boot.
+        time_ns: u64,
+    },
+}
+
+impl Record {
+    /// When, nanoseconds since boot.
+    pub const fn time_ns(&self) -> u64 {
+        match self {
+            Self::Attempt(attempt) => attempt.time_ns,
+            Self::CgroupCreated { time_ns, .. } | Self::CgroupRemoved { time_ns, .. } => *time_ns,
+        }
+    }
+}
+
+/// Refused writes that one batch holds at most: bounds the memory, and the time until urgent records are looked at.
+const BATCH: usize = 4096;
+
+/// A little more than the time within which the kernel side does not wake the reader again.
+const LOOK_AGAIN: Duration = Duration::from_nanos(WAKE_INTERVAL_NS + WAKE_INTERVAL_NS / 4);
+
+/// The reader of the rings.
+pub struct Stream {
+    writes: AsyncFd<RingBuf<MapData>>,
+    urgent: AsyncFd<RingBuf<MapData>>,
+    logger: EbpfLogger<&'static dyn Log>,
+    /// When to look again without having been woken.
+    look_again: Option<Instant>,
+    undecodable: u64,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Stream")
+            .field("undecodable", &self.undecodable)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    pub(super) fn new(
+        writes: RingBuf<MapData>,
+        urgent: RingBuf<MapData>,
+        logger: EbpfLogger<&'static dyn Log>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            writes: watch(writes)?,
+            urgent: watch(urgent)?,
+            logger,
+            look_again: None,
+            undecodable: 0,
+        })
+    }
+
+    /// Awaits records and appends them to `batch`, in the order of their time. May append none. Cancel-safe.
+    ///
+    /// # Errors
+    /// Those of waiting on the rings' descriptors.
+    pub async fn next_batch(&mut self, batch: &mut Vec<Record>) -> io::Result<()> {
+        let look_again = self.look_again;
+        tokio::select! {
+            // Readiness is cleared before the ring is drained: a wake-up in between sets it again.
+            ready = self.writes.readable_mut() => ready?.clear_ready(),
+            ready = self.urgent.readable_mut() => ready?.clear_ready(),
+            () = sleep_until(look_again) => {}
+        }
+        self.drain(batch);
+        Ok(())
+    }
+
+    /// Appends what is in the rings now, without waiting; whether refused writes may be left.
+    pub fn drain(&mut self, batch: &mut Vec<Record>) -> bool {
+        let first = batch.len();
+        let taken = take(self.writes.get_mut(), BATCH, batch, &mut self.undecodable);
+        // After the writes: a cgroup is always older than the writes of its processes.
+        take(
+            self.urgent.get_mut(),
+            usize::MAX,
+            batch,
+            &mut self.undecodable,
+        );
+        if let Some(new) = batch.get_mut(first..) {
+            new.sort_by_key(Record::time_ns);
+        }
+        self.look_again = match taken {
+            0 => None,
+            BATCH => Some(Instant::now()),
+            _ => Some(Instant::now() + LOOK_AGAIN),
+        };
+        self.logger.flush();
+        taken == BATCH
+    }
+
+    /// Records that were not as the wire format says; never more than 0 when object and binary belong together.
+    pub const fn undecodable(&self) -> u64 {
+        self.undecodable
+    }
+}
+
+fn watch(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring owns its descriptor, and `AsyncFd` owns the ring: it is open and the same as long as it is watched.
+    Ok(unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?)
+}
+
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn take(
+    ring: &mut RingBuf<MapData>,
+    most: usize,
+    batch: &mut Vec<Record>,
+    undecodable: &mut u64,
+) -> usize {
+    let mut taken = 0;
+    while taken < most {
+        let Some(item) = ring.next() else { break };
+        taken += 1;
+        match decode::record(&item) {
+            Ok(record) => batch.push(record),
+            Err(error) => note_undecodable(&error, undecodable),
+        }
+    }
+    taken
+}
+
+fn note_undecodable(error: &DecodeError, undecodable: &mut u64) {
+    // Once: whatever makes one record unreadable will make a million so.
+    if *undecodable == 0 {
+        tracing::error!(%error, "a record from the kernel cannot be read");
+    }
+    *undecodable += 1;
+}
