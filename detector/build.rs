@@ -14,19 +14,12 @@ fn main() {
 
 fn hand_over() -> Result<(), String> {
     let object = env::var_os(OBJECT).ok_or_else(|| {
-        format!(
-            "{OBJECT} does not say where the kernel programs are: build with `cargo xtask build`"
-        )
+        format!("{OBJECT} does not say where the kernel programs are: build with `cargo xtask build`")
     })?;
     let object = Path::new(&object);
     println!("cargo::rerun-if-changed={}", object.display());
     let out = env::var_os("OUT_DIR").ok_or("cargo did not set OUT_DIR")?;
-    fs::copy(object, Path::new(&out).join("rosentry-bpf"))
-        .map(drop)
-        .map_err(|error| {
-            format!(
-                "the kernel programs are not at {} ({error}): run `cargo xtask build` first",
-                object.display()
-            )
-        })
+    fs::copy(object, Path::new(&out).join("rosentry-bpf")).map(drop).map_err(|error| {
+        format!("the kernel programs are not at {} ({error}): run `cargo xtask build` first", object.display())
+    })
 }

@@ -21,10 +21,7 @@ pub enum RecordKind {
 /// The start of every record.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-#[cfg_attr(
-    feature = "user",
-    derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)
-)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
 pub struct RecordHeader {
     /// [`crate::WIRE_VERSION`].
     pub version: u16,
@@ -47,10 +44,7 @@ pub const COMM_LEN: usize = 16;
 /// A process above the one that did it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-#[cfg_attr(
-    feature = "user",
-    derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)
-)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
 pub struct AncestorRecord {
     /// Its start, in nanoseconds since boot; tells a pid that was used again.
     pub start_time_ns: u64,
@@ -65,10 +59,7 @@ pub struct AncestorRecord {
 /// Who did it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-#[cfg_attr(
-    feature = "user",
-    derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)
-)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
 pub struct ProcessRecord {
     /// Start of the process, in nanoseconds since boot.
     pub start_time_ns: u64,
@@ -156,10 +147,7 @@ pub const ROOT_NOT_MET: u16 = u16::MAX;
 /// ended by NUL, up to the root of the mount namespace. `root_at` says after how many components the process's root was met.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-#[cfg_attr(
-    feature = "user",
-    derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)
-)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
 pub struct CallRecord {
     /// The six arguments as the program passed them; the last two are 0.
     pub args: [u64; 8],
@@ -204,10 +192,7 @@ pub enum Hook {
 /// An operation that was asked for by a syscall.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-#[cfg_attr(
-    feature = "user",
-    derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)
-)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
 pub struct SyscallRecord {
     /// Kind, time, cgroup.
     pub header: RecordHeader,
@@ -220,10 +205,7 @@ pub struct SyscallRecord {
 /// A cgroup that came or went; its payload is the path in the cgroup2 hierarchy, absolute.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-#[cfg_attr(
-    feature = "user",
-    derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout)
-)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
 pub struct CgroupRecord {
     /// Kind, time, and the id of that cgroup.
     pub header: RecordHeader,

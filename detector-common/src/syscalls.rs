@@ -87,16 +87,8 @@ impl Call {
     };
 
     const fn of(operation: Operation) -> Self {
-        let report = if operation.changes_mounts() {
-            Report::Always
-        } else {
-            Report::Refused
-        };
-        Self {
-            operation: operation as u8,
-            report: report as u8,
-            ..Self::UNWATCHED
-        }
+        let report = if operation.changes_mounts() { Report::Always } else { Report::Refused };
+        Self { operation: operation as u8, report: report as u8, ..Self::UNWATCHED }
     }
 
     const fn path(self, path: u8) -> Self {
@@ -109,11 +101,7 @@ impl Call {
     }
 
     const fn at(self, dirfd: u8, path: u8) -> Self {
-        Self {
-            dirfd,
-            path,
-            ..self
-        }
+        Self { dirfd, path, ..self }
     }
 
     const fn path2(self, path2: u8) -> Self {
@@ -121,11 +109,7 @@ impl Call {
     }
 
     const fn at2(self, dirfd2: u8, path2: u8) -> Self {
-        Self {
-            dirfd2,
-            path2,
-            ..self
-        }
+        Self { dirfd2, path2, ..self }
     }
 
     const fn source(self, source: u8) -> Self {
@@ -149,10 +133,7 @@ impl Call {
     }
 
     const fn form(self, form: Form) -> Self {
-        Self {
-            form: form as u8,
-            ..self
-        }
+        Self { form: form as u8, ..self }
     }
 }
 
@@ -173,19 +154,9 @@ pub struct Syscall {
 
 const fn row(name: &'static str, numbers: [i16; 3], call: Call) -> Syscall {
     const fn number(number: i16) -> Option<u16> {
-        if number < 0 {
-            None
-        } else {
-            Some(number as u16)
-        }
+        if number < 0 { None } else { Some(number as u16) }
     }
-    Syscall {
-        name,
-        x86_64: number(numbers[0]),
-        ia32: number(numbers[1]),
-        aarch64: number(numbers[2]),
-        call,
-    }
+    Syscall { name, x86_64: number(numbers[0]), ia32: number(numbers[1]), aarch64: number(numbers[2]), call }
 }
 
 /// Every watched syscall: name, numbers on x86-64, ia32 and arm64 (-1: has none), operation and arguments.

@@ -22,13 +22,7 @@ pub fn kernel_at<T: Plain>(base: u64, offset: u32) -> T {
     let mut value = MaybeUninit::<T>::zeroed();
     let address = base.wrapping_add(u64::from(offset));
     // SAFETY: `value` is writable for its size; the helper checks the address, and zeroes the value on a fault.
-    unsafe {
-        bpf_probe_read_kernel(
-            value.as_mut_ptr().cast(),
-            size_of::<T>() as u32,
-            address as *const _,
-        )
-    };
+    unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const _) };
     // SAFETY: all bytes are written, and any are a value of a `Plain` type.
     unsafe { value.assume_init() }
 }
@@ -40,13 +34,7 @@ pub fn user<T: Plain>(address: u64) -> Option<T> {
     // finds a register that nothing was written to.
     let mut value = MaybeUninit::<T>::zeroed();
     // SAFETY: `value` is writable for its size; the helper checks the address and fails on a fault.
-    let error = unsafe {
-        bpf_probe_read_user(
-            value.as_mut_ptr().cast(),
-            size_of::<T>() as u32,
-            address as *const _,
-        )
-    };
+    let error = unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const _) };
     // SAFETY: all bytes are written, and any are a value of a `Plain` type.
     (error == 0).then(|| unsafe { value.assume_init() })
 }

@@ -66,14 +66,7 @@ pub fn append_walks(scratch: &mut Scratch, fs: u64) {
     // A step to begin each walk, besides those of the walk itself.
     const MOST: u32 = WALKS as u32 * (WALK_STEPS + 2);
     // SAFETY: `step` has the signature that the helper calls, and `steps` outlives the call.
-    unsafe {
-        bpf_loop(
-            MOST,
-            step as *const () as *mut c_void,
-            (&raw mut steps).cast(),
-            0,
-        )
-    };
+    unsafe { bpf_loop(MOST, step as *const () as *mut c_void, (&raw mut steps).cast(), 0) };
 }
 
 const CONTINUE: i64 = 0;
@@ -87,8 +80,7 @@ extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
         return begin(scratch);
     }
     let walk = &mut scratch.walk;
-    if walk.dentry == walk.root_dentry && walk.mnt == walk.root_mnt && walk.root_at == ROOT_NOT_MET
-    {
+    if walk.dentry == walk.root_dentry && walk.mnt == walk.root_mnt && walk.root_at == ROOT_NOT_MET {
         walk.root_at = walk.components;
     }
     if walk.steps >= WALK_STEPS {
@@ -113,16 +105,12 @@ extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
     }
     let used = scratch.used as usize;
     let start = scratch.walk.start as usize;
-    if used > PAYLOAD_MAX - COMPONENT_MAX as usize
-        || used > start + WALK_MAX - COMPONENT_MAX as usize
-    {
+    if used > PAYLOAD_MAX - COMPONENT_MAX as usize || used > start + WALK_MAX - COMPONENT_MAX as usize {
         return end(scratch, true);
     }
     let name = memory::kernel_at(scratch.walk.dentry, offset!(dentry_name));
     // SAFETY: `used + COMPONENT_MAX` is within the payload, as checked.
-    let length = unsafe {
-        memory::kernel_string::<COMPONENT_MAX>(scratch.payload.as_mut_ptr().add(used), name)
-    };
+    let length = unsafe { memory::kernel_string::<COMPONENT_MAX>(scratch.payload.as_mut_ptr().add(used), name) };
     if length <= 0 {
         return end(scratch, true);
     }
@@ -170,8 +158,7 @@ fn end(scratch: &mut Scratch, truncated: bool) -> i64 {
         return STOP;
     }
     scratch.record.call.root_at[place as usize] = walk.root_at;
-    scratch.record.call.lengths[FIRST as usize + place as usize] =
-        (scratch.used - walk.start) as u16;
+    scratch.record.call.lengths[FIRST as usize + place as usize] = (scratch.used - walk.start) as u16;
     if truncated {
         mark_truncated(scratch, FIRST + place);
     }

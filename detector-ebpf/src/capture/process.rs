@@ -1,8 +1,7 @@
 //! The process that did it, and those above it.
 
 use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-    generated::bpf_get_current_comm,
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated::bpf_get_current_comm,
 };
 use detector_common::{
     offsets::UPID_SIZE,
@@ -33,15 +32,9 @@ pub fn fill(scratch: &mut Scratch, task: u64) {
 
     let cred = memory::kernel_at(task, offset!(task_cred));
     process.cap_effective = memory::kernel_at(cred, offset!(cred_cap_effective));
-    process.user_ns_level = memory::kernel_at(
-        memory::kernel_at(cred, offset!(cred_user_ns)),
-        offset!(user_ns_level),
-    );
+    process.user_ns_level = memory::kernel_at(memory::kernel_at(cred, offset!(cred_user_ns)), offset!(user_ns_level));
     let nsproxy = memory::kernel_at(task, offset!(task_nsproxy));
-    process.mnt_ns = memory::kernel_at(
-        memory::kernel_at(nsproxy, offset!(nsproxy_mnt_ns)),
-        offset!(mnt_ns_inum),
-    );
+    process.mnt_ns = memory::kernel_at(memory::kernel_at(nsproxy, offset!(nsproxy_mnt_ns)), offset!(mnt_ns_inum));
 
     fill_ancestors(scratch, task);
 }
@@ -62,9 +55,7 @@ pub fn executable(mm: u64) -> Option<u64> {
 #[inline(always)]
 fn pid_in_namespace(pid: u64) -> u32 {
     let level: u32 = memory::kernel_at(pid, offset!(pid_level));
-    let upid = pid
-        .wrapping_add(u64::from(offset!(pid_numbers)))
-        .wrapping_add(u64::from(level) * u64::from(UPID_SIZE));
+    let upid = pid.wrapping_add(u64::from(offset!(pid_numbers))).wrapping_add(u64::from(level) * u64::from(UPID_SIZE));
     memory::kernel_at(upid, 0)
 }
 

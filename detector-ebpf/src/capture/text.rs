@@ -41,14 +41,7 @@ struct Steps<'a> {
 pub fn append_strings(scratch: &mut Scratch) {
     let mut steps = Steps { scratch };
     // SAFETY: `append_string` has the signature that the helper calls, and `steps` outlives the call.
-    unsafe {
-        bpf_loop(
-            STRINGS as u32,
-            append_string as *const () as *mut c_void,
-            (&raw mut steps).cast(),
-            0,
-        )
-    };
+    unsafe { bpf_loop(STRINGS as u32, append_string as *const () as *mut c_void, (&raw mut steps).cast(), 0) };
 }
 
 extern "C" fn append_string(index: u64, steps: *mut c_void) -> i64 {
@@ -104,13 +97,8 @@ pub fn append_args(scratch: &mut Scratch, mm: u64) {
         mark_truncated(scratch, Section::Args as u32);
     }
     // SAFETY: `used + ARGS_MAX` is within the payload, as checked, and `take` is at most that; the helper checks the address.
-    let error = unsafe {
-        bpf_probe_read_user(
-            scratch.payload.as_mut_ptr().add(used).cast(),
-            take as u32,
-            start as *const _,
-        )
-    };
+    let error =
+        unsafe { bpf_probe_read_user(scratch.payload.as_mut_ptr().add(used).cast(), take as u32, start as *const _) };
     if error != 0 {
         mark_unreadable(scratch, Section::Args as u32);
         return;

@@ -42,18 +42,12 @@ fn report(context: &BtfTracePointContext, kind: RecordKind, counter: Counter) {
     header.version = WIRE_VERSION;
     header.kind = kind as u16;
     header.time_ns = ring::now_ns();
-    header.cgroup_id = memory::kernel_at(
-        memory::kernel_at(cgroup, offset!(cgroup_kn)),
-        offset!(kernfs_node_id),
-    );
+    header.cgroup_id = memory::kernel_at(memory::kernel_at(cgroup, offset!(cgroup_kn)), offset!(kernfs_node_id));
     const FIXED: usize = size_of::<CgroupRecord>();
     const _: () = assert!(FIXED + PATH_MAX <= core::mem::offset_of!(Scratch, used));
     // SAFETY: the scratch is longer than the fixed part and PATH_MAX together, as asserted.
     let length = unsafe {
-        memory::kernel_string::<{ PATH_MAX as u32 }>(
-            core::ptr::from_mut(scratch).cast::<u8>().add(FIXED),
-            path as u64,
-        )
+        memory::kernel_string::<{ PATH_MAX as u32 }>(core::ptr::from_mut(scratch).cast::<u8>().add(FIXED), path as u64)
     };
     // Without a path the record would say nothing.
     if length > 1 {

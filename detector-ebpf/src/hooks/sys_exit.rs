@@ -30,8 +30,7 @@ use crate::{
 
 static X86_64: CallTable = syscalls::X86_64;
 static IA32: CallTable = syscalls::IA32;
-static ALWAYS_REPORTED: [bool; TABLE_LEN] =
-    syscalls::always_reported(&[&syscalls::X86_64, &syscalls::IA32]);
+static ALWAYS_REPORTED: [bool; TABLE_LEN] = syscalls::always_reported(&[&syscalls::X86_64, &syscalls::IA32]);
 
 const EROFS: i64 = 30;
 /// A 32-bit call is under way (`arch/x86/include/asm/thread_info.h`, 6.18).
@@ -69,11 +68,7 @@ fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usi
     let task = unsafe { bpf_get_current_task_btf() } as u64;
     let status: u32 = memory::kernel_at(task, offset!(task_status));
     let compat = status & TS_COMPAT != 0;
-    let call = if compat {
-        &IA32[number]
-    } else {
-        &X86_64[number]
-    };
+    let call = if compat { &IA32[number] } else { &X86_64[number] };
     if call.operation == 0 || (result != -EROFS && call.report != Report::Always as u8) {
         return;
     }
@@ -84,34 +79,12 @@ fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usi
     let registers = unsafe { &*registers };
     let record = &mut scratch.record.call;
     record.args = if compat {
-        [
-            registers.rbx,
-            registers.rcx,
-            registers.rdx,
-            registers.rsi,
-            registers.rdi,
-            registers.rbp,
-            0,
-            0,
-        ]
-        .map(|arg| arg as u32 as u64)
+        [registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi, registers.rbp, 0, 0]
+            .map(|arg| arg as u32 as u64)
     } else {
-        [
-            registers.rdi,
-            registers.rsi,
-            registers.rdx,
-            registers.r10,
-            registers.r8,
-            registers.r9,
-            0,
-            0,
-        ]
+        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9, 0, 0]
     };
-    record.abi = if compat {
-        Abi::Ia32 as u8
-    } else {
-        Abi::X86_64 as u8
-    };
+    record.abi = if compat { Abi::Ia32 as u8 } else { Abi::X86_64 as u8 };
     record.syscall = number as u16;
     record.result = result;
     if !prepare(scratch, call) {
@@ -122,10 +95,7 @@ fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usi
     if record.call.unreadable != 0 {
         debug!(
             context,
-            "syscall {} of process {}: unreadable sections {:x}",
-            number,
-            record.process.pid,
-            record.call.unreadable
+            "syscall {} of process {}: unreadable sections {:x}", number, record.process.pid, record.call.unreadable
         );
     }
     if call.report == Report::Always as u8 {
@@ -153,16 +123,12 @@ fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
         record.extra = memory::user(record.args[3]).unwrap_or([0; 4]);
     } else if call.form == Form::Ioctl as u8 {
         let command = record.args[1] as u32;
-        return matches!(
-            command,
-            FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS | FS_IOC_FSSETXATTR
-        );
+        return matches!(command, FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS | FS_IOC_FSSETXATTR);
     } else if call.form == Form::SocketCall as u8 {
         if record.args[0] != SYS_BIND {
             return false;
         }
-        let [descriptor, address, length]: [u32; 3] =
-            memory::user(record.args[1]).unwrap_or([0; 3]);
+        let [descriptor, address, length]: [u32; 3] = memory::user(record.args[1]).unwrap_or([0; 3]);
         record.args[0] = u64::from(descriptor);
         record.args[1] = u64::from(address);
         record.args[2] = u64::from(length);
@@ -206,33 +172,9 @@ fn capture(scratch: &mut Scratch, call: &Call, task: u64) {
     let mm = process::mm(task);
     let [length, length2, ..] = scratch.record.call.lengths;
     let first = if length == 0 { 0 } else { scratch.payload[0] };
-    let first2 = if length2 == 0 {
-        0
-    } else {
-        scratch.payload[length as usize & (PATH_MAX - 1)]
-    };
-    base(
-        scratch,
-        Place {
-            section: Section::Base,
-            path: call.path,
-            dirfd: call.dirfd,
-            first,
-        },
-        fs,
-        files,
-    );
-    base(
-        scratch,
-        Place {
-            section: Section::Base2,
-            path: call.path2,
-            dirfd: call.dirfd2,
-            first: first2,
-        },
-        fs,
-        files,
-    );
+    let first2 = if length2 == 0 { 0 } else { scratch.payload[length as usize & (PATH_MAX - 1)] };
+    base(scratch, Place { section: Section::Base, path: call.path, dirfd: call.dirfd, first }, fs, files);
+    base(scratch, Place { section: Section::Base2, path: call.path2, dirfd: call.dirfd2, first: first2 }, fs, files);
     scratch.walk.places[2] = fs.wrapping_add(u64::from(offset!(fs_pwd)));
     scratch.walk.places[3] = process::executable(mm).unwrap_or(0);
     path::append_walks(scratch, fs);
@@ -242,11 +184,7 @@ fn capture(scratch: &mut Scratch, call: &Call, task: u64) {
 /// The argument at `index`, or 0.
 #[inline(always)]
 fn argument(scratch: &Scratch, index: u8) -> u64 {
-    if index == NONE {
-        0
-    } else {
-        scratch.record.call.args[index as usize & 7]
-    }
+    if index == NONE { 0 } else { scratch.record.call.args[index as usize & 7] }
 }
 
 /// Address of the path.
@@ -274,25 +212,11 @@ struct Place {
 fn base(scratch: &mut Scratch, place: Place, fs: u64, files: u64) {
     /// `RESOLVE_IN_ROOT` of openat2: an absolute path begins at the descriptor, too.
     const RESOLVE_IN_ROOT: u64 = 0x10;
-    let slot = if place.section as u8 == Section::Base as u8 {
-        0
-    } else {
-        1
-    };
-    let path_section = if slot == 0 {
-        Section::Path
-    } else {
-        Section::Path2
-    };
+    let slot = if place.section as u8 == Section::Base as u8 { 0 } else { 1 };
+    let path_section = if slot == 0 { Section::Path } else { Section::Path2 };
     let record = &scratch.record.call;
-    let in_root = record.extra[2] & RESOLVE_IN_ROOT != 0
-        && slot == 0
-        && record.operation == Operation::Open as u8;
-    let descriptor = if place.dirfd == NONE {
-        AT_FDCWD
-    } else {
-        argument(scratch, place.dirfd) as i32
-    };
+    let in_root = record.extra[2] & RESOLVE_IN_ROOT != 0 && slot == 0 && record.operation == Operation::Open as u8;
+    let descriptor = if place.dirfd == NONE { AT_FDCWD } else { argument(scratch, place.dirfd) as i32 };
     let (kind, path) = if record.unreadable & (1 << path_section as u16) != 0 {
         (Base::None, 0)
     } else if place.first == b'/' && !in_root {

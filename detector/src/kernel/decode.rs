@@ -5,8 +5,8 @@ use detector_common::{
     abi::Abi,
     operation::Operation,
     record::{
-        AncestorRecord, Base, CallRecord, CgroupRecord, Hook, ProcessRecord, ROOT_NOT_MET,
-        RecordHeader, RecordKind, Section, SyscallRecord,
+        AncestorRecord, Base, CallRecord, CgroupRecord, Hook, ProcessRecord, ROOT_NOT_MET, RecordHeader, RecordKind,
+        Section, SyscallRecord,
     },
     syscalls,
 };
@@ -41,25 +41,17 @@ pub(super) fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
     if header.version != WIRE_VERSION {
         return Err(DecodeError::Version(header.version));
     }
-    let bytes = usize::try_from(header.length)
-        .ok()
-        .and_then(|length| bytes.get(..length))
-        .ok_or(too_short)?;
+    let bytes = usize::try_from(header.length).ok().and_then(|length| bytes.get(..length)).ok_or(too_short)?;
     let is = |kind: RecordKind| header.kind == kind as u16;
     if is(RecordKind::WriteDenied) {
         attempt(bytes, RecordKind::WriteDenied)
     } else if is(RecordKind::MountAttempt) {
         attempt(bytes, RecordKind::MountAttempt)
     } else if is(RecordKind::CgroupCreated) || is(RecordKind::CgroupRemoved) {
-        let (CgroupRecord { header }, path) =
-            CgroupRecord::read_from_prefix(bytes).map_err(|_| too_short)?;
+        let (CgroupRecord { header }, path) = CgroupRecord::read_from_prefix(bytes).map_err(|_| too_short)?;
         let (id, time_ns) = (header.cgroup_id, header.time_ns);
         Ok(if is(RecordKind::CgroupCreated) {
-            Record::CgroupCreated {
-                id,
-                path: String::from_utf8_lossy(path).into_owned(),
-                time_ns,
-            }
+            Record::CgroupCreated { id, path: String::from_utf8_lossy(path).into_owned(), time_ns }
         } else {
             Record::CgroupRemoved { id, time_ns }
         })
@@ -69,14 +61,8 @@ pub(super) fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
 }
 
 fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
-    let (
-        SyscallRecord {
-            header,
-            process,
-            call,
-        },
-        payload,
-    ) = SyscallRecord::read_from_prefix(bytes).map_err(|_| DecodeError::TooShort(bytes.len()))?;
+    let (SyscallRecord { header, process, call }, payload) =
+        SyscallRecord::read_from_prefix(bytes).map_err(|_| DecodeError::TooShort(bytes.len()))?;
     let sections = Sections::new(&call, payload).ok_or(DecodeError::TooShort(bytes.len()))?;
     let unknown = |what, number: u8| DecodeError::Unknown(what, number.into());
     let abi = Abi::from_wire(call.abi).ok_or(unknown("abi", call.abi))?;
@@ -91,29 +77,15 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         time_ns: header.time_ns,
         cgroup_id: header.cgroup_id,
         process: decode_process(&process, &sections),
-        operation: Operation::from_wire(call.operation)
-            .ok_or(unknown("operation", call.operation))?,
+        operation: Operation::from_wire(call.operation).ok_or(unknown("operation", call.operation))?,
         abi,
         hook,
-        syscall: syscalls::find(abi, call.syscall)
-            .ok_or(DecodeError::Unknown("syscall", call.syscall))?,
+        syscall: syscalls::find(abi, call.syscall).ok_or(DecodeError::Unknown("syscall", call.syscall))?,
         args: [a, b, c, d, e, f],
         extra: call.extra,
         result: call.result,
-        path: passed_path(
-            &sections,
-            Section::Path,
-            Section::Base,
-            call.base,
-            call.root_at[0],
-        )?,
-        path2: passed_path(
-            &sections,
-            Section::Path2,
-            Section::Base2,
-            call.base2,
-            call.root_at[1],
-        )?,
+        path: passed_path(&sections, Section::Path, Section::Base, call.base, call.root_at[0])?,
+        path2: passed_path(&sections, Section::Path2, Section::Base2, call.base2, call.root_at[1])?,
         source: sections.string(Section::Source),
         fstype: sections.string(Section::Fstype),
         data: sections.string(Section::Data),
@@ -135,12 +107,7 @@ impl<'a> Sections<'a> {
         for (part, length) in parts.iter_mut().zip(call.lengths) {
             (*part, payload) = payload.split_at_checked(length.into())?;
         }
-        Some(Self {
-            parts,
-            truncated: call.truncated,
-            unreadable: call.unreadable,
-            root_at: call.root_at,
-        })
+        Some(Self { parts, truncated: call.truncated, unreadable: call.unreadable, root_at: call.root_at })
     }
 
     const fn bytes(&self, section: Section) -> &'a [u8] {
@@ -169,13 +136,8 @@ impl<'a> Sections<'a> {
         // Each component ends with NUL, so the last part is empty.
         components.pop();
         let truncated = self.truncated(section);
-        let in_root = (root_at != ROOT_NOT_MET)
-            .then(|| join(components.get(..root_at.into()).unwrap_or(&components)));
-        Some(Walk {
-            in_namespace: join(&components),
-            in_root,
-            truncated,
-        })
+        let in_root = (root_at != ROOT_NOT_MET).then(|| join(components.get(..root_at.into()).unwrap_or(&components)));
+        Some(Walk { in_namespace: join(&components), in_root, truncated })
     }
 }
 
@@ -232,31 +194,15 @@ fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
         comm,
         ancestors,
     } = process;
-    let mut args: Vec<Vec<u8>> = sections
-        .bytes(Section::Args)
-        .split(|&byte| byte == 0)
-        .map(<[u8]>::to_vec)
-        .collect();
+    let mut args: Vec<Vec<u8>> = sections.bytes(Section::Args).split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
     let args_truncated = sections.truncated(Section::Args);
     // Ended by NUL, the last part is empty; cut, it is the part of an argument that did fit.
     if args.last().is_some_and(Vec::is_empty) {
         args.pop();
     }
-    let ancestors = ancestors
-        .iter()
-        .take(ancestor_count.try_into().unwrap_or(0))
-        .map(
-            |&AncestorRecord {
-                 start_time_ns,
-                 pid,
-                 padding: _,
-                 comm,
-             }| Ancestor {
-                pid,
-                start_time_ns,
-                comm: name(&comm),
-            },
-        );
+    let ancestors = ancestors.iter().take(ancestor_count.try_into().unwrap_or(0)).map(
+        |&AncestorRecord { start_time_ns, pid, padding: _, comm }| Ancestor { pid, start_time_ns, comm: name(&comm) },
+    );
     Process {
         pid,
         tid,
@@ -266,9 +212,7 @@ fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
         gid,
         comm: name(&comm),
         // A thread of the kernel has no executable: then the section is empty, and readable.
-        exe: sections
-            .walk(Section::Exe, sections.root_at[3])
-            .filter(|exe| exe.in_namespace != b"/"),
+        exe: sections.walk(Section::Exe, sections.root_at[3]).filter(|exe| exe.in_namespace != b"/"),
         args,
         args_truncated,
         cwd: sections.walk(Section::Cwd, sections.root_at[2]),
@@ -283,8 +227,5 @@ fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
 
 /// The bytes before the first NUL.
 fn name(comm: &[u8]) -> Vec<u8> {
-    comm.split(|&byte| byte == 0)
-        .next()
-        .unwrap_or_default()
-        .to_vec()
+    comm.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()
 }

@@ -53,18 +53,13 @@ struct Bytes(Vec<u8>);
 impl Readable for Bytes {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> btfparse::Result<()> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let part = start
-            .checked_add(buffer.len())
-            .and_then(|end| self.0.get(start..end));
+        let part = start.checked_add(buffer.len()).and_then(|end| self.0.get(start..end));
         match part {
             Some(part) => {
                 buffer.copy_from_slice(part);
                 Ok(())
             }
-            None => Err(btfparse::Error::new(
-                btfparse::ErrorKind::InvalidOffset,
-                "past the end of the BTF",
-            )),
+            None => Err(btfparse::Error::new(btfparse::ErrorKind::InvalidOffset, "past the end of the BTF")),
         }
     }
 }
@@ -77,15 +72,10 @@ pub(super) fn offsets() -> Result<Offsets, LayoutError> {
     let path = || PathBuf::from(BTF_PATH);
     let bytes = fs::read(BTF_PATH).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => LayoutError::NoBtf { path: path() },
-        _ => LayoutError::Read {
-            path: path(),
-            source,
-        },
+        _ => LayoutError::Read { path: path(), source },
     })?;
-    let types = TypeInformation::new(&Bytes(bytes)).map_err(|error| LayoutError::Malformed {
-        path: path(),
-        reason: format!("{error:?}"),
-    })?;
+    let types = TypeInformation::new(&Bytes(bytes))
+        .map_err(|error| LayoutError::Malformed { path: path(), reason: format!("{error:?}") })?;
     Offsets::from_lookup(|type_name, member| {
         types
             .id_of(type_name)
@@ -107,14 +97,8 @@ mod tests {
     #[test]
     fn every_offset_is_found_in_the_running_kernel() {
         let offsets = offsets().expect("this kernel offers BTF");
-        assert_eq!(
-            offsets.vfsmount_root, 0,
-            "mnt_root has been the first member of vfsmount for ever"
-        );
+        assert_eq!(offsets.vfsmount_root, 0, "mnt_root has been the first member of vfsmount for ever");
         assert_ne!(offsets.task_real_parent, UNAVAILABLE);
-        assert!(
-            offsets.dentry_name > offsets.dentry_parent,
-            "d_name follows d_parent"
-        );
+        assert!(offsets.dentry_name > offsets.dentry_parent, "d_name follows d_parent");
     }
 }

@@ -42,9 +42,7 @@ pub enum KernelError {
         reason: String,
     },
     /// A map of the object is not there or not as expected: object and binary don't belong together.
-    #[error(
-        "the kernel object does not belong to this binary ({0}): build both with `cargo xtask build`"
-    )]
+    #[error("the kernel object does not belong to this binary ({0}): build both with `cargo xtask build`")]
     Mismatch(String),
     /// The rings could not be watched.
     #[error("cannot wait for the kernel's rings: {0}")]
@@ -85,11 +83,8 @@ impl Sensor {
             }
         }
         let offsets = layout::offsets()?;
-        let log_level = if tracing::enabled!(tracing::Level::DEBUG) {
-            log::Level::Debug
-        } else {
-            log::Level::Warn
-        } as u8;
+        let log_level =
+            if tracing::enabled!(tracing::Level::DEBUG) { log::Level::Debug } else { log::Level::Warn } as u8;
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", &offsets, true)
             .override_global(aya_log::LEVEL, &log_level, false)
@@ -101,35 +96,20 @@ impl Sensor {
             RingBuf::try_from(map).map_err(map_error)
         };
         let (writes, urgent) = (ring("WRITES")?, ring("URGENT")?);
-        let counters = ebpf
-            .take_map("COUNTERS")
-            .ok_or_else(|| mismatch("COUNTERS"))?;
+        let counters = ebpf.take_map("COUNTERS").ok_or_else(|| mismatch("COUNTERS"))?;
         let counters = Counters::new(PerCpuArray::try_from(counters).map_err(map_error)?);
-        let logger =
-            EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Mismatch(chain(&error)))?;
+        let logger = EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Mismatch(chain(&error)))?;
         let stream = Stream::new(writes, urgent, logger)?;
 
-        let btf = Btf::from_sys_fs().map_err(|error| LayoutError::Malformed {
-            path: layout::BTF_PATH.into(),
-            reason: chain(&error),
-        })?;
+        let btf = Btf::from_sys_fs()
+            .map_err(|error| LayoutError::Malformed { path: layout::BTF_PATH.into(), reason: chain(&error) })?;
         let mut verified = Vec::new();
         for attachment in plan::TRACEPOINT {
             let instructions = attach(&mut ebpf, &btf, attachment)?;
             debug!(program = attachment.program, ?instructions, "attached");
-            verified.push(Verified {
-                program: attachment.program,
-                instructions,
-            });
+            verified.push(Verified { program: attachment.program, instructions });
         }
-        Ok((
-            Self {
-                _ebpf: ebpf,
-                verified,
-            },
-            stream,
-            counters,
-        ))
+        Ok((Self { _ebpf: ebpf, verified }, stream, counters))
     }
 
     /// What the verifier did with each program.
@@ -139,44 +119,27 @@ impl Sensor {
 }
 
 fn attach(ebpf: &mut Ebpf, btf: &Btf, attachment: &Attachment) -> Result<Option<u32>, KernelError> {
-    let &Attachment {
-        program,
-        tracepoint,
-        surfaces: _,
-    } = attachment;
+    let &Attachment { program, tracepoint, surfaces: _ } = attachment;
     let loaded: &mut BtfTracePoint = ebpf
         .program_mut(program)
         .ok_or_else(|| KernelError::Mismatch(format!("program {program} is missing")))?
         .try_into()
         .map_err(|error: ProgramError| KernelError::Mismatch(chain(&error)))?;
-    let refused = |error: ProgramError| KernelError::Program {
-        program,
-        tracepoint,
-        reason: explain(&error),
-    };
+    let refused = |error: ProgramError| KernelError::Program { program, tracepoint, reason: explain(&error) };
     loaded.load(tracepoint, btf).map_err(refused)?;
     loaded.attach().map_err(refused)?;
-    Ok(loaded
-        .info()
-        .ok()
-        .and_then(|info| info.verified_instruction_count()))
+    Ok(loaded.info().ok().and_then(|info| info.verified_instruction_count()))
 }
 
 /// One line of what the kernel said, with what to do where that is known.
 fn explain(error: &ProgramError) -> String {
     use rustix::io::Errno;
     let errno = match error {
-        ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        } => {
+        ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             debug!(%log, "the verifier's log");
             // The verifier's last words but its statistics name the fault.
-            let last = log
-                .lines()
-                .rev()
-                .find(|line| !line.is_empty() && !line.starts_with("processed "));
+            let last = log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed "));
             if let (Some(line), Some(libc::EACCES)) = (last, io_error.raw_os_error()) {
                 return format!("{line}; please report it with the kernel version");
             }
@@ -187,9 +150,12 @@ fn explain(error: &ProgramError) -> String {
     };
     match errno.map(Errno::from_raw_os_error) {
         Some(Errno::PERM) => {
-            "it is not permitted; check the capabilities and whether the kernel's lockdown is at `confidentiality`".to_owned()
+            "it is not permitted; check the capabilities and whether the kernel's lockdown is at `confidentiality`"
+                .to_owned()
         }
-        Some(Errno::INVAL) => "the kernel lacks this type of program; it must be 5.17 or newer with CONFIG_BPF_EVENTS=y".to_owned(),
+        Some(Errno::INVAL) => {
+            "the kernel lacks this type of program; it must be 5.17 or newer with CONFIG_BPF_EVENTS=y".to_owned()
+        }
         _ => chain(error),
     }
 }

@@ -14,26 +14,13 @@ pub struct Attachment {
 /// The tracepoint mode. Programs of type BPF_PROG_TYPE_TRACING on raw tracepoints: kernel 5.5; they need neither tracefs
 /// nor changes of the kernel's text, hence work under lockdown.
 pub const TRACEPOINT: &[Attachment] = &[
-    Attachment {
-        program: "cgroup_mkdir",
-        tracepoint: "cgroup_mkdir",
-        surfaces: &["cgroups"],
-    },
-    Attachment {
-        program: "cgroup_rmdir",
-        tracepoint: "cgroup_rmdir",
-        surfaces: &[],
-    },
+    Attachment { program: "cgroup_mkdir", tracepoint: "cgroup_mkdir", surfaces: &["cgroups"] },
+    Attachment { program: "cgroup_rmdir", tracepoint: "cgroup_rmdir", surfaces: &[] },
     // Last, so that no event comes before its cgroup could be known.
     Attachment {
         program: "sys_exit",
         tracepoint: "sys_exit",
-        surfaces: &[
-            "writes_x86_64",
-            "writes_ia32",
-            "mounts_x86_64",
-            "mounts_ia32",
-        ],
+        surfaces: &["writes_x86_64", "writes_ia32", "mounts_x86_64", "mounts_ia32"],
     },
 ];
 

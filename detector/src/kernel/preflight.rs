@@ -17,44 +17,26 @@ const CAP_SYS_ADMIN: u8 = 21;
 
 /// What loading needs; CAP_SYS_ADMIN stands for each of them (kernel 5.8).
 pub const REQUIRED: &[Capability] = &[
-    Capability {
-        bit: 39,
-        name: "CAP_BPF",
-        why: "to load programs and maps",
-    },
-    Capability {
-        bit: 38,
-        name: "CAP_PERFMON",
-        why: "to attach to tracepoints and read kernel memory",
-    },
+    Capability { bit: 39, name: "CAP_BPF", why: "to load programs and maps" },
+    Capability { bit: 38, name: "CAP_PERFMON", why: "to attach to tracepoints and read kernel memory" },
 ];
 
 /// What more is of use; without it an event says less.
-pub const USEFUL: &[Capability] = &[Capability {
-    bit: 19,
-    name: "CAP_SYS_PTRACE",
-    why: "to resolve symbolic links within a container's root",
-}];
+pub const USEFUL: &[Capability] =
+    &[Capability { bit: 19, name: "CAP_SYS_PTRACE", why: "to resolve symbolic links within a container's root" }];
 
 /// The effective capabilities of this process, a bit set; none where /proc does not tell.
 pub fn effective_capabilities() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
 /// Which of `wanted` are not in `effective`.
 pub fn missing_capabilities(effective: u64, wanted: &[Capability]) -> Vec<Capability> {
     let has = |bit: u8| effective & (1 << bit) != 0;
-    let admin_stands_for =
-        |capability: &Capability| REQUIRED.contains(capability) && has(CAP_SYS_ADMIN);
-    wanted
-        .iter()
-        .filter(|capability| !has(capability.bit) && !admin_stands_for(capability))
-        .copied()
-        .collect()
+    let admin_stands_for = |capability: &Capability| REQUIRED.contains(capability) && has(CAP_SYS_ADMIN);
+    wanted.iter().filter(|capability| !has(capability.bit) && !admin_stands_for(capability)).copied().collect()
 }
 
 #[cfg(test)]
@@ -70,10 +52,7 @@ mod tests {
 
     #[test]
     fn without_any_capability_each_required_one_is_named() {
-        let names: Vec<_> = missing_capabilities(0, REQUIRED)
-            .iter()
-            .map(|capability| capability.name)
-            .collect();
+        let names: Vec<_> = missing_capabilities(0, REQUIRED).iter().map(|capability| capability.name).collect();
         assert_eq!(names, ["CAP_BPF", "CAP_PERFMON"]);
     }
 }

@@ -67,10 +67,7 @@ pub struct Stream {
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Stream")
-            .field("undecodable", &self.undecodable)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Stream").field("undecodable", &self.undecodable).finish_non_exhaustive()
     }
 }
 
@@ -80,13 +77,7 @@ impl Stream {
         urgent: RingBuf<MapData>,
         logger: EbpfLogger<&'static dyn Log>,
     ) -> io::Result<Self> {
-        Ok(Self {
-            writes: watch(writes)?,
-            urgent: watch(urgent)?,
-            logger,
-            look_again: None,
-            undecodable: 0,
-        })
+        Ok(Self { writes: watch(writes)?, urgent: watch(urgent)?, logger, look_again: None, undecodable: 0 })
     }
 
     /// Awaits records and appends them to `batch`, in the order of their time. May append none. Cancel-safe.
@@ -110,12 +101,7 @@ impl Stream {
         let first = batch.len();
         let taken = take(self.writes.get_mut(), BATCH, batch, &mut self.undecodable);
         // After the writes: a cgroup is always older than the writes of its processes.
-        take(
-            self.urgent.get_mut(),
-            usize::MAX,
-            batch,
-            &mut self.undecodable,
-        );
+        take(self.urgent.get_mut(), usize::MAX, batch, &mut self.undecodable);
         if let Some(new) = batch.get_mut(first..) {
             new.sort_by_key(Record::time_ns);
         }
@@ -146,12 +132,7 @@ async fn sleep_until(instant: Option<Instant>) {
     }
 }
 
-fn take(
-    ring: &mut RingBuf<MapData>,
-    most: usize,
-    batch: &mut Vec<Record>,
-    undecodable: &mut u64,
-) -> usize {
+fn take(ring: &mut RingBuf<MapData>, most: usize, batch: &mut Vec<Record>, undecodable: &mut u64) -> usize {
     let mut taken = 0;
     while taken < most {
         let Some(item) = ring.next() else { break };
