@@ -81,7 +81,7 @@ pub struct ProcessRecord {
     pub mnt_ns: u32,
     /// Depth of the user namespace; 0 is the initial one.
     pub user_ns_level: u32,
-    /// `PF_` flags of the thread (`include/linux/sched.h`).
+    /// `PF_` flags of the process's first thread (`include/linux/sched.h`).
     pub flags: u32,
     /// How many of `ancestors` are filled, nearest first.
     pub ancestor_count: u32,

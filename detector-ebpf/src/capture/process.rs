@@ -24,10 +24,10 @@ pub fn fill(scratch: &mut Scratch, task: u64) {
     process.gid = (uid_gid >> 32) as u32;
     // SAFETY: `comm` is writable for its length.
     unsafe { bpf_get_current_comm(process.comm.as_mut_ptr().cast(), COMM_LEN as u32) };
-    process.flags = memory::kernel_at(task, offset!(task_flags));
-
     let leader = memory::kernel_at(task, offset!(task_group_leader));
     process.container_pid = pid_in_namespace(memory::kernel_at(leader, offset!(task_thread_pid)));
+    // The leader's: a new thread has PF_FORKNOEXEC, whatever its process has executed.
+    process.flags = memory::kernel_at(leader, offset!(task_flags));
     process.start_time_ns = memory::kernel_at(leader, offset!(task_start_boottime));
 
     let cred = memory::kernel_at(task, offset!(task_cred));

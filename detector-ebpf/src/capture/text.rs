@@ -57,24 +57,25 @@ extern "C" fn append_string(index: u64, steps: *mut c_void) -> i64 {
     }
     let is_path = index <= Section::Path2 as u64;
     let most = if is_path { PATH_MAX } else { STRING_MAX };
-    if used > PAYLOAD_MAX - PATH_MAX {
+    if used > PAYLOAD_MAX - PATH_MAX - 1 {
         mark_truncated(scratch, index as u32);
         return 0;
     }
-    // SAFETY: `used + PATH_MAX` is within the payload, as checked, and STRING_MAX is less.
+    // One byte more than there is room for: with it, the string was cut.
+    // SAFETY: `used + PATH_MAX + 1` is within the payload, as checked, and STRING_MAX is less.
     let length = unsafe {
         let to = scratch.payload.as_mut_ptr().add(used);
         if is_path {
-            memory::user_string::<{ PATH_MAX as u32 }>(to, address)
+            memory::user_string::<{ PATH_MAX as u32 + 1 }>(to, address)
         } else {
-            memory::user_string::<{ STRING_MAX as u32 }>(to, address)
+            memory::user_string::<{ STRING_MAX as u32 + 1 }>(to, address)
         }
     };
     if length <= 0 {
         mark_unreadable(scratch, index as u32);
         return 0;
     }
-    if length as usize == most {
+    if length as usize > most {
         mark_truncated(scratch, index as u32);
     }
     scratch.record.call.lengths[index as usize] = (length - 1) as u16;

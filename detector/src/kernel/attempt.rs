@@ -79,7 +79,7 @@ pub struct Process {
     pub mnt_ns: Option<u32>,
     /// Depth of the user namespace; 0 is the initial one.
     pub user_ns_level: u32,
-    /// `PF_` flags of the thread.
+    /// `PF_` flags of the process's first thread.
     pub flags: u32,
     /// The processes above, nearest first.
     pub ancestors: Vec<Ancestor>,

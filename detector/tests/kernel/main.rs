@@ -1,0 +1,11 @@
+//! The kernel programs, loaded into the running kernel, with real refused writes and real mounts.
+//!
+//! Needs root and a kernel with BTF. One process a test (cargo nextest), because each attaches programs of its own.
+
+mod door;
+mod every_syscall;
+mod mounts;
+mod paths;
+mod refusals;
+mod sealed;
+mod sensor;

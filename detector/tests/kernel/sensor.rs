@@ -1,0 +1,98 @@
+//! The attached programs, as the tests use them: run something on a thread, get what the kernel side saw of that thread.
+
+use std::time::{Duration, Instant};
+
+use detector::kernel::{
+    Sensor,
+    attempt::Attempt,
+    counters::Counters,
+    stream::{Record, Stream},
+};
+
+/// How long a record may take to come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub struct Attached {
+    pub sensor: Sensor,
+    pub stream: Stream,
+    pub counters: Counters,
+}
+
+/// What a thread of the tests returned, and what was seen of it.
+pub struct Seen<T> {
+    pub returned: T,
+    pub attempts: Vec<Attempt>,
+}
+
+impl Attached {
+    /// Must be called within a tokio runtime.
+    pub fn new() -> Self {
+        let (sensor, stream, counters) = Sensor::attach().expect("the programs load into this kernel");
+        Self { sensor, stream, counters }
+    }
+
+    /// Runs `act` on a thread of its own in a mount namespace of its own, and gives what was seen of that thread, once
+    /// everything it did has come.
+    pub fn watch<T: Send>(&mut self, act: impl FnOnce() -> T + Send) -> Seen<T> {
+        let (returned, tid) = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    super::sealed::enter_own_mount_namespace();
+                    let returned = act();
+                    // The last record of the thread: nothing can be missing once it has come.
+                    refuse_with_a_mark();
+                    (returned, rustix::thread::gettid().as_raw_nonzero().get())
+                })
+                .join()
+                .expect("the thread of the test ends well")
+        });
+        let tid = u32::try_from(tid).expect("thread ids are positive");
+        let mut attempts = Vec::new();
+        let mut batch = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        let mut ended = false;
+        loop {
+            // Once more after the mark: the rings are two, and that of the writes is drained first.
+            let last = ended;
+            while self.stream.drain(&mut batch) {}
+            for record in batch.drain(..) {
+                if let Record::Attempt(attempt) = record
+                    && attempt.process.tid == tid
+                {
+                    ended |= attempt.path.requested.as_deref() == Some(MARK);
+                    attempts.push(*attempt);
+                }
+            }
+            if last {
+                break;
+            }
+            assert!(Instant::now() < deadline, "the mark of the thread's end did not come within {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        attempts.retain(|attempt| attempt.path.requested.as_deref() != Some(MARK));
+        // What the thread did to make its namespace is not what the tests are about.
+        let begun = attempts.iter().position(|attempt| attempt.path.requested.as_deref() == Some(BEGIN));
+        let attempts = attempts.split_off(begun.map_or(0, |begun| begun + 1));
+        Seen { returned, attempts }
+    }
+}
+
+const MARK: &[u8] = b"/mark of the end";
+const BEGIN: &[u8] = b"/mark of the beginning";
+
+/// A mount attempt that fails, whatever the file system, and is always reported.
+fn refuse_with_a_mark() {
+    // SAFETY: a NUL-terminated path.
+    unsafe { libc::umount2(c"/mark of the end".as_ptr(), 0) };
+}
+
+/// Everything before this call is left out of what [`Attached::watch`] gives.
+pub fn begin() {
+    // SAFETY: a NUL-terminated path.
+    unsafe { libc::umount2(c"/mark of the beginning".as_ptr(), 0) };
+}
+
+/// The path of `attempt` as a test writes it.
+pub fn requested(attempt: &Attempt) -> String {
+    String::from_utf8_lossy(attempt.path.requested.as_deref().unwrap_or_default()).into_owned()
+}
