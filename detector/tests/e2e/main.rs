@@ -7,5 +7,11 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+mod cli_errors;
 mod lab;
+mod mounts;
+mod outage;
+mod refused_writes;
+mod short_lived;
+mod stopping;
 mod support;

@@ -1,7 +1,7 @@
 //! The agent as a black box: its command line, its stdout, stderr and HTTP side, and nothing of its inside.
 
 use std::{
-    io::{BufRead as _, BufReader, Read},
+    io::{self, BufRead as _, BufReader, Read},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::ExitStatusExt as _,
     path::Path,
@@ -32,14 +32,26 @@ const EVENT_DEADLINE: Duration = Duration::from_secs(10);
 /// From SIGTERM to the end.
 const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
+/// The agent's program, as cargo built it for this test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rosentry");
+
 /// The agent's command line on this machine, with an environment that settles nothing.
 pub fn run_command(socket: &Path, metrics: SocketAddr) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rosentry"));
+    run_command_by(&[PROGRAM], socket, metrics)
+}
+
+/// The same with another way to start it: a program and its first arguments, of which the agent's follow.
+pub fn run_command_by(launcher: &[&str], socket: &Path, metrics: SocketAddr) -> Command {
+    let (program, first) = launcher.split_first().expect("a launcher has a program");
+    let mut command = Command::new(program);
     command
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .arg("run");
-    command.arg("--containerd-socket").arg(socket);
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .args(first)
+        .arg("run")
+        .arg("--containerd-socket")
+        .arg(socket);
     command.args([
         "--metrics-listen",
         &metrics.to_string(),
@@ -86,7 +98,11 @@ impl Agent {
     /// `command` is one of [`run_command`], with more to it.
     pub fn from_command(mut command: Command, metrics: SocketAddr) -> Self {
         let mut process = command.spawn().expect("the agent starts");
-        let events = Stream::read(process.stdout.take().expect("stdout is a pipe"));
+        // A command may have been given another stdout; then there is nothing to read here.
+        let events = process
+            .stdout
+            .take()
+            .map_or_else(|| Stream::read(io::empty()), Stream::read);
         let log = Stream::read(process.stderr.take().expect("stderr is a pipe"));
         Self {
             process,
@@ -175,23 +191,27 @@ impl Agent {
             .expect("the agent is ours to signal");
         let ended = self.ended_within(STOP_DEADLINE).await;
         assert_eq!(ended.code(), Some(0), "exit code after SIGTERM ({ended})");
-        self.events.join();
         let events = self.so_far();
         contract::check_sequence(&events.0);
         events
     }
 
-    /// Waits for an end that no one asked for.
+    pub fn has_ended(&mut self) -> bool {
+        self.exit_status().is_some()
+    }
+
+    /// Waits for its end, after which every event and every line of its log is there.
     pub async fn ended_within(&mut self, deadline: Duration) -> ExitStatus {
-        let mut ended = None;
-        patiently(deadline, "the agent ends", async || {
-            ended = self.process.try_wait().expect("the agent is our child");
-            ended.is_some()
-        })
-        .await;
-        let ended = ended.expect("it has ended");
-        assert_eq!(ended.signal(), None, "the agent ends by itself");
+        patiently(deadline, "the agent ends", async || self.has_ended()).await;
+        let ended = self.exit_status().expect("it has ended");
+        assert_eq!(ended.signal(), None, "the agent is killed by no signal");
+        self.events.join();
+        self.log.join();
         ended
+    }
+
+    fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().expect("the agent is our child")
     }
 }
 
