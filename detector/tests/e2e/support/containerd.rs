@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    mount::{MountFlags, mount},
+    process::{Pid, Signal, kill_process},
+};
 use tempfile::TempDir;
 
 use super::{
@@ -44,6 +47,9 @@ impl Containerd {
             .prefix("rosentry-lab-")
             .tempdir()
             .expect("a temporary folder for containerd");
+        // containerd syncs its database at every step, which on a disk takes longer than all the rest.
+        mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), None)
+            .expect("a test may mount a tmpfs");
         let containerd = Self {
             folder,
             process: None,

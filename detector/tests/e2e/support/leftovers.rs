@@ -23,15 +23,15 @@ pub fn clear(folder: &Path, cgroup: &str) {
     until_empty(|| processes_in(cgroup), kill);
     // Shims end by themselves when their containers do only if containerd asks them to.
     until_empty(|| shims_of(folder), kill);
+    for socket in shim_sockets(folder) {
+        let _ = fs::remove_file(socket);
+    }
     until_empty(
         || mounts_below(folder),
         |mount| {
             let _ = unmount(mount.as_path(), UnmountFlags::DETACH);
         },
     );
-    for socket in shim_sockets(folder) {
-        let _ = fs::remove_file(socket);
-    }
     until_empty(
         || cgroups_of(cgroup),
         |folder| {
