@@ -35,20 +35,14 @@ async fn a_user_who_is_not_root_is_told_what_is_missing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let program = folder.path().join("rosentry");
     fs::copy(PROGRAM, &program).expect("the program is copied");
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
-        .expect("the folder is opened to all");
-    let program = program
-        .to_str()
-        .expect("temporary folders have plain names");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("the folder is opened to all");
+    let program = program.to_str().expect("temporary folders have plain names");
     let mut command = run_command_by(&[program], Path::new(NO_SOCKET), free_address());
     command.uid(NOBODY).gid(NOBODY);
 
     let sentence = refusal_of(command).await;
 
-    assert!(
-        sentence.contains("root") || sentence.contains("CAP_BPF"),
-        "{sentence}"
-    );
+    assert!(sentence.contains("root") || sentence.contains("CAP_BPF"), "{sentence}");
 }
 
 #[tokio::test]
@@ -85,10 +79,7 @@ async fn a_socket_of_something_else_than_containerd_is_named() {
 
     let sentence = refusal_of(run_command(&socket, free_address())).await;
 
-    assert!(
-        sentence.contains(&socket.display().to_string()),
-        "{sentence}"
-    );
+    assert!(sentence.contains(&socket.display().to_string()), "{sentence}");
     assert!(sentence.contains("containerd"), "{sentence}");
 }
 
@@ -121,30 +112,15 @@ async fn a_configuration_that_is_not_there_is_named() {
 
     let sentence = refusal_of(command).await;
 
-    assert!(
-        sentence.contains("/nonexistent/rosentry.toml"),
-        "{sentence}"
-    );
+    assert!(sentence.contains("/nonexistent/rosentry.toml"), "{sentence}");
 }
 
 #[tokio::test]
 async fn a_kernel_without_btf_is_told_so() {
     let _alone = alone().await;
-    let launcher = [
-        "unshare",
-        "--mount",
-        "sh",
-        "-c",
-        &hiding(&["/sys/kernel/btf"]),
-        PROGRAM,
-    ];
+    let launcher = ["unshare", "--mount", "sh", "-c", &hiding(&["/sys/kernel/btf"]), PROGRAM];
 
-    let sentence = refusal_of(run_command_by(
-        &launcher,
-        Path::new(NO_SOCKET),
-        free_address(),
-    ))
-    .await;
+    let sentence = refusal_of(run_command_by(&launcher, Path::new(NO_SOCKET), free_address())).await;
 
     assert!(sentence.contains("BTF"), "{sentence}");
 }
@@ -170,11 +146,7 @@ async fn a_node_without_tracefs_is_served_all_the_same_or_told_so() {
         agent.stop().await;
     } else {
         assert_eq!(agent.ended_within(END_DEADLINE).await.code(), Some(2));
-        assert!(
-            the_sentence(&agent.log()).contains("tracefs"),
-            "{:#?}",
-            agent.log()
-        );
+        assert!(the_sentence(&agent.log()).contains("tracefs"), "{:#?}", agent.log());
     }
     before.nothing_more_is_attached().await;
 }
@@ -189,10 +161,7 @@ async fn an_unknown_flag_is_named_with_the_way_to_the_help() {
 
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2), "{said}");
-    assert!(
-        said.contains("--nonsense") && said.contains("--help"),
-        "{said}"
-    );
+    assert!(said.contains("--nonsense") && said.contains("--help"), "{said}");
     assert!(refused.stdout.is_empty());
 }
 
@@ -203,10 +172,7 @@ async fn refusal_of(command: Command) -> String {
     let ended = agent.ended_within(END_DEADLINE).await;
     let log = agent.log();
     assert_eq!(ended.code(), Some(2), "{log:#?}");
-    assert!(
-        agent.so_far().0.is_empty(),
-        "no event of an agent that did not run"
-    );
+    assert!(agent.so_far().0.is_empty(), "no event of an agent that did not run");
     before.nothing_more_is_attached().await;
     the_sentence(&log)
 }
@@ -215,10 +181,7 @@ async fn refusal_of(command: Command) -> String {
 fn the_sentence(log: &[String]) -> String {
     assert_eq!(log.len(), 1, "one sentence on stderr: {log:#?}");
     let sentence = log[0].clone();
-    assert!(
-        !sentence.contains("panicked") && !sentence.contains("Os {"),
-        "a sentence for people: {sentence}"
-    );
+    assert!(!sentence.contains("panicked") && !sentence.contains("Os {"), "a sentence for people: {sentence}");
     sentence
 }
 
@@ -232,9 +195,6 @@ fn with_config(folder: &TempDir, text: &str) -> Command {
 
 /// A shell script for a mount namespace of its own, where these folders are empty; it becomes the program that follows.
 fn hiding(folders: &[&str]) -> String {
-    let mounts: String = folders
-        .iter()
-        .map(|folder| format!("mount -t tmpfs hidden {folder} && "))
-        .collect();
+    let mounts: String = folders.iter().map(|folder| format!("mount -t tmpfs hidden {folder} && ")).collect();
     format!("{mounts} exec \"$0\" \"$@\"")
 }

@@ -37,18 +37,9 @@ async fn a_privileged_pod_can_make_its_sealed_root_writable() {
     for unseal in ["mount -o remount,rw /", "clear-readonly /"] {
         let script = format!("touch /etc/x; {unseal} && touch /etc/x && echo unsealed");
 
-        let app = web
-            .run(
-                sealed(["sh", "-c", &script])
-                    .privileged()
-                    .named(&unseal[..5]),
-            )
-            .await;
+        let app = web.run(sealed(["sh", "-c", &script]).privileged().named(&unseal[..5])).await;
 
-        assert_eq!(
-            app.output, "touch: /etc/x: Read-only file system\nunsealed",
-            "{unseal}"
-        );
+        assert_eq!(app.output, "touch: /etc/x: Read-only file system\nunsealed", "{unseal}");
     }
 }
 
@@ -60,14 +51,8 @@ async fn a_program_can_open_by_dirfd_and_through_a_symlinked_folder() {
     let by_dirfd = app.exec(["open-by-dirfd", "/usr", "../etc/x"]).await;
     let by_link = app.exec(["touch", "/settings/x"]).await;
 
-    assert_eq!(
-        by_dirfd,
-        (1, "../etc/x: Read-only file system\n".to_owned())
-    );
-    assert_eq!(
-        by_link,
-        (1, "touch: /settings/x: Read-only file system\n".to_owned())
-    );
+    assert_eq!(by_dirfd, (1, "../etc/x: Read-only file system\n".to_owned()));
+    assert_eq!(by_link, (1, "touch: /settings/x: Read-only file system\n".to_owned()));
 }
 
 #[tokio::test]
@@ -86,10 +71,7 @@ async fn a_container_outlives_a_killed_containerd() {
     lab.containerd.kill();
     lab.containerd.start_again().await;
 
-    assert_eq!(
-        app.exec(["cat", "/proc/1/comm"]).await,
-        (0, "sleep\n".to_owned())
-    );
+    assert_eq!(app.exec(["cat", "/proc/1/comm"]).await, (0, "sleep\n".to_owned()));
 }
 
 #[tokio::test]
@@ -102,10 +84,7 @@ async fn a_lab_leaves_nothing_behind_even_when_containerd_was_killed_or_frozen()
         let (folder, cgroup) = (lab.containerd.path(""), lab.containerd.cgroup());
         let busy = leftovers::traces_of(&folder, &cgroup);
         for kind in ["process", "shim", "mount", "cgroup", "socket", "folder"] {
-            assert!(
-                busy.iter().any(|trace| trace.starts_with(kind)),
-                "a running lab has a {kind}: {busy:?}"
-            );
+            assert!(busy.iter().any(|trace| trace.starts_with(kind)), "a running lab has a {kind}: {busy:?}");
         }
         end(&mut lab.containerd);
 

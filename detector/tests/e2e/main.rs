@@ -1,11 +1,7 @@
 //! End to end: the agent beside a real containerd, real pods over CRI, real refused writes. By topic; `support` is the
 //! lab they share. They need root and Debian's containerd, runc, busybox-static and gcc, and run one at a time.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test stops at the first thing that is not as it should be"
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
 
 mod cli_errors;
 mod lab;

@@ -15,9 +15,7 @@ async fn a_remount_of_the_sealed_root_is_one_attempt_that_unseals() {
     let agent = Agent::watching(&lab).await;
     let web = lab.privileged_pod("prod", "web").await;
 
-    let app = web
-        .run(sealed(["mount", "-o", "remount,rw", "/"]).privileged())
-        .await;
+    let app = web.run(sealed(["mount", "-o", "remount,rw", "/"]).privileged()).await;
     assert_eq!((app.exit_code, app.output.as_str()), (0, ""));
     wait_for_attempt(&agent, &web, "remount").await;
     let metrics = agent.metrics().await;
@@ -31,29 +29,15 @@ async fn a_remount_of_the_sealed_root_is_one_attempt_that_unseals() {
     assert_eq!(event["mount"]["effect"], "unseal");
     assert_eq!(event["mount"]["target"], "/");
     assert_eq!(event["process"]["exe"], "/bin/busybox");
-    assert_eq!(
-        event["process"]["args"],
-        serde_json::json!(["mount", "-o", "remount,rw", "/"])
-    );
+    assert_eq!(event["process"]["args"], serde_json::json!(["mount", "-o", "remount,rw", "/"]));
     assert_eq!(event["process"]["cap_sys_admin"], true);
     assert_eq!(event["container"]["id"], app.id.as_str());
     assert_eq!(event["container"]["privileged"], true);
     assert_eq!(event["pod"]["name"], "web");
 
-    let of_attempt = [
-        ("pod", "web"),
-        ("operation", "remount"),
-        ("effect", "unseal"),
-        ("outcome", "succeeded"),
-    ];
-    assert_eq!(
-        metrics.sum("rosentry_mount_attempts_total", &of_attempt),
-        Some(1.0)
-    );
-    assert_eq!(
-        metrics.sum("rosentry_mount_attempts_total", &[("pod", "web")]),
-        Some(1.0)
-    );
+    let of_attempt = [("pod", "web"), ("operation", "remount"), ("effect", "unseal"), ("outcome", "succeeded")];
+    assert_eq!(metrics.sum("rosentry_mount_attempts_total", &of_attempt), Some(1.0));
+    assert_eq!(metrics.sum("rosentry_mount_attempts_total", &[("pod", "web")]), Some(1.0));
 }
 
 #[tokio::test]
@@ -137,37 +121,17 @@ async fn starting_stopping_and_restarting_50_sealed_containers_unseals_nothing()
     agent.wait_for_write(&last, "/etc/x").await;
     let events = agent.stop().await;
 
-    let unseals: Vec<&Value> = events
-        .0
-        .iter()
-        .filter(|event| event["mount"]["effect"] == "unseal")
-        .collect();
-    assert!(
-        unseals.is_empty(),
-        "{} events, the first: {:#}",
-        unseals.len(),
-        unseals[0]
-    );
-    let breaks = events
-        .0
-        .iter()
-        .filter(|event| event["kind"] == "seal_broken")
-        .count();
+    let unseals: Vec<&Value> = events.0.iter().filter(|event| event["mount"]["effect"] == "unseal").collect();
+    assert!(unseals.is_empty(), "{} events, the first: {:#}", unseals.len(), unseals[0]);
+    let breaks = events.0.iter().filter(|event| event["kind"] == "seal_broken").count();
     assert_eq!(breaks, 0);
 }
 
 async fn wait_for_attempt(agent: &Agent, pod: &Pod, operation: &str) -> Value {
     let wanted = |event: &Value| {
-        event["kind"] == "mount_attempt"
-            && event["pod"]["uid"] == pod.uid.as_str()
-            && event["operation"] == operation
+        event["kind"] == "mount_attempt" && event["pod"]["uid"] == pod.uid.as_str() && event["operation"] == operation
     };
-    agent
-        .wait_for(
-            &format!("a {operation} in {}/{}", pod.namespace, pod.name),
-            wanted,
-        )
-        .await
+    agent.wait_for(&format!("a {operation} in {}/{}", pod.namespace, pod.name), wanted).await
 }
 
 fn the_one_attempt<'a>(events: &'a Events, pod: &Pod) -> &'a Value {

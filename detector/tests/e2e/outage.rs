@@ -121,29 +121,14 @@ async fn a_frozen_containerd_stops_neither_events_nor_metrics() {
 }
 
 async fn says_that_containerd_is_away(agent: &Agent) {
-    patiently(
-        NOTICE_DEADLINE,
-        "the agent notices that containerd is away",
-        async || agent.containerd_up().await == Some(0.0),
-    )
+    patiently(NOTICE_DEADLINE, "the agent notices that containerd is away", async || {
+        agent.containerd_up().await == Some(0.0)
+    })
     .await;
-    assert_ne!(
-        agent.status("/readyz").await,
-        Some(200),
-        "GET /readyz while containerd is away"
-    );
-    assert_eq!(
-        agent.status("/healthz").await,
-        Some(200),
-        "GET /healthz while containerd is away"
-    );
+    assert_ne!(agent.status("/readyz").await, Some(200), "GET /readyz while containerd is away");
+    assert_eq!(agent.status("/healthz").await, Some(200), "GET /healthz while containerd is away");
     tokio::time::sleep(OUTAGE).await;
-    assert_eq!(
-        complaints(agent).len(),
-        1,
-        "one line of log says it: {:#?}",
-        agent.log()
-    );
+    assert_eq!(complaints(agent).len(), 1, "one line of log says it: {:#?}", agent.log());
 }
 
 async fn says_that_containerd_is_back(agent: &Agent) {
@@ -161,9 +146,7 @@ async fn reports_a_new_pod(agent: &Agent, lab: &Lab, name: &str) {
 
 /// Warnings and errors that speak of containerd.
 fn complaints(agent: &Agent) -> Vec<String> {
-    let complains = |line: &String| {
-        line.contains("containerd") && (line.contains("WARN") || line.contains("ERROR"))
-    };
+    let complains = |line: &String| line.contains("containerd") && (line.contains("WARN") || line.contains("ERROR"));
     agent.log().into_iter().filter(complains).collect()
 }
 
@@ -177,15 +160,9 @@ impl Writer {
     async fn in_pod(lab: &Lab, pod: &Pod) -> Self {
         let volume = lab.containerd.path("told");
         fs::create_dir(&volume).expect("the volume's folder is made");
-        let script =
-            "until [ -e /data/write ]; do sleep 0.1; done; touch /etc/told-to; sleep 2147483647";
-        let container = pod
-            .start_container(sealed(["sh", "-c", script]).with_volume(&volume, "/data"))
-            .await;
-        Self {
-            container,
-            signal: volume.join("write"),
-        }
+        let script = "until [ -e /data/write ]; do sleep 0.1; done; touch /etc/told-to; sleep 2147483647";
+        let container = pod.start_container(sealed(["sh", "-c", script]).with_volume(&volume, "/data")).await;
+        Self { container, signal: volume.join("write") }
     }
 
     fn write(&self) {

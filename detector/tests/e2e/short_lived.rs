@@ -39,15 +39,9 @@ async fn each_of_100_containers_that_live_under_20_ms_and_write_once_is_told_wit
     let metrics = agent.metrics().await;
     let events = agent.stop().await;
 
-    let writes: Vec<_> = events
-        .0
-        .iter()
-        .filter(|event| event["kind"] == "write_denied")
-        .collect();
+    let writes: Vec<_> = events.0.iter().filter(|event| event["kind"] == "write_denied").collect();
     for event in &writes {
-        let path = event["file"]["path"]
-            .as_str()
-            .expect("a refused open has a path");
+        let path = event["file"]["path"].as_str().expect("a refused open has a path");
         let Some((id, name, pod)) = writers.remove(path) else {
             panic!("an event too many: {event:#}");
         };
@@ -64,8 +58,5 @@ async fn each_of_100_containers_that_live_under_20_ms_and_write_once_is_told_wit
     // containerd notes a start when it has heard of it, so a loaded machine makes some lives look longer.
     lives.sort_unstable();
     let median = lives[lives.len() / 2];
-    assert!(
-        median < SHORT,
-        "the containers lived {median:?}, so this was no test of short ones"
-    );
+    assert!(median < SHORT, "the containers lived {median:?}, so this was no test of short ones");
 }

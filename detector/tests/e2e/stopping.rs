@@ -22,18 +22,9 @@ async fn sigterm_ends_the_agent_after_every_event_was_told() {
     let events = agent.stop().await;
 
     let writes = events.writes_of(&web);
-    let paths: BTreeSet<&str> = writes
-        .iter()
-        .filter_map(|event| event["file"]["path"].as_str())
-        .collect();
+    let paths: BTreeSet<&str> = writes.iter().filter_map(|event| event["file"]["path"].as_str()).collect();
     assert_eq!(paths.len(), WRITES);
-    assert_eq!(
-        writes
-            .iter()
-            .filter_map(|event| event["count"].as_u64())
-            .sum::<u64>(),
-        WRITES as u64
-    );
+    assert_eq!(writes.iter().filter_map(|event| event["count"].as_u64()).sum::<u64>(), WRITES as u64);
 }
 
 #[tokio::test]
@@ -41,10 +32,7 @@ async fn a_stopped_agent_leaves_no_program_in_the_kernel() {
     let lab = Lab::start().await;
     let before = Programs::loaded();
     let agent = Agent::watching(&lab).await;
-    assert!(
-        before.more_now() > 0,
-        "a running agent has programs in the kernel"
-    );
+    assert!(before.more_now() > 0, "a running agent has programs in the kernel");
 
     agent.stop().await;
 
@@ -70,8 +58,5 @@ async fn an_agent_whose_reader_has_gone_ends_and_says_why() {
     let log = agent.log().join("\n");
     assert!(matches!(ended.code(), Some(0 | 2)), "{ended}\n{log}");
     assert!(!log.contains("panicked"), "{log}");
-    assert!(
-        log.contains("stdout") || log.to_lowercase().contains("pipe"),
-        "{log}"
-    );
+    assert!(log.contains("stdout") || log.to_lowercase().contains("pipe"), "{log}");
 }

@@ -44,26 +44,10 @@ pub fn run_command(socket: &Path, metrics: SocketAddr) -> Command {
 pub fn run_command_by(launcher: &[&str], socket: &Path, metrics: SocketAddr) -> Command {
     let (program, first) = launcher.split_first().expect("a launcher has a program");
     let mut command = Command::new(program);
-    command
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command
-        .args(first)
-        .arg("run")
-        .arg("--containerd-socket")
-        .arg(socket);
-    command.args([
-        "--metrics-listen",
-        &metrics.to_string(),
-        "--json",
-        "-",
-        "--node-name",
-        NODE,
-    ]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.args(first).arg("run").arg("--containerd-socket").arg(socket);
+    command.args(["--metrics-listen", &metrics.to_string(), "--json", "-", "--node-name", NODE]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -99,24 +83,13 @@ impl Agent {
     pub fn from_command(mut command: Command, metrics: SocketAddr) -> Self {
         let mut process = command.spawn().expect("the agent starts");
         // A command may have been given another stdout; then there is nothing to read here.
-        let events = process
-            .stdout
-            .take()
-            .map_or_else(|| Stream::read(io::empty()), Stream::read);
+        let events = process.stdout.take().map_or_else(|| Stream::read(io::empty()), Stream::read);
         let log = Stream::read(process.stderr.take().expect("stderr is a pipe"));
-        Self {
-            process,
-            metrics,
-            events,
-            log,
-        }
+        Self { process, metrics, events, log }
     }
 
     pub async fn becomes_ready(&self) {
-        patiently(READY_DEADLINE, "the agent is ready", async || {
-            self.status("/readyz").await == Some(200)
-        })
-        .await;
+        patiently(READY_DEADLINE, "the agent is ready", async || self.status("/readyz").await == Some(200)).await;
     }
 
     /// The status code of a GET; `None` where no one answers.
@@ -125,9 +98,7 @@ impl Agent {
     }
 
     pub async fn metrics(&self) -> Metrics {
-        let (status, text) = get(self.metrics, "/metrics")
-            .await
-            .expect("the agent serves metrics");
+        let (status, text) = get(self.metrics, "/metrics").await.expect("the agent serves metrics");
         assert_eq!(status, 200, "GET /metrics");
         Metrics::parse(&text)
     }
@@ -150,34 +121,19 @@ impl Agent {
             let left = EVENT_DEADLINE.saturating_sub(start.elapsed());
             // A stream that ended closes the channel: no more will come.
             let came = tokio::time::timeout(left, grown.changed()).await;
-            assert!(
-                matches!(came, Ok(Ok(()))),
-                "the agent does not report {what}"
-            );
+            assert!(matches!(came, Ok(Ok(()))), "the agent does not report {what}");
         }
     }
 
     /// The first refused write to this path in this pod.
     pub async fn wait_for_write(&self, pod: &Pod, path: &str) -> Value {
-        let what = format!(
-            "a refused write to {path} in {}/{}",
-            pod.namespace, pod.name
-        );
-        self.wait_for(&what, |event| {
-            is_of(event, pod, "write_denied") && event["file"]["path"] == path
-        })
-        .await
+        let what = format!("a refused write to {path} in {}/{}", pod.namespace, pod.name);
+        self.wait_for(&what, |event| is_of(event, pod, "write_denied") && event["file"]["path"] == path).await
     }
 
     /// Every event up to now, each checked against the contract.
     pub fn so_far(&self) -> Events {
-        Events(
-            self.events
-                .lines()
-                .iter()
-                .map(|line| contract::checked(line))
-                .collect(),
-        )
+        Events(self.events.lines().iter().map(|line| contract::checked(line)).collect())
     }
 
     /// Every line on stderr up to now.
@@ -187,8 +143,7 @@ impl Agent {
 
     /// SIGTERM; asserts that the agent drains and ends well and soon, and returns all its events.
     pub async fn stop(mut self) -> Events {
-        kill_process(Pid::from_child(&self.process), Signal::TERM)
-            .expect("the agent is ours to signal");
+        kill_process(Pid::from_child(&self.process), Signal::TERM).expect("the agent is ours to signal");
         let ended = self.ended_within(STOP_DEADLINE).await;
         assert_eq!(ended.code(), Some(0), "exit code after SIGTERM ({ended})");
         let events = self.so_far();
@@ -244,10 +199,7 @@ impl Events {
     }
 
     fn of(&self, pod: &Pod, kind: &str) -> Vec<&Value> {
-        self.0
-            .iter()
-            .filter(|event| is_of(event, pod, kind))
-            .collect()
+        self.0.iter().filter(|event| is_of(event, pod, kind)).collect()
     }
 }
 
@@ -270,25 +222,15 @@ impl Stream {
         let (written, told) = (Arc::clone(&lines), grown.clone());
         let reader = thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                written
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(line);
+                written.lock().unwrap_or_else(PoisonError::into_inner).push(line);
                 told.send_replace(());
             }
         });
-        Self {
-            lines,
-            grown,
-            reader: Some(reader),
-        }
+        Self { lines, grown, reader: Some(reader) }
     }
 
     fn lines(&self) -> Vec<String> {
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for the pipe's end, after which every line is there.

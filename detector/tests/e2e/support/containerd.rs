@@ -43,19 +43,12 @@ impl Containerd {
 
     /// Everything is in place, but containerd does not run yet: its socket is absent.
     pub fn prepare() -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("rosentry-lab-")
-            .tempdir()
-            .expect("a temporary folder for containerd");
+        let folder =
+            tempfile::Builder::new().prefix("rosentry-lab-").tempdir().expect("a temporary folder for containerd");
         // containerd syncs its database at every step, which on a disk takes longer than all the rest.
-        mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), None)
-            .expect("a test may mount a tmpfs");
-        let containerd = Self {
-            folder,
-            process: None,
-        };
-        fs::write(containerd.path("config.toml"), containerd.config())
-            .expect("the configuration is written");
+        mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), None).expect("a test may mount a tmpfs");
+        let containerd = Self { folder, process: None };
+        fs::write(containerd.path("config.toml"), containerd.config()).expect("the configuration is written");
         containerd
     }
 
@@ -77,24 +70,15 @@ impl Containerd {
                 .spawn()
                 .expect("containerd is installed"),
         );
-        patiently(
-            START_DEADLINE,
-            "containerd serves CRI",
-            async || match Cri::connect(&self.socket()).await {
-                Ok(mut cri) => cri.is_ready().await,
-                Err(_) => false,
-            },
-        )
+        patiently(START_DEADLINE, "containerd serves CRI", async || match Cri::connect(&self.socket()).await {
+            Ok(mut cri) => cri.is_ready().await,
+            Err(_) => false,
+        })
         .await;
-        let mut cri = Cri::connect(&self.socket())
-            .await
-            .expect("containerd answers");
+        let mut cri = Cri::connect(&self.socket()).await.expect("containerd answers");
         if !cri.has_image(IMAGE).await {
             self.import_image();
-            patiently(START_DEADLINE, "CRI learns of the image", async || {
-                cri.has_image(IMAGE).await
-            })
-            .await;
+            patiently(START_DEADLINE, "CRI learns of the image", async || cri.has_image(IMAGE).await).await;
         }
     }
 
@@ -128,21 +112,13 @@ impl Containerd {
 
     /// The parent of all its containers' cgroups, below the mount of each hierarchy.
     pub fn cgroup(&self) -> String {
-        let name = self
-            .folder
-            .path()
-            .file_name()
-            .expect("the folder has a name");
+        let name = self.folder.path().file_name().expect("the folder has a name");
         format!("kubepods-{}", name.to_string_lossy())
     }
 
     /// The digest by which containerd itself knows the lab's image.
     pub fn image_digest(&self) -> String {
-        let listed = self
-            .ctr()
-            .args(["images", "list", &format!("name=={IMAGE}")])
-            .output()
-            .expect("ctr is installed");
+        let listed = self.ctr().args(["images", "list", &format!("name=={IMAGE}")]).output().expect("ctr is installed");
         String::from_utf8_lossy(&listed.stdout)
             .split_whitespace()
             .find(|word| word.starts_with("sha256:"))
@@ -158,25 +134,15 @@ impl Containerd {
             .stdout(Stdio::null())
             .spawn()
             .expect("ctr is installed");
-        let mut archive = import
-            .stdin
-            .take()
-            .expect("ctr reads the archive from its input");
-        archive
-            .write_all(&image().archive)
-            .expect("ctr takes the archive");
+        let mut archive = import.stdin.take().expect("ctr reads the archive from its input");
+        archive.write_all(&image().archive).expect("ctr takes the archive");
         drop(archive);
-        assert!(
-            import.wait().expect("ctr ends").success(),
-            "containerd imports the lab's image"
-        );
+        assert!(import.wait().expect("ctr ends").success(), "containerd imports the lab's image");
     }
 
     fn ctr(&self) -> Command {
         let mut ctr = Command::new("ctr");
-        ctr.arg("--address")
-            .arg(self.socket())
-            .args(["--namespace", NAMESPACE]);
+        ctr.arg("--address").arg(self.socket()).args(["--namespace", NAMESPACE]);
         ctr
     }
 
@@ -229,15 +195,9 @@ impl Drop for Containerd {
         let folder: &Path = self.folder.path();
         if std::thread::panicking() {
             let log = fs::read_to_string(folder.join("containerd.log")).unwrap_or_default();
-            let warnings: Vec<&str> = log
-                .lines()
-                .filter(|line| !line.contains("level=info"))
-                .collect();
+            let warnings: Vec<&str> = log.lines().filter(|line| !line.contains("level=info")).collect();
             let latest = warnings.len().saturating_sub(20);
-            eprintln!(
-                "containerd's latest warnings:\n{}",
-                warnings[latest..].join("\n")
-            );
+            eprintln!("containerd's latest warnings:\n{}", warnings[latest..].join("\n"));
         }
         if let Some(mut process) = self.process.take() {
             // A frozen process dies of SIGKILL as well. There is no one to tell of an error here.

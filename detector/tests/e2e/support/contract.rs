@@ -17,11 +17,7 @@ pub fn checked(line: &str) -> Value {
         Some("agent") => check(&event["agent"], AGENT, "agent.", &mut faults),
         _ => check_finding(&event, &mut faults),
     }
-    assert!(
-        faults.is_empty(),
-        "not as the contract says: {}\n{line}",
-        faults.join(", ")
-    );
+    assert!(faults.is_empty(), "not as the contract says: {}\n{line}", faults.join(", "));
     event
 }
 
@@ -29,13 +25,7 @@ pub fn checked(line: &str) -> Value {
 pub fn check_sequence(events: &[Value]) {
     for pair in events.windows(2) {
         let (before, after) = (pair[0]["seq"].as_u64(), pair[1]["seq"].as_u64());
-        assert_eq!(
-            before.map(|seq| seq + 1),
-            after,
-            "the sequence numbers of two lines: {}\n{}",
-            pair[0],
-            pair[1]
-        );
+        assert_eq!(before.map(|seq| seq + 1), after, "the sequence numbers of two lines: {}\n{}", pair[0], pair[1]);
     }
 }
 
@@ -46,33 +36,16 @@ const EVENT: Fields = &[
     ("seq", Value::is_u64),
     ("time", time),
     ("node", |it| it == NODE),
-    ("kind", |it| {
-        one_of(
-            it,
-            &[
-                "write_denied",
-                "mount_attempt",
-                "seal_broken",
-                "write_observed",
-                "agent",
-            ],
-        )
-    }),
+    ("kind", |it| one_of(it, &["write_denied", "mount_attempt", "seal_broken", "write_observed", "agent"])),
 ];
 const FINDING: Fields = &[
     ("operation", operation),
-    ("outcome", |it| {
-        one_of(it, &["denied", "failed", "succeeded"])
-    }),
-    ("errno", |it| {
-        it.is_null() || it.as_str().is_some_and(|name| name.starts_with('E'))
-    }),
+    ("outcome", |it| one_of(it, &["denied", "failed", "succeeded"])),
+    ("errno", |it| it.is_null() || it.as_str().is_some_and(|name| name.starts_with('E'))),
     ("count", |it| it.as_u64().is_some_and(|count| count > 0)),
     ("first_time", time),
     ("last_time", time),
-    ("severity", |it| {
-        one_of(it, &["info", "low", "medium", "high", "critical"])
-    }),
+    ("severity", |it| one_of(it, &["info", "low", "medium", "high", "critical"])),
     ("category", text_or_null),
     ("hint", text_or_null),
     ("attack", texts),
@@ -81,22 +54,14 @@ const FINDING: Fields = &[
     ("process", object_or_null),
     ("container", object_or_null),
     ("pod", object_or_null),
-    ("abi", |it| {
-        one_of(it, &["x86_64", "ia32", "aarch64", "io_uring"])
-    }),
+    ("abi", |it| one_of(it, &["x86_64", "ia32", "aarch64", "io_uring"])),
     ("hook", text),
     ("chain", text_or_null),
 ];
-const FILE: Fields = &[
-    ("path", path_or_null),
-    ("requested", text_or_null),
-    ("flags", texts),
-    ("new_path", path_or_null),
-];
+const FILE: Fields =
+    &[("path", path_or_null), ("requested", text_or_null), ("flags", texts), ("new_path", path_or_null)];
 const WRITE_MOUNT: Fields = &[
-    ("kind", |it| {
-        it.is_null() || one_of(it, &["rootfs", "volume", "volume_failed", "other"])
-    }),
+    ("kind", |it| it.is_null() || one_of(it, &["rootfs", "volume", "volume_failed", "other"])),
     ("point", path_or_null),
     ("fstype", text_or_null),
     ("volume", object_or_null),
@@ -107,9 +72,7 @@ const MOUNT_ATTEMPT: Fields = &[
     ("source", text_or_null),
     ("fstype", text_or_null),
     ("flags", texts),
-    ("effect", |it| {
-        one_of(it, &["unseal", "shadow", "detach", "none"])
-    }),
+    ("effect", |it| one_of(it, &["unseal", "shadow", "detach", "none"])),
 ];
 const PROCESS: Fields = &[
     ("pid", Value::is_u64),
@@ -124,23 +87,13 @@ const PROCESS: Fields = &[
     ("cwd", path_or_null),
     ("start_time", |it| it.is_null() || time(it)),
     ("cap_sys_admin", flag_or_null),
-    ("ancestors", |it| {
-        it.as_array().is_some_and(|all| all.iter().all(ancestor))
-    }),
+    ("ancestors", |it| it.as_array().is_some_and(|all| all.iter().all(ancestor))),
 ];
 const CONTAINER: Fields = &[
-    ("id", |it| {
-        it.as_str()
-            .is_some_and(|id| id.len() == 64 && id.bytes().all(|digit| digit.is_ascii_hexdigit()))
-    }),
+    ("id", |it| it.as_str().is_some_and(|id| id.len() == 64 && id.bytes().all(|digit| digit.is_ascii_hexdigit()))),
     ("name", text_or_null),
     ("image", text_or_null),
-    ("image_digest", |it| {
-        it.is_null()
-            || it
-                .as_str()
-                .is_some_and(|digest| digest.starts_with("sha256:"))
-    }),
+    ("image_digest", |it| it.is_null() || it.as_str().is_some_and(|digest| digest.starts_with("sha256:"))),
     ("readonly_rootfs", flag_or_null),
     ("privileged", flag_or_null),
     ("started_at", |it| it.is_null() || time(it)),
@@ -150,33 +103,15 @@ const POD: Fields = &[
     ("name", text),
     ("uid", text),
     ("workload", text_or_null),
-    ("labels", |it| {
-        it.as_object()
-            .is_some_and(|labels| labels.values().all(Value::is_string))
-    }),
+    ("labels", |it| it.as_object().is_some_and(|labels| labels.values().all(Value::is_string))),
 ];
-const AGENT: Fields = &[("what", |it| {
-    one_of(it, &["start", "stop", "coverage", "lost", "gap"])
-})];
+const AGENT: Fields = &[("what", |it| one_of(it, &["start", "stop", "coverage", "lost", "gap"]))];
 
 fn check_finding(event: &Value, faults: &mut Vec<String>) {
     check(event, FINDING, "", faults);
-    let mount = if event["kind"] == "mount_attempt" {
-        MOUNT_ATTEMPT
-    } else {
-        WRITE_MOUNT
-    };
-    let parts = [
-        ("file", FILE),
-        ("mount", mount),
-        ("process", PROCESS),
-        ("container", CONTAINER),
-        ("pod", POD),
-    ];
-    for (part, fields) in parts
-        .into_iter()
-        .filter(|(part, _)| event[part].is_object())
-    {
+    let mount = if event["kind"] == "mount_attempt" { MOUNT_ATTEMPT } else { WRITE_MOUNT };
+    let parts = [("file", FILE), ("mount", mount), ("process", PROCESS), ("container", CONTAINER), ("pod", POD)];
+    for (part, fields) in parts.into_iter().filter(|(part, _)| event[part].is_object()) {
         check(&event[part], fields, &format!("{part}."), faults);
     }
     // All times are of one length, so their order as text is their order in time.
@@ -248,11 +183,7 @@ fn time(value: &Value) -> bool {
     const PATTERN: &[u8] = b"0000-00-00T00:00:00.000000000Z";
     value.as_str().is_some_and(|time| {
         let fits = |(byte, pattern): (u8, &u8)| {
-            if *pattern == b'0' {
-                byte.is_ascii_digit()
-            } else {
-                byte == *pattern
-            }
+            if *pattern == b'0' { byte.is_ascii_digit() } else { byte == *pattern }
         };
         time.len() == PATTERN.len() && time.bytes().zip(PATTERN).all(fits)
     })
@@ -283,9 +214,7 @@ fn object_or_null(value: &Value) -> bool {
 }
 
 fn texts(value: &Value) -> bool {
-    value
-        .as_array()
-        .is_some_and(|all| all.iter().all(Value::is_string))
+    value.as_array().is_some_and(|all| all.iter().all(Value::is_string))
 }
 
 /// The contract's own example, with its ellipses filled in.
@@ -319,8 +248,7 @@ fn the_contracts_example_passes_the_checker() {
 #[should_panic(expected = "pod.uid is missing")]
 fn an_event_without_a_key_fails_the_checker() {
     let mut event = example();
-    event["pod"] =
-        serde_json::json!({ "namespace": "n", "name": "p", "workload": null, "labels": {} });
+    event["pod"] = serde_json::json!({ "namespace": "n", "name": "p", "workload": null, "labels": {} });
     checked(&event.to_string());
 }
 

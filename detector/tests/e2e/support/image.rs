@@ -14,20 +14,8 @@ pub const IMAGE: &str = "localhost/rosentry-lab:1";
 pub const LINK_TO_ETC: &str = "/settings";
 
 const BUSYBOX: &str = "/bin/busybox";
-const FOLDERS: [&str; 12] = [
-    "bin",
-    "data",
-    "dev",
-    "etc",
-    "proc",
-    "root",
-    "sys",
-    "tmp",
-    "usr",
-    "usr/share",
-    "var",
-    "var/log",
-];
+const FOLDERS: [&str; 12] =
+    ["bin", "data", "dev", "etc", "proc", "root", "sys", "tmp", "usr", "usr/share", "var", "var/log"];
 /// Compiled from `programs/<name>.c` to `/bin/<name>`.
 const PROGRAMS: [&str; 2] = ["clear-readonly", "open-by-dirfd"];
 
@@ -70,62 +58,33 @@ fn build() -> Image {
     let index = json!({ "schemaVersion": 2, "manifests": [described] }).to_string();
 
     let mut archive = Builder::new(Vec::new());
-    file(
-        &mut archive,
-        "oci-layout",
-        br#"{"imageLayoutVersion":"1.0.0"}"#,
-        0o644,
-    );
+    file(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644);
     file(&mut archive, "index.json", index.as_bytes(), 0o644);
     for blob in [&layer, &config, &manifest] {
         let name = digest(blob).replace(':', "/");
         file(&mut archive, &format!("blobs/{name}"), blob, 0o644);
     }
-    Image {
-        archive: archive.into_inner().expect("the archive ends in memory"),
-        digest: digest(&manifest),
-    }
+    Image { archive: archive.into_inner().expect("the archive ends in memory"), digest: digest(&manifest) }
 }
 
 /// The root filesystem as an uncompressed layer.
 fn layer() -> Vec<u8> {
     let busybox = std::fs::read(BUSYBOX).expect("busybox-static is installed");
-    let applets = Command::new(BUSYBOX)
-        .arg("--list")
-        .output()
-        .expect("busybox lists its applets")
-        .stdout;
+    let applets = Command::new(BUSYBOX).arg("--list").output().expect("busybox lists its applets").stdout;
     let applets = String::from_utf8(applets).expect("applets have ASCII names");
 
     let mut layer = Builder::new(Vec::new());
     for folder in FOLDERS {
-        entry(
-            &mut layer,
-            EntryType::Directory,
-            &format!("{folder}/"),
-            None,
-            &[],
-            0o755,
-        );
+        entry(&mut layer, EntryType::Directory, &format!("{folder}/"), None, &[], 0o755);
     }
     file(&mut layer, "bin/busybox", &busybox, 0o755);
     for applet in applets.lines().filter(|applet| *applet != "busybox") {
         link(&mut layer, &format!("bin/{applet}"), "/bin/busybox");
     }
     for program in PROGRAMS {
-        file(
-            &mut layer,
-            &format!("bin/{program}"),
-            &compile(program),
-            0o755,
-        );
+        file(&mut layer, &format!("bin/{program}"), &compile(program), 0o755);
     }
-    file(
-        &mut layer,
-        "etc/passwd",
-        b"root:x:0:0:root:/root:/bin/sh\n",
-        0o644,
-    );
+    file(&mut layer, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n", 0o644);
     link(&mut layer, LINK_TO_ETC.trim_start_matches('/'), "/etc");
     layer.into_inner().expect("the layer ends in memory")
 }
@@ -165,14 +124,7 @@ fn link(archive: &mut Builder<Vec<u8>>, path: &str, target: &str) {
 }
 
 /// One member, owned by root and with the time 0, so that the same parts give the same digest.
-fn entry(
-    archive: &mut Builder<Vec<u8>>,
-    kind: EntryType,
-    path: &str,
-    link: Option<&str>,
-    content: &[u8],
-    mode: u32,
-) {
+fn entry(archive: &mut Builder<Vec<u8>>, kind: EntryType, path: &str, link: Option<&str>, content: &[u8], mode: u32) {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);

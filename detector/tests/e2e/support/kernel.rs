@@ -15,12 +15,7 @@ pub struct Programs(BTreeSet<u32>);
 impl Programs {
     pub fn loaded() -> Self {
         // A program may go between the listing and the look at it.
-        Self(
-            loaded_programs()
-                .flatten()
-                .map(|program| program.id())
-                .collect(),
-        )
+        Self(loaded_programs().flatten().map(|program| program.id()).collect())
     }
 
     /// How many there are now that were not there then.
@@ -30,11 +25,6 @@ impl Programs {
 
     /// Fails the test if programs stay that were not there before.
     pub async fn nothing_more_is_attached(&self) {
-        patiently(
-            RELEASE_DEADLINE,
-            "the kernel has no more programs than before",
-            async || self.more_now() == 0,
-        )
-        .await;
+        patiently(RELEASE_DEADLINE, "the kernel has no more programs than before", async || self.more_now() == 0).await;
     }
 }

@@ -43,31 +43,11 @@ pub fn clear(folder: &Path, cgroup: &str) {
 /// What is there of a lab, as text for people; empty when it was cleared.
 pub fn traces_of(folder: &Path, cgroup: &str) -> Vec<String> {
     let mut traces = Vec::new();
-    traces.extend(
-        processes_in(cgroup)
-            .into_iter()
-            .map(|pid| format!("process {pid:?} in {cgroup}")),
-    );
-    traces.extend(
-        shims_of(folder)
-            .into_iter()
-            .map(|pid| format!("shim {pid:?}")),
-    );
-    traces.extend(
-        mounts_below(folder)
-            .into_iter()
-            .map(|mount| format!("mount {}", mount.display())),
-    );
-    traces.extend(
-        cgroups_of(cgroup)
-            .into_iter()
-            .map(|folder| format!("cgroup {}", folder.display())),
-    );
-    traces.extend(
-        shim_sockets(folder)
-            .into_iter()
-            .map(|socket| format!("socket {}", socket.display())),
-    );
+    traces.extend(processes_in(cgroup).into_iter().map(|pid| format!("process {pid:?} in {cgroup}")));
+    traces.extend(shims_of(folder).into_iter().map(|pid| format!("shim {pid:?}")));
+    traces.extend(mounts_below(folder).into_iter().map(|mount| format!("mount {}", mount.display())));
+    traces.extend(cgroups_of(cgroup).into_iter().map(|folder| format!("cgroup {}", folder.display())));
+    traces.extend(shim_sockets(folder).into_iter().map(|socket| format!("socket {}", socket.display())));
     if folder.exists() {
         traces.push(format!("folder {}", folder.display()));
     }
@@ -134,9 +114,7 @@ fn shims_of(folder: &Path) -> Vec<Pid> {
             let arguments = fs::read(process.path().join("cmdline")).ok()?;
             let mut arguments = arguments.split(|byte| *byte == 0);
             let is_shim = arguments.next()?.ends_with(b"containerd-shim-runc-v2");
-            (is_shim
-                && arguments.any(|argument| argument.starts_with(folder.as_os_str().as_bytes())))
-            .then_some(pid)
+            (is_shim && arguments.any(|argument| argument.starts_with(folder.as_os_str().as_bytes()))).then_some(pid)
         })
         .collect()
 }
@@ -164,17 +142,10 @@ fn mounts(wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
 
 /// containerd 1.6 keeps its shims' sockets in a fixed folder, under a hash; each bundle holds its shim's address.
 fn shim_sockets(folder: &Path) -> Vec<PathBuf> {
-    let namespaces = fs::read_dir(folder.join("state/io.containerd.runtime.v2.task"))
-        .into_iter()
-        .flatten();
+    let namespaces = fs::read_dir(folder.join("state/io.containerd.runtime.v2.task")).into_iter().flatten();
     namespaces
         .flatten()
-        .flat_map(|namespace| {
-            fs::read_dir(namespace.path())
-                .into_iter()
-                .flatten()
-                .flatten()
-        })
+        .flat_map(|namespace| fs::read_dir(namespace.path()).into_iter().flatten().flatten())
         .filter_map(|bundle| fs::read_to_string(bundle.path().join("address")).ok())
         .map(|address| PathBuf::from(address.trim().trim_start_matches("unix://")))
         .filter(|socket| socket.exists())

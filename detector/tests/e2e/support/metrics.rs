@@ -11,16 +11,12 @@ use tokio::{
 /// GET over HTTP/1.0, where an answer ends with its connection; returns the status code and the body.
 pub async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut connection = TcpStream::connect(address).await?;
-    connection
-        .write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())
-        .await?;
+    connection.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    status
-        .map(|code| (code, body.to_owned()))
-        .ok_or(io::ErrorKind::InvalidData.into())
+    status.map(|code| (code, body.to_owned())).ok_or(io::ErrorKind::InvalidData.into())
 }
 
 /// One scrape.
@@ -37,28 +33,15 @@ struct Sample {
 impl Metrics {
     /// Fails the test on a line that is no sample.
     pub fn parse(text: &str) -> Self {
-        let lines = text
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'));
-        Self(
-            lines
-                .map(|line| sample(line).unwrap_or_else(|| panic!("no sample of a metric: {line}")))
-                .collect(),
-        )
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        Self(lines.map(|line| sample(line).unwrap_or_else(|| panic!("no sample of a metric: {line}"))).collect())
     }
 
     /// The sum of the samples of this name that have all these labels; `None` where there is none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let has = |sample: &Sample, (key, value): &(&str, &str)| {
-            sample.labels.get(*key).is_some_and(|it| it == value)
-        };
-        let matching =
-            |sample: &&Sample| sample.name == name && labels.iter().all(|label| has(sample, label));
-        self.0
-            .iter()
-            .filter(matching)
-            .map(|sample| sample.value)
-            .reduce(|sum, value| sum + value)
+        let has = |sample: &Sample, (key, value): &(&str, &str)| sample.labels.get(*key).is_some_and(|it| it == value);
+        let matching = |sample: &&Sample| sample.name == name && labels.iter().all(|label| has(sample, label));
+        self.0.iter().filter(matching).map(|sample| sample.value).reduce(|sum, value| sum + value)
     }
 }
 
@@ -76,11 +59,7 @@ fn sample(line: &str) -> Option<Sample> {
         rest = &rest[1..];
     }
     let value = rest.split_whitespace().next()?.parse().ok()?;
-    Some(Sample {
-        name: name.to_owned(),
-        labels,
-        value,
-    })
+    Some(Sample { name: name.to_owned(), labels, value })
 }
 
 /// The text up to the closing quote, and what follows it.
@@ -105,10 +84,7 @@ fn a_label_with_quotes_commas_and_braces_is_read_as_it_was_written() {
     let metrics = Metrics::parse(
         "# HELP a_total x\na_total{pod=\"w\\\"e,b}\",namespace=\"n\"} 3\na_total{pod=\"x\"} 4 17\nb 1.5\n",
     );
-    assert_eq!(
-        metrics.sum("a_total", &[("pod", "w\"e,b}"), ("namespace", "n")]),
-        Some(3.0)
-    );
+    assert_eq!(metrics.sum("a_total", &[("pod", "w\"e,b}"), ("namespace", "n")]), Some(3.0));
     assert_eq!(metrics.sum("a_total", &[]), Some(7.0));
     assert_eq!(metrics.sum("b", &[]), Some(1.5));
     assert_eq!(metrics.sum("c", &[]), None);

@@ -38,19 +38,13 @@ impl Lab {
     /// With a running containerd.
     pub async fn start() -> Self {
         let alone = alone().await;
-        Self {
-            containerd: Containerd::start().await,
-            _alone: alone,
-        }
+        Self { containerd: Containerd::start().await, _alone: alone }
     }
 
     /// Before containerd runs.
     pub async fn without_containerd() -> Self {
         let alone = alone().await;
-        Self {
-            containerd: Containerd::prepare(),
-            _alone: alone,
-        }
+        Self { containerd: Containerd::prepare(), _alone: alone }
     }
 
     /// A running pod with no container yet.
@@ -68,20 +62,14 @@ impl Lab {
 fn new_uid() -> String {
     static PODS: AtomicU32 = AtomicU32::new(0);
     let pod = PODS.fetch_add(1, Ordering::Relaxed);
-    format!(
-        "0b5e55ed-0000-4000-8000-{:06x}{pod:06x}",
-        std::process::id() & 0xff_ffff
-    )
+    format!("0b5e55ed-0000-4000-8000-{:06x}{pod:06x}", std::process::id() & 0xff_ffff)
 }
 
 /// Asks again and again, and fails the test with what it waited for.
 pub async fn patiently(deadline: Duration, what: &str, mut asked: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !asked().await {
-        assert!(
-            start.elapsed() < deadline,
-            "waited {deadline:?} in vain until {what}"
-        );
+        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

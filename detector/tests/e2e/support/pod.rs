@@ -8,9 +8,8 @@ use std::{
 };
 
 use k8s_cri::v1::{
-    ContainerConfig, ContainerMetadata, LinuxContainerConfig, LinuxContainerSecurityContext,
-    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption,
-    PodSandboxConfig, PodSandboxMetadata,
+    ContainerConfig, ContainerMetadata, LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
+    LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
 };
 
 use super::{
@@ -21,10 +20,7 @@ use super::{
 
 /// A container to be, with a root filesystem that is mounted read-only.
 pub fn sealed<const N: usize>(command: [&str; N]) -> ContainerSpec {
-    ContainerSpec {
-        read_only: true,
-        ..writable(command)
-    }
+    ContainerSpec { read_only: true, ..writable(command) }
 }
 
 /// A container to be, with a writable root filesystem.
@@ -58,18 +54,12 @@ pub struct ContainerSpec {
 impl ContainerSpec {
     /// `app` unless it is said.
     pub fn named(self, name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            ..self
-        }
+        Self { name: name.to_owned(), ..self }
     }
 
     /// All capabilities and devices; the pod must be privileged too.
     pub fn privileged(self) -> Self {
-        Self {
-            privileged: true,
-            ..self
-        }
+        Self { privileged: true, ..self }
     }
 
     /// A folder of the host as a writable volume.
@@ -84,18 +74,12 @@ impl ContainerSpec {
 
     /// The same container started once more, as a kubelet does after it ended.
     pub fn restarted(self) -> Self {
-        Self {
-            attempt: self.attempt + 1,
-            ..self
-        }
+        Self { attempt: self.attempt + 1, ..self }
     }
 
     fn config(&self, pod: &Pod) -> ContainerConfig {
         ContainerConfig {
-            metadata: Some(ContainerMetadata {
-                name: self.name.clone(),
-                attempt: self.attempt,
-            }),
+            metadata: Some(ContainerMetadata { name: self.name.clone(), attempt: self.attempt }),
             image: Some(image_spec(IMAGE)),
             command: self.command.clone(),
             mounts: self.mounts.clone(),
@@ -132,13 +116,7 @@ pub struct Pod {
 
 impl Pod {
     /// `uid` must be new to the containerd; the pod's only label of its own is `app`, its name.
-    pub async fn start(
-        containerd: &Containerd,
-        namespace: &str,
-        name: &str,
-        uid: String,
-        privileged: bool,
-    ) -> Self {
+    pub async fn start(containerd: &Containerd, namespace: &str, name: &str, uid: String, privileged: bool) -> Self {
         let log_directory = containerd.path(&format!("pods/{namespace}_{name}_{uid}"));
         fs::create_dir_all(&log_directory).expect("the pod's log folder is made");
         let sandbox = PodSandboxConfig {
@@ -166,21 +144,9 @@ impl Pod {
             }),
             ..PodSandboxConfig::default()
         };
-        let mut cri = Cri::connect(&containerd.socket())
-            .await
-            .expect("containerd answers");
-        let sandbox_id = cri
-            .run_pod_sandbox(sandbox.clone())
-            .await
-            .expect("the pod starts");
-        Self {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            uid,
-            sandbox_id,
-            sandbox,
-            cri,
-        }
+        let mut cri = Cri::connect(&containerd.socket()).await.expect("containerd answers");
+        let sandbox_id = cri.run_pod_sandbox(sandbox.clone()).await.expect("the pod starts");
+        Self { namespace: namespace.to_owned(), name: name.to_owned(), uid, sandbox_id, sandbox, cri }
     }
 
     /// Starts a container that goes on.
@@ -190,14 +156,8 @@ impl Pod {
             .create_container(&self.sandbox_id, &self.sandbox, spec.config(self))
             .await
             .expect("the container is created");
-        cri.start_container(&id)
-            .await
-            .expect("the container starts");
-        Container {
-            id,
-            log: Path::new(&self.sandbox.log_directory).join(spec.config(self).log_path),
-            cri,
-        }
+        cri.start_container(&id).await.expect("the container starts");
+        Container { id, log: Path::new(&self.sandbox.log_directory).join(spec.config(self).log_path), cri }
     }
 
     /// Runs a container to its end.
@@ -230,35 +190,19 @@ impl Container {
     /// Runs one more command in it; returns its exit code and what it printed.
     pub async fn exec<const N: usize>(&self, command: [&str; N]) -> (i32, String) {
         let command = command.map(str::to_owned).to_vec();
-        let answer = self
-            .cri
-            .clone()
-            .exec_sync(&self.id, command)
-            .await
-            .expect("the command runs");
+        let answer = self.cri.clone().exec_sync(&self.id, command).await.expect("the command runs");
         let printed = [answer.stdout, answer.stderr].concat();
-        (
-            answer.exit_code,
-            String::from_utf8_lossy(&printed).into_owned(),
-        )
+        (answer.exit_code, String::from_utf8_lossy(&printed).into_owned())
     }
 
     /// Kills it.
     pub async fn stop(&self) {
-        self.cri
-            .clone()
-            .stop_container(&self.id)
-            .await
-            .expect("the container stops");
+        self.cri.clone().stop_container(&self.id).await.expect("the container stops");
     }
 
     /// Deletes it, once it has ended.
     pub async fn remove(self) {
-        self.cri
-            .clone()
-            .remove_container(&self.id)
-            .await
-            .expect("the container is removed");
+        self.cri.clone().remove_container(&self.id).await.expect("the container is removed");
     }
 }
 
@@ -276,17 +220,10 @@ pub struct Ended {
 /// CRI's log format has a time, a stream and a tag before the text: `2026-01-02T03:04:05.6Z stderr F text`.
 fn output_of(log: &Path) -> String {
     let lines = fs::read_to_string(log).unwrap_or_default();
-    lines
-        .lines()
-        .map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n")
+    lines.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
 /// The host's network, so that no CNI plug-in is needed; everything else is the pod's own.
 fn host_network() -> NamespaceOption {
-    NamespaceOption {
-        network: NamespaceMode::Node.into(),
-        ..NamespaceOption::default()
-    }
+    NamespaceOption { network: NamespaceMode::Node.into(), ..NamespaceOption::default() }
 }

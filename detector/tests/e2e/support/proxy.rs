@@ -27,12 +27,8 @@ pub struct Proxy {
 impl Proxy {
     /// Passes bytes on at once until [`delay`](Self::delay) says otherwise.
     pub fn to(containerd: &Path, socket: PathBuf) -> Self {
-        let mut proxy = Self {
-            socket,
-            containerd: containerd.to_owned(),
-            delay_ms: Arc::new(AtomicU64::new(0)),
-            serving: None,
-        };
+        let mut proxy =
+            Self { socket, containerd: containerd.to_owned(), delay_ms: Arc::new(AtomicU64::new(0)), serving: None };
         proxy.mend();
         proxy
     }
@@ -44,8 +40,7 @@ impl Proxy {
 
     /// From now on every piece of every stream waits this long, in both directions.
     pub fn delay(&self, delay: Duration) {
-        self.delay_ms
-            .store(delay.as_millis() as u64, Ordering::Relaxed);
+        self.delay_ms.store(delay.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Ends all connections and takes the socket away.
@@ -60,11 +55,7 @@ impl Proxy {
     pub fn mend(&mut self) {
         self.cut();
         let listener = UnixListener::bind(&self.socket).expect("the proxy's socket is free");
-        self.serving = Some(tokio::spawn(serve(
-            listener,
-            self.containerd.clone(),
-            Arc::clone(&self.delay_ms),
-        )));
+        self.serving = Some(tokio::spawn(serve(listener, self.containerd.clone(), Arc::clone(&self.delay_ms))));
     }
 }
 
@@ -85,19 +76,12 @@ async fn serve(listener: UnixListener, containerd: PathBuf, delay_ms: Arc<Atomic
         connections.spawn(async move {
             let (client_reads, client_writes) = client.into_split();
             let (server_reads, server_writes) = server.into_split();
-            tokio::join!(
-                pass(client_reads, server_writes, &delay_ms),
-                pass(server_reads, client_writes, &delay_ms)
-            );
+            tokio::join!(pass(client_reads, server_writes, &delay_ms), pass(server_reads, client_writes, &delay_ms));
         });
     }
 }
 
-async fn pass(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    delay_ms: &AtomicU64,
-) {
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, delay_ms: &AtomicU64) {
     let mut piece = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut piece).await {
         sleep(Duration::from_millis(delay_ms.load(Ordering::Relaxed))).await;
