@@ -113,11 +113,14 @@ impl Agent {
     pub async fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut grown = self.events.grown.subscribe();
         let start = Instant::now();
+        let mut seen = 0;
         loop {
             grown.borrow_and_update();
-            if let Some(event) = self.so_far().0.into_iter().find(&wanted) {
+            let lines = self.events.lines();
+            if let Some(event) = lines[seen..].iter().map(|line| contract::checked(line)).find(&wanted) {
                 return event;
             }
+            seen = lines.len();
             let left = EVENT_DEADLINE.saturating_sub(start.elapsed());
             // A stream that ended closes the channel: no more will come.
             let came = tokio::time::timeout(left, grown.changed()).await;
