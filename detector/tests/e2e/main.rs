@@ -1,0 +1,13 @@
+//! End to end: the agent beside a real containerd, real pods over CRI, real refused writes. By topic; `support` is the
+//! lab they share. They need root and Debian's containerd, runc, busybox-static and gcc, and run one at a time.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
+
+mod cli_errors;
+mod lab;
+mod mounts;
+mod outage;
+mod refused_writes;
+mod short_lived;
+mod stopping;
+mod support;

@@ -1,0 +1,137 @@
+//! The one image that all containers of the lab are made of: Debian's static busybox with its applets as links, and the
+//! programs beside this folder, packed as an OCI archive. Made once a test process, without a registry.
+
+use std::{path::Path, process::Command, sync::OnceLock};
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tar::{Builder, EntryType, Header};
+
+/// The name under which containerd knows the image.
+pub const IMAGE: &str = "localhost/rosentry-lab:1";
+
+/// Where the image's links to the system's configuration stand: a symlinked folder on the way to a file.
+pub const LINK_TO_ETC: &str = "/settings";
+
+const BUSYBOX: &str = "/bin/busybox";
+const FOLDERS: [&str; 12] =
+    ["bin", "data", "dev", "etc", "proc", "root", "sys", "tmp", "usr", "usr/share", "var", "var/log"];
+/// Compiled from `programs/<name>.c` to `/bin/<name>`.
+const PROGRAMS: [&str; 2] = ["clear-readonly", "open-by-dirfd"];
+
+/// An OCI image archive, ready for `ctr images import`.
+pub struct Image {
+    /// The archive's bytes (a tar file).
+    pub archive: Vec<u8>,
+    /// Digest of the manifest, which is what containerd calls the image's target.
+    pub digest: String,
+}
+
+/// The lab's image; made when it is first asked for.
+pub fn image() -> &'static Image {
+    static LAB_IMAGE: OnceLock<Image> = OnceLock::new();
+    LAB_IMAGE.get_or_init(build)
+}
+
+/// <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>
+fn build() -> Image {
+    let layer = layer();
+    let layer_digest = digest(&layer);
+    let config = json!({
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+        "os": "linux",
+        "config": { "Env": ["PATH=/bin"], "Cmd": ["sleep", "2147483647"], "WorkingDir": "/" },
+        "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
+    })
+    .to_string()
+    .into_bytes();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+    })
+    .to_string()
+    .into_bytes();
+    let mut described = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+    described["annotations"] = json!({ "io.containerd.image.name": IMAGE });
+    let index = json!({ "schemaVersion": 2, "manifests": [described] }).to_string();
+
+    let mut archive = Builder::new(Vec::new());
+    file(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644);
+    file(&mut archive, "index.json", index.as_bytes(), 0o644);
+    for blob in [&layer, &config, &manifest] {
+        let name = digest(blob).replace(':', "/");
+        file(&mut archive, &format!("blobs/{name}"), blob, 0o644);
+    }
+    Image { archive: archive.into_inner().expect("the archive ends in memory"), digest: digest(&manifest) }
+}
+
+/// The root filesystem as an uncompressed layer.
+fn layer() -> Vec<u8> {
+    let busybox = std::fs::read(BUSYBOX).expect("busybox-static is installed");
+    let applets = Command::new(BUSYBOX).arg("--list").output().expect("busybox lists its applets").stdout;
+    let applets = String::from_utf8(applets).expect("applets have ASCII names");
+
+    let mut layer = Builder::new(Vec::new());
+    for folder in FOLDERS {
+        entry(&mut layer, EntryType::Directory, &format!("{folder}/"), None, &[], 0o755);
+    }
+    file(&mut layer, "bin/busybox", &busybox, 0o755);
+    for applet in applets.lines().filter(|applet| *applet != "busybox") {
+        link(&mut layer, &format!("bin/{applet}"), "/bin/busybox");
+    }
+    for program in PROGRAMS {
+        file(&mut layer, &format!("bin/{program}"), &compile(program), 0o755);
+    }
+    file(&mut layer, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n", 0o644);
+    link(&mut layer, LINK_TO_ETC.trim_start_matches('/'), "/etc");
+    layer.into_inner().expect("the layer ends in memory")
+}
+
+/// A static program from `programs/`, since the image has no libraries.
+fn compile(name: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder for the compiler");
+    let program = folder.path().join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/e2e/programs/{name}.c"));
+    let compiled = Command::new("gcc")
+        .args(["-static", "-O2", "-Wall", "-Werror", "-s", "-o"])
+        .args([&program, &source])
+        .status()
+        .expect("gcc is installed");
+    assert!(compiled.success(), "gcc compiles {}", source.display());
+    std::fs::read(program).expect("the compiler leaves a program")
+}
+
+fn descriptor(media_type: &str, blob: &[u8]) -> serde_json::Value {
+    json!({ "mediaType": media_type, "digest": digest(blob), "size": blob.len() })
+}
+
+fn digest(blob: &[u8]) -> String {
+    let mut text = String::from("sha256:");
+    for byte in Sha256::digest(blob) {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+fn file(archive: &mut Builder<Vec<u8>>, path: &str, content: &[u8], mode: u32) {
+    entry(archive, EntryType::Regular, path, None, content, mode);
+}
+
+fn link(archive: &mut Builder<Vec<u8>>, path: &str, target: &str) {
+    entry(archive, EntryType::Symlink, path, Some(target), &[], 0o777);
+}
+
+/// One member, owned by root and with the time 0, so that the same parts give the same digest.
+fn entry(archive: &mut Builder<Vec<u8>>, kind: EntryType, path: &str, link: Option<&str>, content: &[u8], mode: u32) {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(content.len() as u64);
+    match link {
+        Some(target) => archive.append_link(&mut header, path, target),
+        None => archive.append_data(&mut header, path, content),
+    }
+    .expect("the archive grows in memory");
+}
