@@ -10,11 +10,7 @@ use crate::{commands::setup::Tools, process::run, workspace::Workspace};
 pub fn build(workspace: &Workspace, tools: &Tools) -> Result<()> {
     let mut cargo = tools.compiler.cargo(workspace);
     cargo.arg("build");
-    run(
-        "building the kernel programs",
-        for_bpf(&mut cargo, workspace, tools),
-    )
-    .with_context(|| {
+    run("building the kernel programs", for_bpf(&mut cargo, workspace, tools)).with_context(|| {
         format!(
             "the kernel programs could not be built with rustc {} and {}",
             tools.compiler.version.release,
@@ -25,11 +21,7 @@ pub fn build(workspace: &Workspace, tools: &Tools) -> Result<()> {
 
 /// Completes a cargo command for the BPF target; flags are those of aya-build 0.2.0, and the linker by its path, which need not
 /// be on the PATH.
-pub fn for_bpf<'a>(
-    cargo: &'a mut Command,
-    workspace: &Workspace,
-    tools: &Tools,
-) -> &'a mut Command {
+pub fn for_bpf<'a>(cargo: &'a mut Command, workspace: &Workspace, tools: &Tools) -> &'a mut Command {
     let mut linker = OsString::from("-Clinker=");
     linker.push(&tools.linker);
     let flags = [
@@ -48,12 +40,6 @@ pub fn for_bpf<'a>(
         // bpf-linker optimises the whole program itself.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_TARGET_DIR", workspace.kernel_target())
-        .args([
-            "-Z",
-            "build-std=core",
-            "--release",
-            "--package",
-            "detector-ebpf",
-        ])
+        .args(["-Z", "build-std=core", "--release", "--package", "detector-ebpf"])
         .args(["--target", "bpfel-unknown-none"])
 }

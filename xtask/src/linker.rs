@@ -71,14 +71,8 @@ fn llvm_major_among(libraries: &str) -> Option<u32> {
 pub fn build_requirements(llvm_major: u32) -> [(String, String); 5] {
     let llvm = format!("/usr/lib/llvm-{llvm_major}");
     [
-        (
-            format!("{llvm}/bin/llvm-config"),
-            format!("llvm-{llvm_major}-dev"),
-        ),
-        (
-            format!("{llvm}/lib/libPolly.a"),
-            format!("libpolly-{llvm_major}-dev"),
-        ),
+        (format!("{llvm}/bin/llvm-config"), format!("llvm-{llvm_major}-dev")),
+        (format!("{llvm}/lib/libPolly.a"), format!("libpolly-{llvm_major}-dev")),
         ("/usr/include/zstd.h".into(), "libzstd-dev".into()),
         ("/usr/include/zlib.h".into(), "zlib1g-dev".into()),
         ("/usr/bin/g++".into(), "g++".into()),
@@ -103,14 +97,7 @@ pub fn install(workspace: &Workspace, compiler: &Compiler) -> Result<PathBuf> {
             .env(format!("LLVM_SYS_{major}1_PREFIX"), &llvm)
             .env("LLVM_PREFIX", &llvm)
             // `--force`, because one that is there and does not work has to give way.
-            .args([
-                "install",
-                "bpf-linker",
-                "--version",
-                VERSION,
-                "--locked",
-                "--force",
-            ])
+            .args(["install", "bpf-linker", "--version", VERSION, "--locked", "--force"])
             .args(["--no-default-features", "--features"])
             .arg(format!("llvm-{major}")),
     )?;
@@ -128,20 +115,15 @@ mod tests {
 
     #[test]
     fn the_llvm_that_a_linker_is_linked_to_is_read_from_what_ldd_prints() {
-        let upstream =
-            "\tlibLLVM.so.22.1 => /usr/lib/llvm-22/lib/libLLVM.so.22.1 (0x00007f98dac00000)\n";
-        let debian =
-            "\tlibLLVM-16.so.1 => /lib/x86_64-linux-gnu/libLLVM-16.so.1 (0x00007f0000000000)\n";
+        let upstream = "\tlibLLVM.so.22.1 => /usr/lib/llvm-22/lib/libLLVM.so.22.1 (0x00007f98dac00000)\n";
+        let debian = "\tlibLLVM-16.so.1 => /lib/x86_64-linux-gnu/libLLVM-16.so.1 (0x00007f0000000000)\n";
         assert_eq!(llvm_major_among(upstream), Some(22));
         assert_eq!(llvm_major_among(debian), Some(16));
     }
 
     #[test]
     fn a_linker_with_llvm_inside_does_not_tell_its_version() {
-        assert_eq!(
-            llvm_major_among("\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6\n"),
-            None
-        );
+        assert_eq!(llvm_major_among("\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6\n"), None);
         assert_eq!(llvm_major_among("\tnot a dynamic executable\n"), None);
     }
 

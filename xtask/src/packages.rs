@@ -34,18 +34,13 @@ pub fn install(packages: &[String]) -> Result<()> {
         command
     };
     // One broken list among several need not matter; installing tells.
-    let updated = attempt(
-        "refreshing Debian's package lists",
-        apt_get().args(["update", "-qq"]),
-    )?;
+    let updated = attempt("refreshing Debian's package lists", apt_get().args(["update", "-qq"]))?;
     if !updated.success() {
         eprintln!("  not all lists could be refreshed; trying with those that are there");
     }
     run(
         "installing Debian packages",
-        apt_get()
-            .args(["install", "-y", "-qq", "--no-install-recommends"])
-            .args(packages),
+        apt_get().args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages),
     )
     .with_context(|| format!("install what Debian calls {names} by hand, then run this again"))
 }

@@ -34,11 +34,7 @@ impl Privilege {
             Self::Sudo => {
                 let mut command = Command::new("sudo");
                 command.args(["-n", "env"]);
-                command.args(
-                    variables
-                        .iter()
-                        .map(|(name, value)| format!("{name}={value}")),
-                );
+                command.args(variables.iter().map(|(name, value)| format!("{name}={value}")));
                 command.arg(program);
                 command
             }
@@ -55,9 +51,6 @@ mod tests {
         let command = Privilege::Sudo.command("apt-get", &[("DEBIAN_FRONTEND", "noninteractive")]);
         let words: Vec<_> = command.get_args().collect();
         assert_eq!(command.get_program(), "sudo");
-        assert_eq!(
-            words,
-            ["-n", "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
-        );
+        assert_eq!(words, ["-n", "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
     }
 }

@@ -48,16 +48,10 @@ fn is_set_for_one_package(name: &str) -> bool {
 fn without_cargo_libraries(paths: &OsStr, target: &Path) -> Option<OsString> {
     let paths: Vec<PathBuf> = env::split_paths(paths).collect();
     // `cargo run` adds <sysroot>/lib/rustlib/<host>/lib and <sysroot>/lib.
-    let rustlibs: Vec<&Path> = paths
-        .iter()
-        .filter_map(|path| path.ancestors().nth(2))
-        .filter(|path| path.ends_with("lib/rustlib"))
-        .collect();
-    let of_toolchain = |path: &Path| {
-        rustlibs
-            .iter()
-            .any(|rustlib| path.starts_with(rustlib) || rustlib.parent() == Some(path))
-    };
+    let rustlibs: Vec<&Path> =
+        paths.iter().filter_map(|path| path.ancestors().nth(2)).filter(|path| path.ends_with("lib/rustlib")).collect();
+    let of_toolchain =
+        |path: &Path| rustlibs.iter().any(|rustlib| path.starts_with(rustlib) || rustlib.parent() == Some(path));
     let rest: Vec<&PathBuf> = paths
         .iter()
         .filter(|path| !path.as_os_str().is_empty())
@@ -82,10 +76,7 @@ pub fn run(purpose: &str, command: &mut Command) -> Result<()> {
 /// Announces and runs a command whose failure is an answer.
 pub fn attempt(purpose: &str, command: &mut Command) -> Result<ExitStatus> {
     announce(purpose, command);
-    command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| could_not_run(command))
+    command.stdin(Stdio::null()).status().with_context(|| could_not_run(command))
 }
 
 /// Announces a command and becomes it, so that its signals, its last lines and its exit code are ours. Returns only an error.
@@ -97,15 +88,8 @@ pub fn become_program(purpose: &str, command: &mut Command) -> anyhow::Error {
 
 /// Runs a command without a word: what it wrote to stdout where it went well, else `None`.
 pub fn probe(command: &mut Command) -> Option<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn announce(purpose: &str, command: &Command) {
@@ -118,9 +102,7 @@ fn could_not_run(command: &Command) -> String {
 
 /// The command as one would type it; arguments with blanks are quoted.
 fn shown(command: &Command) -> String {
-    let words = [command.get_program()]
-        .into_iter()
-        .chain(command.get_args());
+    let words = [command.get_program()].into_iter().chain(command.get_args());
     let words: Vec<String> = words
         .map(|word| match word.to_string_lossy() {
             word if word.is_empty() || word.contains([' ', '"', '\'']) => format!("{word:?}"),
@@ -143,27 +125,17 @@ mod tests {
 
     #[test]
     fn a_failed_command_is_named_with_its_purpose() {
-        let error = run("asking for the impossible", &mut Command::new("false"))
-            .expect_err("`false` fails")
-            .to_string();
-        assert!(
-            error.starts_with("asking for the impossible failed: `false`"),
-            "{error}"
-        );
+        let error =
+            run("asking for the impossible", &mut Command::new("false")).expect_err("`false` fails").to_string();
+        assert!(error.starts_with("asking for the impossible failed: `false`"), "{error}");
     }
 
     #[test]
     fn the_libraries_that_cargo_run_adds_are_taken_away_and_the_users_own_stay() {
         let added = "/src/target/debug:/src/target/debug/deps:/rust/stable/lib/rustlib/x86_64-unknown-linux-gnu/lib:/rust/stable/lib";
-        assert_eq!(
-            without_cargo_libraries(added.as_ref(), Path::new("/src/target")),
-            None
-        );
+        assert_eq!(without_cargo_libraries(added.as_ref(), Path::new("/src/target")), None);
         let with_own = format!("{added}:/opt/own/lib");
-        assert_eq!(
-            without_cargo_libraries(with_own.as_ref(), Path::new("/src/target")),
-            Some("/opt/own/lib".into())
-        );
+        assert_eq!(without_cargo_libraries(with_own.as_ref(), Path::new("/src/target")), Some("/opt/own/lib".into()));
     }
 
     #[test]

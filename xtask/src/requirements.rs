@@ -71,9 +71,9 @@ impl Requirement {
     pub fn is_met(&self) -> bool {
         match self.probe {
             Probe::Program(name) => !find_program(name).is_empty(),
-            Probe::StaticProgram(name) => find_program(name)
-                .iter()
-                .any(|path| fs::read(path).is_ok_and(|elf| is_static(&elf))),
+            Probe::StaticProgram(name) => {
+                find_program(name).iter().any(|path| fs::read(path).is_ok_and(|elf| is_static(&elf)))
+            }
         }
     }
 
@@ -87,10 +87,7 @@ impl Requirement {
 
 /// The requirements of a command that this machine does not meet.
 pub fn unmet(need: Need) -> Vec<&'static Requirement> {
-    REQUIREMENTS
-        .iter()
-        .filter(|requirement| requirement.need <= need && !requirement.is_met())
-        .collect()
+    REQUIREMENTS.iter().filter(|requirement| requirement.need <= need && !requirement.is_met()).collect()
 }
 
 /// The programs of this name on the PATH and, as a user's PATH may lack them, in the folders of root's programs.
@@ -123,22 +120,14 @@ fn is_static(elf: &[u8]) -> bool {
     const PT_INTERP: u64 = 3;
     let number = |offset: usize, size: usize| -> Option<u64> {
         let bytes = elf.get(offset..offset.checked_add(size)?)?;
-        Some(
-            bytes
-                .iter()
-                .rev()
-                .fold(0, |value, byte| value << 8 | u64::from(*byte)),
-        )
+        Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     };
     let segments = || -> Option<Vec<u64>> {
         // e_phoff, e_phentsize and e_phnum of the ELF header.
         let (start, size, count) = (number(0x20, 8)?, number(0x36, 2)?, number(0x38, 2)?);
-        (0..count)
-            .map(|index| number(usize::try_from(start + index * size).ok()?, 4))
-            .collect()
+        (0..count).map(|index| number(usize::try_from(start + index * size).ok()?, 4)).collect()
     };
-    elf.starts_with(b"\x7fELF\x02\x01")
-        && segments().is_some_and(|kinds| !kinds.contains(&PT_INTERP))
+    elf.starts_with(b"\x7fELF\x02\x01") && segments().is_some_and(|kinds| !kinds.contains(&PT_INTERP))
 }
 
 #[cfg(test)]
@@ -184,11 +173,7 @@ mod tests {
 
     #[test]
     fn a_build_asks_for_nothing_that_only_tests_need() {
-        assert!(
-            unmet(Need::Build)
-                .iter()
-                .all(|requirement| requirement.need == Need::Build)
-        );
+        assert!(unmet(Need::Build).iter().all(|requirement| requirement.need == Need::Build));
         assert!(Need::Build < Need::Lint && Need::Lint < Need::Test);
     }
 }

@@ -19,6 +19,9 @@ use crate::{
 /// What Debian calls a compiler, its cargo and the sources of its libraries.
 pub const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
+/// What Debian calls their clippy.
+pub const DEBIAN_CLIPPY: &str = "rust-web-clippy";
+
 /// Where Debian puts them.
 const DEBIAN_BIN: &str = "/usr/bin";
 
@@ -46,10 +49,7 @@ pub struct Version {
 
 impl Version {
     fn parse(text: &str) -> Option<Self> {
-        let field = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-        };
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         Some(Self {
             release: field("release")?.to_owned(),
             host: field("host")?.to_owned(),
@@ -86,14 +86,8 @@ impl Compiler {
         }
         let version = Version::parse(&probe(outside_cargo(workspace, &rustc).arg("-vV"))?)?;
         let sysroot = probe(outside_cargo(workspace, &rustc).args(["--print", "sysroot"]))?;
-        let has_sources = Path::new(sysroot.trim())
-            .join("lib/rustlib/src/rust/library/core/src/lib.rs")
-            .exists();
-        Some(Self {
-            bin,
-            version,
-            has_sources,
-        })
+        let has_sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs").exists();
+        Some(Self { bin, version, has_sources })
     }
 
     /// A compiler that has the sources of `core`, if there is one: the active one before Debian's.
@@ -105,6 +99,11 @@ impl Compiler {
     /// Whether this is Debian's.
     pub fn is_debian(&self) -> bool {
         self.bin == Path::new(DEBIAN_BIN)
+    }
+
+    /// Whether Debian's compiler has its clippy.
+    pub fn debian_has_clippy() -> bool {
+        Path::new(DEBIAN_BIN).join("cargo-clippy").exists()
     }
 
     /// `rustc` itself.
@@ -150,9 +149,7 @@ pub fn add_components(workspace: &Workspace, components: &[&str]) {
     let purpose = format!("adding {} with rustup", components.join(" and "));
     // Five minutes, because a server out of reach need not say no.
     let mut command = outside_cargo(workspace, "timeout");
-    command
-        .args(["300", "rustup", "component", "add"])
-        .args(components);
+    command.args(["300", "rustup", "component", "add"]).args(components);
     match attempt(&purpose, &mut command) {
         Ok(status) if status.success() => {}
         Ok(_) => eprintln!("  rustup could not; looking for another way"),
@@ -169,11 +166,7 @@ mod tests {
 
     fn compiler(bin: &str, has_sources: bool) -> Compiler {
         let version = Version::parse(RUSTUP).expect("what rustc prints can be read");
-        Compiler {
-            bin: bin.into(),
-            version,
-            has_sources,
-        }
+        Compiler { bin: bin.into(), version, has_sources }
     }
 
     #[test]
@@ -186,10 +179,7 @@ mod tests {
 
     #[test]
     fn a_rustc_that_does_not_name_its_llvm_is_no_compiler_for_the_kernel() {
-        assert_eq!(
-            Version::parse("release: 1.95.0\nhost: x86_64-unknown-linux-gnu\n"),
-            None
-        );
+        assert_eq!(Version::parse("release: 1.95.0\nhost: x86_64-unknown-linux-gnu\n"), None);
         assert_eq!(Version::parse(&RUSTUP.replace("22.1.2", "unknown")), None);
     }
 
@@ -201,8 +191,7 @@ mod tests {
 
     #[test]
     fn debians_compiler_is_taken_when_the_active_one_lacks_sources() {
-        let taken =
-            first_with_sources([compiler("/rustup/bin", false), compiler("/usr/bin", true)]);
+        let taken = first_with_sources([compiler("/rustup/bin", false), compiler("/usr/bin", true)]);
         assert!(taken.is_some_and(|compiler| compiler.is_debian()));
     }
 

@@ -18,11 +18,9 @@ impl Workspace {
     /// The checkout that this run of cargo belongs to, with the target directory that the environment names, else `target`.
     pub fn locate() -> Self {
         // Asked at run time first: two checkouts may share a target directory, and with it this very binary.
-        let manifest = env::var_os("CARGO_MANIFEST_DIR")
-            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-        let root = manifest
-            .parent()
-            .map_or_else(|| manifest.clone(), Path::to_path_buf);
+        let manifest =
+            env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = manifest.parent().map_or_else(|| manifest.clone(), Path::to_path_buf);
         let target = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"]
             .into_iter()
             .find_map(env::var_os)
@@ -48,8 +46,7 @@ impl Workspace {
 
     /// The linked kernel programs, which `detector/build.rs` hands to the agent.
     pub fn kernel_object(&self) -> PathBuf {
-        self.kernel_target()
-            .join("bpfel-unknown-none/release/rosentry-bpf")
+        self.kernel_target().join("bpfel-unknown-none/release/rosentry-bpf")
     }
 
     /// The agent as `cargo xtask build` leaves it.

@@ -25,40 +25,25 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
         }
         Ok(())
     };
-    check(
-        "checking the format",
-        workspace.cargo().args(["fmt", "--all", "--check"]),
-    )?;
+    check("checking the format", workspace.cargo().args(["fmt", "--all", "--check"]))?;
     check(
         "clippy on the host's crates",
         workspace
             .cargo()
-            .args([
-                "clippy",
-                "--workspace",
-                "--exclude",
-                "detector-ebpf",
-                "--all-targets",
-            ])
+            .args(["clippy", "--workspace", "--exclude", "detector-ebpf", "--all-targets"])
             .args(["--", "--deny", "warnings"]),
     )?;
     match tools.compiler.clippy(workspace) {
         Some(mut clippy) => check(
             "clippy on the kernel programs",
-            kernel_object::for_bpf(&mut clippy, workspace, &tools)
-                .args(["--", "--deny", "warnings"]),
+            kernel_object::for_bpf(&mut clippy, workspace, &tools).args(["--", "--deny", "warnings"]),
         )?,
-        None => eprintln!(
-            "  no clippy on the kernel programs: their compiler, Debian's, has none until `apt-get install rust-web-clippy`"
-        ),
+        None => eprintln!("  no clippy on the kernel programs: it is not installed beside their compiler"),
     }
     if find_program("cargo-deny").is_empty() {
         eprintln!("  no check of licences and advisories: cargo-deny is not installed");
     } else {
-        check(
-            "checking licences, sources and advisories",
-            workspace.cargo().args(["deny", "check"]),
-        )?;
+        check("checking licences, sources and advisories", workspace.cargo().args(["deny", "check"]))?;
     }
 
     if failed.is_empty() {

@@ -36,11 +36,7 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     println!(
         "all set: rustc {} ({}) and {} for the kernel programs, {} for the tests",
         tools.compiler.version.release,
-        if tools.compiler.is_debian() {
-            "Debian's"
-        } else {
-            "the active one"
-        },
+        if tools.compiler.is_debian() { "Debian's" } else { "the active one" },
         tools.linker.display(),
         nextest.display()
     );
@@ -83,27 +79,24 @@ pub fn ensure(workspace: &Workspace, need: Need) -> Result<Tools> {
     Ok(Tools { compiler, linker })
 }
 
-/// The Debian packages to install: of the table, for a compiler where there is none, to build the linker where none works.
+/// The Debian packages to install: of the table, for a compiler where there is none, for its clippy where that is asked for, and
+/// to build the linker where none works.
 fn missing_packages(need: Need, compiler: Option<&Compiler>, linker_works: bool) -> Vec<String> {
     let mut missing = Vec::new();
     for requirement in unmet(need) {
-        eprintln!(
-            "  {} is missing, for {}",
-            requirement.program(),
-            requirement.purpose
-        );
+        eprintln!("  {} is missing, for {}", requirement.program(), requirement.purpose);
         missing.push(requirement.package.to_owned());
     }
     if compiler.is_none() {
-        eprintln!(
-            "  no compiler has the sources of `core`, for the kernel programs; taking Debian's"
-        );
+        eprintln!("  no compiler has the sources of `core`, for the kernel programs; taking Debian's");
         missing.extend(toolchain::DEBIAN_PACKAGES.map(str::to_owned));
     }
+    if need == Need::Lint && compiler.is_none_or(Compiler::is_debian) && !Compiler::debian_has_clippy() {
+        eprintln!("  Debian's compiler has no clippy, for the lint of the kernel programs");
+        missing.push(toolchain::DEBIAN_CLIPPY.to_owned());
+    }
     if !linker_works {
-        eprintln!(
-            "  no bpf-linker works with this compiler, for the kernel programs; building one"
-        );
+        eprintln!("  no bpf-linker works with this compiler, for the kernel programs; building one");
         let llvm_major = compiler.map_or(DEBIAN_LLVM_MAJOR, |compiler| compiler.version.llvm_major);
         missing.extend(
             linker::build_requirements(llvm_major)
@@ -131,23 +124,18 @@ fn ensure_components(workspace: &Workspace, need: Need) {
 pub fn ensure_nextest(workspace: &Workspace) -> Result<PathBuf> {
     let find = || {
         let installed = installed_programs().join("cargo-nextest");
-        find_program("cargo-nextest")
-            .into_iter()
-            .next()
-            .or_else(|| installed.exists().then_some(installed))
+        find_program("cargo-nextest").into_iter().next().or_else(|| installed.exists().then_some(installed))
     };
     if let Some(nextest) = find() {
         return Ok(nextest);
     }
     run_command(
-        "building cargo-nextest (several minutes, once)",
-        outside_cargo(workspace, env::var_os("CARGO").unwrap_or("cargo".into())).args([
-            "install",
-            "cargo-nextest",
-            "--version",
-            NEXTEST_VERSION,
-            "--locked",
-        ]),
+        "building cargo-nextest (a few minutes, once)",
+        outside_cargo(workspace, env::var_os("CARGO").unwrap_or("cargo".into()))
+            // Most of its time goes to waiting for tests, so it need not be built for speed.
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .args(["install", "cargo-nextest", "--version", NEXTEST_VERSION, "--locked"])
+            .args(["--no-default-features", "--features", "default-no-update"]),
     )?;
     find().context("cargo-nextest is built and not to be found: put cargo's bin folder on the PATH")
 }

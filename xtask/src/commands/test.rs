@@ -44,13 +44,7 @@ pub fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<ExitCode> {
     workspace.place(&mut runner);
     runner
         .env("CARGO", cargo.get_program())
-        .args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--exclude",
-            "detector-ebpf",
-        ])
+        .args(["nextest", "run", "--workspace", "--exclude", "detector-ebpf"])
         .args(arguments);
     if privilege == Privilege::Sudo {
         // The build stays the user's, the test programs alone run as root.
@@ -64,9 +58,7 @@ fn run_doc_tests(workspace: &Workspace) -> Result<()> {
         if has_doc_test(&workspace.root().join(library).join("src")) {
             run_command(
                 "running the examples in the documentation",
-                workspace
-                    .cargo()
-                    .args(["test", "--doc", "--package", library]),
+                workspace.cargo().args(["test", "--doc", "--package", library]),
             )?;
         }
     }
@@ -75,10 +67,7 @@ fn run_doc_tests(workspace: &Workspace) -> Result<()> {
 
 /// The variable that tells cargo and nextest what to start a target's programs with.
 fn runner_variable(host: &str) -> String {
-    format!(
-        "CARGO_TARGET_{}_RUNNER",
-        host.to_uppercase().replace('-', "_")
-    )
+    format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_"))
 }
 
 /// Whether a source file beneath this folder has an example that rustdoc would run.
@@ -102,17 +91,17 @@ fn contains_doc_test(source: &str) -> bool {
         .lines()
         .filter_map(|line| {
             let line = line.trim_start();
-            line.strip_prefix("///")
-                .or_else(|| line.strip_prefix("//!"))
+            line.strip_prefix("///").or_else(|| line.strip_prefix("//!"))
         })
         .filter_map(|line| line.trim_start().strip_prefix("```"))
         .any(|language| {
             // Fences come in pairs; only the opening one says what is in it.
             inside = !inside;
             inside
-                && language.split(',').map(str::trim).all(|word| {
-                    ["", "rust", "no_run", "should_panic", "compile_fail"].contains(&word)
-                })
+                && language
+                    .split(',')
+                    .map(str::trim)
+                    .all(|word| ["", "rust", "no_run", "should_panic", "compile_fail"].contains(&word))
         })
 }
 
@@ -129,17 +118,12 @@ mod tests {
     #[test]
     fn text_in_a_fence_is_no_doc_test_and_neither_is_a_closing_fence() {
         assert!(!contains_doc_test("//! ```text\n//! picture\n//! ```\n"));
-        assert!(!contains_doc_test(
-            "/// ```json\n/// {}\n/// ```\n/// ```ignore\n/// ```\n"
-        ));
+        assert!(!contains_doc_test("/// ```json\n/// {}\n/// ```\n/// ```ignore\n/// ```\n"));
         assert!(!contains_doc_test("let fence = \"```\";\n"));
     }
 
     #[test]
     fn the_runner_variable_is_the_one_that_cargo_reads() {
-        assert_eq!(
-            runner_variable("x86_64-unknown-linux-gnu"),
-            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER"
-        );
+        assert_eq!(runner_variable("x86_64-unknown-linux-gnu"), "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER");
     }
 }
