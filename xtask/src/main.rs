@@ -1,1 +1,68 @@
-fn main() {}
+//! rosentry's own chores, run as `cargo xtask COMMAND`; one file of `commands/` each.
+//!
+//! Exit codes: 0 done, 1 a check said no, 2 it could not be done, with one sentence on stderr that says what to do. `demo`
+//! and `test` end with the exit code of the program that they become.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+mod commands;
+mod kernel_object;
+mod linker;
+mod packages;
+mod privilege;
+mod process;
+mod requirements;
+mod toolchain;
+mod workspace;
+
+use workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "rosentry's own chores")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install or build whatever the other commands need and this machine lacks
+    Setup,
+    /// Build the kernel programs and target/release/rosentry
+    Build {
+        /// Build the kernel programs alone: enough for plain `cargo check` and `cargo test`
+        #[arg(long)]
+        kernel_only: bool,
+    },
+    /// Set up, build, and run `rosentry demo` as root
+    Demo {
+        /// Arguments for `rosentry demo`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Set up, and run all tests, those on the kernel and on containerd included, as root
+    Test {
+        /// Arguments for `cargo nextest run`, such as a filter
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Check format, clippy with warnings denied on both targets, and licences where cargo-deny is installed
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let workspace = Workspace::locate();
+    let done = match Arguments::parse().chore {
+        Chore::Setup => commands::setup::run(&workspace),
+        Chore::Build { kernel_only } => commands::build::run(&workspace, kernel_only),
+        Chore::Demo { arguments } => commands::demo::run(&workspace, &arguments),
+        Chore::Test { arguments } => commands::test::run(&workspace, &arguments),
+        Chore::Lint => commands::lint::run(&workspace),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("cargo xtask: {error:#}");
+        ExitCode::from(2)
+    })
+}

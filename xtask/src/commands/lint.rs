@@ -1,0 +1,55 @@
+//! `cargo xtask lint`: format, clippy with warnings denied on both targets, and licences.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use crate::{
+    commands::setup,
+    kernel_object,
+    process::attempt,
+    requirements::{Need, find_program},
+    workspace::Workspace,
+};
+
+/// Runs all checks, so that one run tells everything; exit code 1 when one says no.
+pub fn run(workspace: &Workspace) -> Result<ExitCode> {
+    let tools = setup::ensure(workspace, Need::Lint)?;
+    // The agent's build script wants the object, and clippy runs build scripts.
+    kernel_object::build(workspace, &tools)?;
+
+    let mut failed = Vec::new();
+    let mut check = |purpose: &'static str, command: &mut Command| -> Result<()> {
+        if !attempt(purpose, command)?.success() {
+            failed.push(purpose);
+        }
+        Ok(())
+    };
+    check("checking the format", workspace.cargo().args(["fmt", "--all", "--check"]))?;
+    check(
+        "clippy on the host's crates",
+        workspace
+            .cargo()
+            .args(["clippy", "--workspace", "--exclude", "detector-ebpf", "--all-targets"])
+            .args(["--", "--deny", "warnings"]),
+    )?;
+    match tools.compiler.clippy(workspace) {
+        Some(mut clippy) => check(
+            "clippy on the kernel programs",
+            kernel_object::for_bpf(&mut clippy, workspace, &tools).args(["--", "--deny", "warnings"]),
+        )?,
+        None => eprintln!("  no clippy on the kernel programs: it is not installed beside their compiler"),
+    }
+    if find_program("cargo-deny").is_empty() {
+        eprintln!("  no check of licences and advisories: cargo-deny is not installed");
+    } else {
+        check("checking licences, sources and advisories", workspace.cargo().args(["deny", "check"]))?;
+    }
+
+    if failed.is_empty() {
+        eprintln!("lint: all checks passed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("lint: {} said no", failed.join(" and "));
+    Ok(ExitCode::FAILURE)
+}

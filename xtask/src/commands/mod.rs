@@ -1,0 +1,7 @@
+//! The commands, one file each.
+
+pub mod build;
+pub mod demo;
+pub mod lint;
+pub mod setup;
+pub mod test;

@@ -1,0 +1,179 @@
+//! What the commands need of this machine, as data: how to see that it is there, and which Debian package has it.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+/// Which commands a requirement is for. Each needs what those before it need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// `build` and `demo`.
+    Build,
+    /// `lint`.
+    Lint,
+    /// `test` and `setup`.
+    Test,
+}
+
+/// How to see that something is there.
+#[derive(Clone, Copy, Debug)]
+pub enum Probe {
+    /// A program of this name on the PATH, or where root's programs are.
+    Program(&'static str),
+    /// The same, and it must run in a root filesystem that holds no libraries.
+    StaticProgram(&'static str),
+}
+
+/// One thing that the commands need.
+pub struct Requirement {
+    /// From which command on.
+    pub need: Need,
+    /// How to see it.
+    pub probe: Probe,
+    /// The Debian package that has it.
+    pub package: &'static str,
+    /// Why it is needed, to be read after "for".
+    pub purpose: &'static str,
+}
+
+/// What is needed besides the kernel side's compiler and linker, which `toolchain` and `linker` know, and cargo-nextest.
+pub const REQUIREMENTS: [Requirement; 4] = [
+    Requirement {
+        need: Need::Build,
+        probe: Probe::Program("protoc"),
+        package: "protobuf-compiler",
+        purpose: "containerd's and the CRI's interfaces",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("containerd"),
+        package: "containerd",
+        purpose: "the tests with real pods",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("runc"),
+        package: "runc",
+        purpose: "the tests with real pods",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::StaticProgram("busybox"),
+        package: "busybox-static",
+        purpose: "the images of the tests",
+    },
+];
+
+impl Requirement {
+    /// Whether it is there.
+    pub fn is_met(&self) -> bool {
+        match self.probe {
+            Probe::Program(name) => !find_program(name).is_empty(),
+            Probe::StaticProgram(name) => {
+                find_program(name).iter().any(|path| fs::read(path).is_ok_and(|elf| is_static(&elf)))
+            }
+        }
+    }
+
+    /// The program's name.
+    pub fn program(&self) -> &'static str {
+        match self.probe {
+            Probe::Program(name) | Probe::StaticProgram(name) => name,
+        }
+    }
+}
+
+/// The requirements of a command that this machine does not meet.
+pub fn unmet(need: Need) -> Vec<&'static Requirement> {
+    REQUIREMENTS.iter().filter(|requirement| requirement.need <= need && !requirement.is_met()).collect()
+}
+
+/// The programs of this name on the PATH and, as a user's PATH may lack them, in the folders of root's programs.
+pub fn find_program(name: &str) -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .filter(|path| is_executable(path))
+        .collect()
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+/// Where `cargo install` puts programs; it need not be on the PATH.
+pub fn installed_programs() -> PathBuf {
+    let root = ["CARGO_INSTALL_ROOT", "CARGO_HOME"]
+        .into_iter()
+        .find_map(env::var_os)
+        .map(PathBuf::from)
+        .or_else(|| Some(env::home_dir()?.join(".cargo")))
+        .unwrap_or_default();
+    root.join("bin")
+}
+
+/// Whether this is a 64-bit little-endian ELF program that asks for no interpreter, and so for no shared library.
+fn is_static(elf: &[u8]) -> bool {
+    const PT_INTERP: u64 = 3;
+    let number = |offset: usize, size: usize| -> Option<u64> {
+        let bytes = elf.get(offset..offset.checked_add(size)?)?;
+        Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    };
+    let segments = || -> Option<Vec<u64>> {
+        // e_phoff, e_phentsize and e_phnum of the ELF header.
+        let (start, size, count) = (number(0x20, 8)?, number(0x36, 2)?, number(0x38, 2)?);
+        (0..count).map(|index| number(usize::try_from(start + index * size).ok()?, 4)).collect()
+    };
+    elf.starts_with(b"\x7fELF\x02\x01") && segments().is_some_and(|kinds| !kinds.contains(&PT_INTERP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An ELF header and one program header of the given kind.
+    fn program_with_segment(kind: u8) -> Vec<u8> {
+        let mut elf = vec![0; 0x40 + 0x38];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        elf[0x20] = 0x40;
+        elf[0x36] = 0x38;
+        elf[0x38] = 1;
+        elf[0x40] = kind;
+        elf
+    }
+
+    #[test]
+    fn a_program_without_an_interpreter_is_static() {
+        assert!(is_static(&program_with_segment(1)));
+        assert!(!is_static(&program_with_segment(3)));
+    }
+
+    #[test]
+    fn what_is_cut_short_or_no_program_is_not_taken_for_a_static_one() {
+        assert!(!is_static(&program_with_segment(1)[..0x40]));
+        assert!(!is_static(b"#!/bin/sh\n"));
+        assert!(!is_static(b""));
+    }
+
+    #[test]
+    fn this_test_itself_needs_an_interpreter() {
+        let own = fs::read("/proc/self/exe").expect("a process can read its own program");
+        assert!(!is_static(&own));
+    }
+
+    #[test]
+    fn a_program_is_found_on_the_path_and_a_folder_is_none() {
+        assert!(!find_program("sh").is_empty());
+        assert!(find_program(".").is_empty());
+        assert!(find_program("no-such-program-anywhere").is_empty());
+    }
+
+    #[test]
+    fn a_build_asks_for_nothing_that_only_tests_need() {
+        assert!(unmet(Need::Build).iter().all(|requirement| requirement.need == Need::Build));
+        assert!(Need::Build < Need::Lint && Need::Lint < Need::Test);
+    }
+}
