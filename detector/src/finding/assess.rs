@@ -1,0 +1,271 @@
+//! From an attempt and its container to an event.
+
+use std::sync::Arc;
+
+use detector_common::{operation::Operation, record::RecordKind};
+
+use super::{
+    classify,
+    effect::{Target, effect},
+    event::{Ancestor, Cgroup, Event, File, Kind, Mount, MountAttempt, Outcome, Process, Resolution},
+    flags, mount, operation,
+    paths::{self, Located, MountPoint, Question, Resolved, RootOf, is_at_or_below},
+};
+use crate::{
+    identity::model::Container,
+    kernel::attempt::{self, Attempt, PassedPath, Walk},
+};
+
+/// Translates times since boot to times of the calendar.
+#[derive(Clone, Copy, Debug)]
+pub struct BootClock {
+    /// CLOCK_REALTIME less CLOCK_BOOTTIME, nanoseconds.
+    pub unix_ns_at_boot: i128,
+}
+
+impl BootClock {
+    /// Nanoseconds since the Unix epoch of a time since boot.
+    pub const fn unix_ns(self, since_boot_ns: u64) -> i128 {
+        self.unix_ns_at_boot + since_boot_ns as i128
+    }
+}
+
+/// An attempt, and all that is known about it.
+#[derive(Clone, Debug)]
+pub struct Sighting<'a> {
+    /// What the kernel side saw.
+    pub attempt: &'a Attempt,
+    /// The container of its cgroup.
+    pub container: Option<&'a Arc<Container>>,
+    /// The cgroup's path in the cgroup2 hierarchy.
+    pub cgroup_path: Option<&'a str>,
+    /// Answers to [`questions`], in their order.
+    pub resolved: [Option<Resolved>; 2],
+    /// For its times.
+    pub clock: BootClock,
+}
+
+/// What to ask, before [`assess`], of somebody who may do I/O: about the path and about the second path.
+pub fn questions(attempt: &Attempt) -> [Option<Question>; 2] {
+    let process = &attempt.process;
+    let of_folder = operation::changes_folder(operation::refine(attempt));
+    let follow = operation::follows_last(attempt);
+    let follow_second = operation::follows_last_of_second(attempt);
+    [
+        paths::question(&attempt.path, process, follow, of_folder),
+        paths::question(&attempt.path2, process, follow_second, of_folder),
+    ]
+}
+
+/// The event that the attempt makes.
+pub fn assess(sighting: &Sighting<'_>) -> Event {
+    let Sighting { attempt, container, cgroup_path, resolved: [first, second], clock } = sighting;
+    let root_of = if container.is_some() { RootOf::Container } else { RootOf::Process };
+    let operation = operation::refine(attempt);
+    let outcome = Outcome::of(attempt.result);
+    let process = process(&attempt.process, root_of, *clock);
+    let known = container.map(AsRef::as_ref);
+
+    let path = locate(attempt, &attempt.path, operation::follows_last(attempt), first.as_ref(), root_of);
+    let follow_second = operation::follows_last_of_second(attempt);
+    let path2 = locate(attempt, &attempt.path2, follow_second, second.as_ref(), root_of);
+
+    let (kind, file, mount, meaning) = match attempt.kind {
+        RecordKind::MountAttempt => {
+            let mount = mount_attempt(attempt, operation, &path, path2, known);
+            let meaning = classify::of_mount(operation, &mount, outcome, &process, known);
+            (Kind::MountAttempt, None, Some(Mount::Attempt(mount)), meaning)
+        }
+        // Records of cgroups are no attempts; the stream keeps them apart.
+        RecordKind::WriteDenied | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => {
+            let certain = path.located.resolved != Some(Resolution::Lexical);
+            let place = mount::place(path.located.path.as_deref(), path.mount.as_ref(), certain, known);
+            let file = file(attempt, operation, path.located, path2.located);
+            let meaning = classify::of_write(operation, file.path.as_deref(), file.mode, place.as_ref(), &process);
+            (Kind::WriteDenied, Some(file), place.map(Mount::Place), meaning)
+        }
+    };
+    let time = clock.unix_ns(attempt.time_ns);
+    let cgroup = || Cgroup { id: attempt.cgroup_id, path: cgroup_path.map(str::to_owned) };
+    Event {
+        kind,
+        operation: Some(operation),
+        outcome: Some(outcome),
+        count: 1,
+        first_time_unix_ns: time,
+        last_time_unix_ns: time,
+        severity: meaning.severity,
+        category: meaning.category,
+        hint: meaning.hint,
+        attack: meaning.attack,
+        file,
+        mount,
+        process: Some(process),
+        container: container.cloned(),
+        cgroup: container.is_none().then(cgroup),
+        abi: Some(attempt.abi),
+        hook: Some(attempt.hook),
+        agent: None,
+    }
+}
+
+/// Where a path leads, and the mount there.
+struct Place {
+    located: Located,
+    mount: Option<MountPoint>,
+}
+
+/// The kernel's own path where that is exact, else the one with links followed, else the text.
+fn locate(attempt: &Attempt, passed: &PassedPath, follow: bool, resolved: Option<&Resolved>, root_of: RootOf) -> Place {
+    let by_text = paths::locate(passed, &attempt.process, follow, root_of);
+    let Some(resolved) = resolved else { return Place { located: by_text, mount: None } };
+    let root = match root_of {
+        RootOf::Container => b"/".to_vec(),
+        RootOf::Process => paths::anchor(passed, &attempt.process).map_or_else(|| b"/".to_vec(), |anchor| anchor.root),
+    };
+    let located = match (by_text.resolved, within(&resolved.path, &root)) {
+        (Some(Resolution::Lexical) | None, Some(path)) => {
+            Located { path: Some(path), resolved: Some(Resolution::Root) }
+        }
+        _ => by_text,
+    };
+    let mount = resolved.mount.as_ref().and_then(|mount| {
+        let point = within(&mount.point, &root)?;
+        Some(MountPoint { point, ..mount.clone() })
+    });
+    Place { located, mount }
+}
+
+/// `path` as it is told in a root that stands at `root`; none where it lies outside.
+fn within(path: &[u8], root: &[u8]) -> Option<Vec<u8>> {
+    if root == b"/" {
+        return Some(path.to_vec());
+    }
+    if !is_at_or_below(path, root) {
+        return None;
+    }
+    let rest = &path[root.len()..];
+    Some(if rest.is_empty() { b"/".to_vec() } else { rest.to_vec() })
+}
+
+fn file(attempt: &Attempt, operation: Operation, path: Located, path2: Located) -> File {
+    let source = attempt.source.clone();
+    let truncated = [
+        ("path", path.path.is_none() && is_cut(attempt, &attempt.path)),
+        ("requested", attempt.path.truncated),
+        ("new_path", path2.path.is_none() && is_cut(attempt, &attempt.path2)),
+    ];
+    File {
+        path: path.path,
+        requested: attempt.path.requested.clone(),
+        flags: operation::flag_names(attempt),
+        new_path: path2.path,
+        link_target: if operation == Operation::Symlink { source } else { None },
+        xattr: match operation {
+            Operation::Setxattr | Operation::Removexattr => attempt.data.clone(),
+            _ => None,
+        },
+        mode: operation::mode(attempt),
+        resolved: path.resolved,
+        truncated: names_of(&truncated),
+    }
+}
+
+fn mount_attempt(
+    attempt: &Attempt,
+    operation: Operation,
+    target: &Place,
+    path2: Place,
+    container: Option<&Container>,
+) -> MountAttempt {
+    let path = target.located.path.as_deref();
+    let at = Target { path, mount: target.mount.as_ref(), source: path2.located.path.as_deref() };
+    let effect = effect(attempt, at, container);
+    let source_cut = path2.located.path.is_none() && is_cut(attempt, &attempt.path2);
+    let (source, options) = match operation {
+        Operation::Fsconfig => fsconfig_source_and_options(attempt),
+        Operation::MoveMount | Operation::PivotRoot => (path2.located.path, None),
+        _ => (attempt.source.clone(), attempt.data.clone()),
+    };
+    let truncated = [
+        ("target", path.is_none() && is_cut(attempt, &attempt.path)),
+        ("requested", attempt.path.truncated),
+        ("source", source_cut),
+    ];
+    MountAttempt {
+        target: path.map(<[u8]>::to_vec),
+        requested: attempt.path.requested.clone(),
+        resolved: target.located.resolved,
+        source,
+        fstype: attempt.fstype.clone(),
+        flags: operation::flag_names(attempt),
+        options,
+        effect,
+        truncated: names_of(&truncated),
+    }
+}
+
+/// The key `source` names what is mounted; any other is an option.
+fn fsconfig_source_and_options(attempt: &Attempt) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let Some(key) = &attempt.source else { return (None, None) };
+    // A flag has no value; what stands in its argument is not read as one.
+    let value = attempt.data.as_ref().filter(|_| operation::call_flags(attempt) != flags::FSCONFIG_SET_FLAG);
+    match value {
+        Some(value) if key == b"source" => (Some(value.clone()), None),
+        Some(value) => (None, Some([key.as_slice(), b"=", value].concat())),
+        None => (None, Some(key.clone())),
+    }
+}
+
+fn process(process: &attempt::Process, root_of: RootOf, clock: BootClock) -> Process {
+    let is_cut = |walk: &Option<Walk>| walk.as_ref().is_some_and(|walk| walk.truncated);
+    let truncated = [("exe", is_cut(&process.exe)), ("args", process.args_truncated), ("cwd", is_cut(&process.cwd))];
+    Process {
+        pid: process.pid,
+        tid: process.tid,
+        ppid: process.ppid,
+        container_pid: process.container_pid,
+        uid: process.uid,
+        gid: process.gid,
+        comm: process.comm.clone(),
+        exe: process.exe.as_ref().map(executable),
+        args: process.args.clone(),
+        cwd: process.cwd.as_ref().and_then(|cwd| paths::of_walk(cwd, root_of)),
+        start_time_unix_ns: clock.unix_ns(process.start_time_ns),
+        cap_sys_admin: process.cap_sys_admin(),
+        user_ns_level: process.user_ns_level,
+        ancestors: process
+            .ancestors
+            .iter()
+            .map(|ancestor| Ancestor { pid: ancestor.pid, comm: ancestor.comm.clone(), exe: None })
+            .collect(),
+        truncated: names_of(&truncated),
+    }
+}
+
+fn executable(walk: &Walk) -> Vec<u8> {
+    let path = walk.in_namespace.as_slice();
+    match path.strip_prefix(b"/") {
+        Some(tail) if walk.truncated => tail.to_vec(),
+        _ => path.to_vec(),
+    }
+}
+
+/// Whether a path is unknown because the record had no room for a part of it.
+fn is_cut(attempt: &Attempt, passed: &PassedPath) -> bool {
+    use attempt::PathBase;
+    let base = match &passed.base {
+        PathBase::None => None,
+        PathBase::Cwd => attempt.process.cwd.as_ref(),
+        PathBase::Root(walk) | PathBase::Dirfd(walk) | PathBase::File(walk) => Some(walk),
+    };
+    passed.truncated || base.is_some_and(|walk| walk.truncated)
+}
+
+fn names_of(flags: &[(&'static str, bool)]) -> Vec<&'static str> {
+    flags.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect()
+}
+
+#[cfg(test)]
+#[path = "assess_tests.rs"]
+mod tests;

@@ -1,0 +1,150 @@
+//! Tests of [`super`].
+
+use super::*;
+use crate::{
+    finding::{
+        event::{Effect, PlaceKind},
+        testing::{attempt, sealed, walk, walk_in},
+    },
+    kernel::attempt::PathBase,
+};
+
+const CLOCK: BootClock = BootClock { unix_ns_at_boot: 1_700_000_000_000_000_000 };
+
+fn assessed(attempt: &Attempt, container: Option<&Arc<Container>>, answers: [Option<Resolved>; 2]) -> Event {
+    assess(&Sighting { attempt, container, cgroup_path: Some("/a/b"), resolved: answers, clock: CLOCK })
+}
+
+fn in_container(attempt: &Attempt) -> Event {
+    assessed(attempt, Some(&sealed()), [None, None])
+}
+
+fn answer(path: &str, point: &str) -> Option<Resolved> {
+    let point = MountPoint { point: point.as_bytes().to_vec(), fstype: b"overlay".to_vec(), readonly: true };
+    Some(Resolved { path: path.as_bytes().to_vec(), mount: Some(point) })
+}
+
+#[test]
+fn a_refused_open_becomes_an_event_with_all_that_is_known() {
+    let event = in_container(&attempt("openat").arg(2, 0o101).arg(3, 0o644).path("/etc/x"));
+    assert_eq!((event.kind, event.operation), (Kind::WriteDenied, Some(Operation::Open)));
+    assert_eq!(event.outcome, Some(Outcome::Denied));
+    assert_eq!(event.first_time_unix_ns, 1_700_000_010_000_000_000);
+    assert_eq!(event.last_time_unix_ns, event.first_time_unix_ns);
+    let file = event.file.unwrap();
+    assert_eq!(file.path.as_deref(), Some(b"/etc/x".as_slice()));
+    assert_eq!(file.flags, ["O_WRONLY", "O_CREAT"]);
+    assert_eq!(file.mode, Some(0o644));
+    let Some(Mount::Place(place)) = event.mount else { panic!("a write has a place") };
+    assert_eq!(place.kind, PlaceKind::Rootfs);
+    assert_eq!(event.process.unwrap().start_time_unix_ns, 1_700_000_009_000_000_000);
+    assert!(event.cgroup.is_none(), "the container is known");
+}
+
+#[test]
+fn links_that_were_followed_in_the_real_root_outweigh_the_text() {
+    let open = attempt("openat").arg(2, 0o101).path("/var/run/x");
+    let event = assessed(&open, Some(&sealed()), [answer("/run/x", "/"), None]);
+    let file = event.file.unwrap();
+    assert_eq!(file.path.as_deref(), Some(b"/run/x".as_slice()));
+    assert_eq!(file.resolved, Some(Resolution::Root));
+    let Some(Mount::Place(place)) = event.mount else { panic!("a write has a place") };
+    assert_eq!(place.fstype.as_deref(), Some(b"overlay".as_slice()));
+}
+
+#[test]
+fn what_the_kernel_saw_at_the_time_of_the_call_outweighs_a_later_look() {
+    let mut chmod = attempt("fchmod").arg(1, 0o600);
+    chmod.path.base = PathBase::File(walk("/etc/x"));
+    let event = assessed(&chmod, Some(&sealed()), [answer("/etc/moved", "/"), None]);
+    let file = event.file.unwrap();
+    assert_eq!(file.path.as_deref(), Some(b"/etc/x".as_slice()));
+    assert_eq!(file.resolved, Some(Resolution::Kernel));
+}
+
+#[test]
+fn without_a_container_paths_are_told_in_the_processs_root_and_the_cgroup_is_named() {
+    let mut mkdir = attempt("mkdir").path("x");
+    mkdir.process.cwd = Some(walk_in("/srv/jail", "/tmp"));
+    let event = assessed(&mkdir, None, [answer("/srv/jail/tmp/x", "/srv/jail"), None]);
+    assert_eq!(event.file.unwrap().path.as_deref(), Some(b"/tmp/x".as_slice()));
+    let Some(Mount::Place(place)) = event.mount else { panic!("the mount was seen") };
+    assert_eq!((place.kind, place.point.as_deref()), (PlaceKind::Other, Some(b"/".as_slice())));
+    assert_eq!(event.process.unwrap().cwd.as_deref(), Some(b"/tmp".as_slice()));
+    let cgroup = event.cgroup.unwrap();
+    assert_eq!((cgroup.id, cgroup.path.as_deref()), (4711, Some("/a/b")));
+}
+
+#[test]
+fn a_rename_tells_both_names() {
+    let event = in_container(&attempt("rename").path("/etc/a").path2("/etc/b"));
+    let file = event.file.unwrap();
+    assert_eq!(file.path.as_deref(), Some(b"/etc/a".as_slice()));
+    assert_eq!(file.new_path.as_deref(), Some(b"/etc/b".as_slice()));
+}
+
+#[test]
+fn a_symbolic_link_and_an_attribute_tell_theirs() {
+    let link = in_container(&attempt("symlink").path("/etc/l").source("../target")).file.unwrap();
+    assert_eq!(link.link_target.as_deref(), Some(b"../target".as_slice()));
+    let mut set = attempt("setxattr").path("/etc/x");
+    set.data = Some(b"user.x".to_vec());
+    assert_eq!(in_container(&set).file.unwrap().xattr.as_deref(), Some(b"user.x".as_slice()));
+}
+
+#[test]
+fn a_path_that_was_cut_is_flagged_and_not_told() {
+    let mut open = attempt("openat").arg(2, 1).path("/a/very/long");
+    open.path.truncated = true;
+    open.process.exe = Some(Walk { truncated: true, ..walk("/deep/bin/app") });
+    let event = in_container(&open);
+    let file = event.file.unwrap();
+    assert_eq!(file.path, None);
+    assert_eq!(file.requested.as_deref(), Some(b"/a/very/long".as_slice()));
+    assert_eq!(file.truncated, ["path", "requested"]);
+    let process = event.process.unwrap();
+    assert_eq!(process.exe.as_deref(), Some(b"deep/bin/app".as_slice()));
+    assert_eq!(process.truncated, ["exe"]);
+}
+
+#[test]
+fn a_remount_becomes_a_mount_attempt_with_its_effect() {
+    let mut remount = attempt("mount").arg(3, 0x20).path("/").source("none").result(-1);
+    remount.data = Some(b"rw".to_vec());
+    let event = in_container(&remount);
+    assert_eq!((event.kind, event.operation), (Kind::MountAttempt, Some(Operation::Remount)));
+    assert_eq!(event.outcome.unwrap().errno().unwrap().name(), "EPERM");
+    assert!(event.file.is_none());
+    let Some(Mount::Attempt(mount)) = event.mount else { panic!("a mount attempt") };
+    assert_eq!(mount.effect, Effect::Unseal);
+    assert_eq!(mount.target.as_deref(), Some(b"/".as_slice()));
+    assert_eq!(mount.flags, ["MS_REMOUNT"]);
+    assert_eq!(mount.options.as_deref(), Some(b"rw".as_slice()));
+}
+
+#[test]
+fn fsconfig_tells_its_key_and_value_as_an_option() {
+    let told = |attempt: &Attempt| {
+        let Some(Mount::Attempt(mount)) = in_container(attempt).mount else { panic!("a mount attempt") };
+        (mount.source, mount.options)
+    };
+    let mut set = attempt("fsconfig").arg(1, 1).source("size");
+    set.data = Some(b"1m".to_vec());
+    assert_eq!(told(&set), (None, Some(b"size=1m".to_vec())));
+    set.source = Some(b"source".to_vec());
+    assert_eq!(told(&set), (Some(b"1m".to_vec()), None));
+    assert_eq!(told(&attempt("fsconfig").source("rw")), (None, Some(b"rw".to_vec())));
+}
+
+#[test]
+fn what_may_follow_links_is_asked_and_what_has_no_start_is_not() {
+    let [path, second] = questions(&attempt("openat").arg(2, 0o101).path("/var/run/x"));
+    let path = path.unwrap();
+    assert!(path.follow_last && !path.mount_of_folder);
+    assert_eq!(path.requested, b"/var/run/x");
+    assert!(second.is_none());
+    let [path, second] = questions(&attempt("rename").path("a").path2("b"));
+    assert!(path.is_some_and(|path| !path.follow_last && path.mount_of_folder));
+    assert!(second.is_some());
+    assert_eq!(questions(&attempt("fsopen")), [None, None]);
+}

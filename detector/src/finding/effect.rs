@@ -1,0 +1,126 @@
+//! What a mount attempt would do to the seal, did it succeed.
+//!
+//! Where the kernel side could not tell the target, the worst that the call can mean is told: a remount whose target could
+//! not be read is an `unseal`. What a filesystem context (the file descriptor of fsconfig) belongs to is not known at all:
+//! the option `rw` counts as `unseal` in a sealed container, though it may be meant for a new filesystem.
+
+use detector_common::operation::Operation;
+
+use super::{
+    event::Effect,
+    flags,
+    mount::{governing, is_mounted_at},
+    operation,
+    paths::{MountPoint, is_at_or_below, join},
+};
+use crate::{
+    identity::model::{Container, SpecMount},
+    kernel::attempt::{Attempt, PathBase},
+};
+
+/// What is known of where a mount attempt points.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Target<'a> {
+    /// The target, absolute in the container's root.
+    pub path: Option<&'a [u8]>,
+    /// The mount at the target, where somebody looked after the call.
+    pub mount: Option<&'a MountPoint>,
+    /// The source of move_mount, absolute in the container's root.
+    pub source: Option<&'a [u8]>,
+}
+
+/// The effect that the attempt would have.
+pub fn effect(attempt: &Attempt, target: Target<'_>, container: Option<&Container>) -> Effect {
+    let flags = operation::call_flags(attempt);
+    match operation::refine(attempt) {
+        Operation::Remount if flags & flags::MS_RDONLY == 0 => unseal_if(is_sealed_mount(target, false, container)),
+        Operation::MountSetattr | Operation::OpenTree if clears_readonly(attempt) => {
+            unseal_if(is_sealed_mount(target, flags & flags::AT_RECURSIVE != 0, container))
+        }
+        Operation::Fsconfig if flags == flags::FSCONFIG_SET_FLAG && attempt.source.as_deref() == Some(b"rw") => {
+            unseal_if(container.is_some_and(is_sealed))
+        }
+        // The flag is heeded for a new filesystem; a bind mount takes over what its source has.
+        Operation::Mount if flags & (flags::MS_PROPAGATION | flags::MS_RDONLY) != 0 => Effect::None,
+        Operation::Mount => shadow_if(is_in_seal(target.path, container)),
+        Operation::BindMount | Operation::Move => {
+            let source = attempt.source.as_deref().and_then(|source| absolute_source(attempt, source));
+            shadow_if(is_in_seal(target.path, container) && !is_read_only(source.as_deref(), container))
+        }
+        Operation::MoveMount => {
+            // A detached mount comes from nowhere that the declaration could speak of.
+            let detached = matches!(attempt.path2.base, PathBase::File(_) | PathBase::None);
+            let source = if detached { None } else { target.source };
+            shadow_if(is_in_seal(target.path, container) && !is_read_only(source, container))
+        }
+        Operation::PivotRoot => shadow_if(container.is_some_and(is_sealed) && !is_read_only(target.path, container)),
+        Operation::Umount => Effect::Detach,
+        _ => Effect::None,
+    }
+}
+
+/// Whether this is the runtime's own work in the container's first process, before it becomes the application.
+pub fn is_runtime_setup(attempt: &Attempt, container: &Container) -> bool {
+    container.init_pid == Some(attempt.process.pid) && attempt.process.has_not_executed()
+}
+
+const fn unseal_if(sealed: bool) -> Effect {
+    if sealed { Effect::Unseal } else { Effect::None }
+}
+
+const fn shadow_if(sealed: bool) -> Effect {
+    if sealed { Effect::Shadow } else { Effect::None }
+}
+
+fn is_sealed(container: &Container) -> bool {
+    container.readonly_rootfs == Some(true)
+}
+
+/// The kernel clears first and sets then (`mount_setattr_commit`, `fs/namespace.c`): what is in both stays set.
+const fn clears_readonly(attempt: &Attempt) -> bool {
+    let [set, clear, ..] = attempt.extra;
+    clear & flags::MOUNT_ATTR_RDONLY != 0 && set & flags::MOUNT_ATTR_RDONLY == 0
+}
+
+/// Whether a mount that was declared read-only, or is, stands at the target; `recursive`: or below it.
+fn is_sealed_mount(target: Target<'_>, recursive: bool, container: Option<&Container>) -> bool {
+    if target.mount.is_some_and(|mount| mount.readonly && Some(mount.point.as_slice()) == target.path) {
+        return true;
+    }
+    let Some(container) = container else { return false };
+    let Some(path) = target.path else { return is_sealed(container) };
+    let below = |spec: &SpecMount| recursive && is_at_or_below(spec.destination.trim_end_matches('/').as_bytes(), path);
+    (path == b"/" && is_sealed(container))
+        || container.mounts.iter().any(|spec| spec.readonly && (is_mounted_at(spec, path) || below(spec)))
+}
+
+/// Whether the path is part of a sealed root: on the root filesystem itself, or on a volume that is read-only as well.
+fn is_in_seal(path: Option<&[u8]>, container: Option<&Container>) -> bool {
+    let Some(container) = container.filter(|container| is_sealed(container)) else { return false };
+    path.is_none_or(|path| match governing(container, path) {
+        None => true,
+        Some(spec) => spec.readonly && spec.volume.is_some(),
+    })
+}
+
+/// Whether what lies at the path was declared read-only; not, where the path is not known.
+fn is_read_only(path: Option<&[u8]>, container: Option<&Container>) -> bool {
+    let (Some(path), Some(container)) = (path, container) else { return false };
+    match governing(container, path) {
+        None => is_sealed(container),
+        Some(spec) => spec.readonly,
+    }
+}
+
+/// The source of a bind mount by its text: relative to the working directory, in the process's root.
+fn absolute_source(attempt: &Attempt, source: &[u8]) -> Option<Vec<u8>> {
+    if source.first() == Some(&b'/') {
+        return Some(join(b"/", source));
+    }
+    let cwd = attempt.process.cwd.as_ref().filter(|cwd| !cwd.truncated)?;
+    Some(join(&cwd.in_namespace, source))
+}
+
+#[cfg(test)]
+#[path = "effect_tests.rs"]
+mod tests;

@@ -1,0 +1,137 @@
+//! Tests of [`super`].
+
+use super::*;
+use crate::{
+    finding::testing::{attempt, sealed, unsealed, walk},
+    kernel::attempt::{PF_FORKNOEXEC, PassedPath},
+};
+
+fn of(attempt: &Attempt, path: &str) -> Effect {
+    effect(attempt, Target { path: Some(path.as_bytes()), ..Target::default() }, Some(&sealed()))
+}
+
+fn mount(flags: u64) -> Attempt {
+    attempt("mount").arg(3, flags)
+}
+
+#[test]
+fn a_remount_of_a_sealed_root_without_the_read_only_flag_unseals() {
+    assert_eq!(of(&mount(0x20), "/"), Effect::Unseal);
+    assert_eq!(of(&mount(0x1020), "/"), Effect::Unseal);
+    assert_eq!(of(&mount(0xc0ed_0020), "/"), Effect::Unseal);
+    assert_eq!(of(&mount(0x20), "/etc/app"), Effect::Unseal, "a volume that was declared read-only");
+}
+
+#[test]
+fn a_remount_to_read_only_or_of_something_writable_does_not() {
+    assert_eq!(of(&mount(0x21), "/"), Effect::None);
+    assert_eq!(of(&mount(0x20), "/data"), Effect::None);
+    let root = Target { path: Some(b"/"), ..Target::default() };
+    assert_eq!(effect(&mount(0x20), root, Some(&unsealed())), Effect::None);
+    assert_eq!(effect(&mount(0x20), root, None), Effect::None);
+}
+
+#[test]
+fn a_remount_of_a_mount_that_is_read_only_unseals_whatever_was_declared() {
+    let seen = MountPoint { point: b"/srv".to_vec(), fstype: b"ext4".to_vec(), readonly: true };
+    let target = Target { path: Some(b"/srv"), mount: Some(&seen), source: None };
+    assert_eq!(effect(&mount(0x20), target, None), Effect::Unseal);
+    let within = Target { path: Some(b"/srv/x"), ..target };
+    assert_eq!(effect(&mount(0x20), within, None), Effect::None);
+}
+
+#[test]
+fn a_remount_whose_target_could_not_be_read_counts_as_the_worst() {
+    assert_eq!(effect(&mount(0x20), Target::default(), Some(&sealed())), Effect::Unseal);
+    assert_eq!(effect(&mount(0x20), Target::default(), Some(&unsealed())), Effect::None);
+}
+
+#[test]
+fn mount_setattr_unseals_where_it_clears_read_only() {
+    let clear = attempt("mount_setattr").extra([0, 1, 0, 0]);
+    assert_eq!(of(&clear, "/"), Effect::Unseal);
+    assert_eq!(of(&clear, "/data"), Effect::None);
+    assert_eq!(of(&attempt("mount_setattr").extra([1, 0, 0, 0]), "/"), Effect::None);
+    assert_eq!(of(&attempt("mount_setattr").extra([1, 1, 0, 0]), "/"), Effect::None);
+}
+
+#[test]
+fn mount_setattr_reaches_what_lies_below_where_it_is_recursive() {
+    let clear = attempt("mount_setattr").extra([0, 1, 0, 0]);
+    assert_eq!(of(&clear, "/etc"), Effect::None);
+    assert_eq!(of(&clear.arg(2, 0x8000), "/etc"), Effect::Unseal);
+}
+
+#[test]
+fn open_tree_attr_unseals_the_clone_that_it_makes_writable() {
+    assert_eq!(of(&attempt("open_tree_attr").arg(2, 1).extra([0, 1, 0, 0]), "/"), Effect::Unseal);
+    assert_eq!(of(&attempt("open_tree").arg(2, 1), "/"), Effect::None);
+}
+
+#[test]
+fn the_option_rw_for_a_filesystem_unseals_in_a_sealed_container() {
+    let rw = attempt("fsconfig").arg(1, 0).source("rw");
+    assert_eq!(effect(&rw, Target::default(), Some(&sealed())), Effect::Unseal);
+    assert_eq!(effect(&rw, Target::default(), Some(&unsealed())), Effect::None);
+    let ro = attempt("fsconfig").arg(1, 0).source("ro");
+    assert_eq!(effect(&ro, Target::default(), Some(&sealed())), Effect::None);
+    let reconfigure = attempt("fsconfig").arg(1, 7);
+    assert_eq!(effect(&reconfigure, Target::default(), Some(&sealed())), Effect::None);
+}
+
+#[test]
+fn a_writable_mount_over_the_sealed_root_shadows() {
+    assert_eq!(of(&mount(0), "/etc"), Effect::Shadow);
+    assert_eq!(of(&mount(0), "/etc/app"), Effect::Shadow);
+    assert_eq!(of(&mount(1), "/etc"), Effect::None, "a read-only mount");
+    assert_eq!(of(&mount(0), "/data/x"), Effect::None, "on a writable volume");
+    assert_eq!(of(&mount(0), "/sys/fs/bpf"), Effect::None, "on no part of the root");
+    assert_eq!(of(&mount(1 << 18), "/"), Effect::None, "propagation");
+    let etc = Target { path: Some(b"/etc"), ..Target::default() };
+    assert_eq!(effect(&mount(0), etc, Some(&unsealed())), Effect::None);
+}
+
+#[test]
+fn a_bind_mount_shadows_unless_its_source_is_read_only_too() {
+    assert_eq!(of(&mount(0x1000).source("/data/etc"), "/etc"), Effect::Shadow);
+    assert_eq!(of(&mount(0x1000).source("/usr"), "/etc"), Effect::None);
+    assert_eq!(of(&mount(0x1000).source("usr/../data"), "/etc"), Effect::Shadow);
+    assert_eq!(of(&mount(0x1001).source("/data"), "/etc"), Effect::Shadow, "the kernel ignores the flag here");
+    assert_eq!(of(&mount(0x2000).source("/data"), "/etc"), Effect::Shadow, "a move");
+}
+
+#[test]
+fn a_detached_mount_that_is_attached_in_the_sealed_root_shadows() {
+    let mut attach = attempt("move_mount");
+    attach.path2 = PassedPath { requested: None, truncated: false, base: PathBase::File(walk("/")) };
+    let target = Target { path: Some(b"/mnt"), mount: None, source: Some(b"/") };
+    assert_eq!(effect(&attach, target, Some(&sealed())), Effect::Shadow);
+
+    attach.path2.base = PathBase::Root(walk("/"));
+    let moved = Target { source: Some(b"/etc/app"), ..target };
+    assert_eq!(effect(&attach, moved, Some(&sealed())), Effect::None);
+}
+
+#[test]
+fn another_root_shadows_and_an_unmount_detaches() {
+    assert_eq!(of(&attempt("pivot_root"), "/data/root"), Effect::Shadow);
+    assert_eq!(of(&attempt("umount2"), "/etc/app"), Effect::Detach);
+    assert_eq!(of(&attempt("chroot"), "/data"), Effect::None);
+    assert_eq!(of(&attempt("fsopen"), "/"), Effect::None);
+}
+
+#[test]
+fn runtime_setup_is_what_the_first_process_does_before_it_executes() {
+    let container = sealed();
+    let mut setup = mount(0x1021);
+    setup.process.pid = 99;
+    setup.process.flags = PF_FORKNOEXEC;
+    assert!(is_runtime_setup(&setup, &container));
+
+    let mut application = setup.clone();
+    application.process.flags = 0;
+    assert!(!is_runtime_setup(&application, &container), "it has executed");
+    let mut child = setup;
+    child.process.pid = 100;
+    assert!(!is_runtime_setup(&child, &container), "another process that was forked and has not executed");
+}
