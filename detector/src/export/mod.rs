@@ -1,1 +1,14 @@
 //! The export room: formats, sinks, metrics.
+
+pub mod chain;
+pub mod escape;
+pub mod http;
+pub mod metrics;
+pub mod native;
+pub mod sink;
+#[cfg(test)]
+mod testing;
+
+pub use metrics::Metrics;
+pub use native::NativeEncoder;
+pub use sink::JsonSink;

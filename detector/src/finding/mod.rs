@@ -15,7 +15,7 @@ pub mod operation;
 pub mod paths;
 pub mod rules;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use assess::{BootClock, Sighting, assess, questions};
 pub use effect::is_runtime_setup;

@@ -1,0 +1,284 @@
+//! The metrics of contract.md that exist yet, in Prometheus' text format.
+//!
+//! What an attacker chooses (paths, names of processes) is never a label.
+
+pub mod family;
+pub mod series;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use self::{
+    family::{Family, Sample},
+    series::{Owner, PodCounters},
+};
+use crate::{
+    finding::{
+        Event,
+        event::{Kind, Mount},
+    },
+    identity::model::{Container, Role},
+};
+
+/// Series by pod that one family may have.
+const SERIES_MAX: usize = 10_000;
+
+/// From the kernel to the output, seconds: without a fold well under one, with one up to its window.
+const DELAY_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Numbers by a name, asked for at a scrape.
+pub type Counts = Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+
+/// What others know and a scrape asks for. Asked under no lock of ours, but at each scrape: answer quickly.
+pub struct Sources {
+    /// The containers that are there.
+    pub containers: Box<dyn Fn() -> Vec<Arc<Container>> + Send + Sync>,
+    /// The kernel's own exact counts of what it saw, by kind.
+    pub kernel_events: Counts,
+    /// Records that the kernel side lost, by stage.
+    pub kernel_lost: Counts,
+}
+
+/// What runs.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// Version of rosentry.
+    pub version: String,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// The kind of hooks that are attached.
+    pub hooks: String,
+}
+
+/// All metrics.
+pub struct Metrics {
+    registry: Registry,
+    write_denied: Arc<PodCounters>,
+    mount_attempts: Arc<PodCounters>,
+    lost: Arc<Mutex<BTreeMap<&'static str, u64>>>,
+    unattributed: IntCounterVec,
+    ignored: IntCounterVec,
+    delay: HistogramVec,
+    coverage: IntGaugeVec,
+    containerd_up: IntGauge,
+    sink_events: IntCounterVec,
+}
+
+impl Metrics {
+    /// The metrics, with what they ask at each scrape.
+    ///
+    /// # Errors
+    /// None that depends on the arguments: a name that Prometheus does not take.
+    pub fn new(build: &Build, sources: Sources) -> prometheus::Result<Self> {
+        let Sources { containers, kernel_events, kernel_lost } = sources;
+        let registry = Registry::new();
+
+        let write_denied = Arc::new(PodCounters::new(SERIES_MAX));
+        let counters = Arc::clone(&write_denied);
+        registry.register(Box::new(Family::counter(
+            "rosentry_write_denied_total",
+            "Writes that ended with EROFS.",
+            &["namespace", "pod", "container", "operation", "mount"],
+            Box::new(move || counters.samples()),
+        )?))?;
+
+        let mount_attempts = Arc::new(PodCounters::new(SERIES_MAX));
+        let counters = Arc::clone(&mount_attempts);
+        registry.register(Box::new(Family::counter(
+            "rosentry_mount_attempts_total",
+            "Tries to change mounts, whatever their result.",
+            &["namespace", "pod", "container", "operation", "effect", "outcome"],
+            Box::new(move || counters.samples()),
+        )?))?;
+
+        let swept = [Arc::clone(&write_denied), Arc::clone(&mount_attempts)];
+        registry.register(Box::new(Family::gauge(
+            "rosentry_container_readonly_rootfs",
+            "Whether the container was declared with a read-only root filesystem.",
+            &["namespace", "pod", "container"],
+            Box::new(move || {
+                let containers = containers();
+                let live: HashSet<_> = containers.iter().map(|container| Owner::of(Some(container))).collect();
+                for counters in &swept {
+                    counters.sweep(&live, Instant::now());
+                }
+                readonly_samples(&containers)
+            }),
+        )?))?;
+
+        registry.register(Box::new(Family::counter(
+            "rosentry_kernel_events_total",
+            "What the kernel side saw, counted there and exact.",
+            &["kind"],
+            Box::new(move || named_samples(kernel_events())),
+        )?))?;
+
+        let lost = Arc::new(Mutex::new(BTreeMap::new()));
+        let lost_here = Arc::clone(&lost);
+        registry.register(Box::new(Family::counter(
+            "rosentry_events_lost_total",
+            "Events that were lost, by the stage that lost them.",
+            &["stage"],
+            Box::new(move || {
+                let mut all: BTreeMap<_, u64> = lost_here.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                for (stage, count) in kernel_lost() {
+                    *all.entry(stage).or_default() += count;
+                }
+                named_samples(all)
+            }),
+        )?))?;
+
+        let build_info = Opts::new("rosentry_build_info", "What runs; always 1.").const_labels(HashMap::from([
+            ("version".to_owned(), build.version.clone()),
+            ("kernel".to_owned(), build.kernel.clone()),
+            ("hooks".to_owned(), build.hooks.clone()),
+        ]));
+        register(&registry, IntGauge::with_opts(build_info)?)?.set(1);
+
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
+        Ok(Self {
+            write_denied,
+            mount_attempts,
+            lost,
+            unattributed: counter(
+                "rosentry_events_unattributed_total",
+                "Events whose container is not known, by the reason.",
+                &["reason"],
+            )?,
+            ignored: counter(
+                "rosentry_events_ignored_total",
+                "What was seen and is no event by choice, by the reason.",
+                &["reason"],
+            )?,
+            sink_events: counter(
+                "rosentry_sink_events_total",
+                "Events by the sink and what became of them there.",
+                &["sink", "result"],
+            )?,
+            delay: register(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new("rosentry_event_delay_seconds", "From the kernel to the output.")
+                        .buckets(DELAY_BUCKETS.to_vec()),
+                    &["kind"],
+                )?,
+            )?,
+            coverage: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("rosentry_coverage", "Whether this surface is watched on this node."),
+                    &["surface"],
+                )?,
+            )?,
+            containerd_up: register(
+                &registry,
+                IntGauge::new("rosentry_containerd_up", "Whether containerd answers and its events flow.")?,
+            )?,
+            registry,
+        })
+    }
+
+    /// Counts an event that is about to go out, with all that are folded into it.
+    pub fn count(&self, event: &Event) {
+        let owner = Owner::of(event.container.as_deref());
+        let operation = event.operation.map_or("", |operation| operation.name());
+        match (event.kind, &event.mount) {
+            (Kind::WriteDenied, Some(Mount::Place(place))) => {
+                self.write_denied.add(owner, vec![operation, place.kind.name()], event.count);
+            }
+            (Kind::WriteDenied, _) => self.write_denied.add(owner, vec![operation, ""], event.count),
+            (Kind::MountAttempt, Some(Mount::Attempt(mount))) => {
+                let outcome = event.outcome.map_or("", |outcome| outcome.name());
+                self.mount_attempts.add(owner, vec![operation, mount.effect.name(), outcome], event.count);
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes how long an event took from the kernel to the output.
+    pub fn delay(&self, kind: Kind, delay: Duration) {
+        self.delay.with_label_values(&[kind.name()]).observe(delay.as_secs_f64());
+    }
+
+    /// Counts events that were lost at a stage in user space.
+    pub fn lost(&self, stage: &'static str, count: u64) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        *lost.entry(stage).or_default() += count;
+    }
+
+    /// Counts an event whose container is not known.
+    pub fn unattributed(&self, reason: &'static str) {
+        self.unattributed.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts something that was seen and is no event by choice.
+    pub fn ignored(&self, reason: &'static str) {
+        self.ignored.with_label_values(&[reason]).inc();
+    }
+
+    /// Says whether a surface is watched.
+    pub fn coverage(&self, surface: &'static str, watched: bool) {
+        self.coverage.with_label_values(&[surface]).set(i64::from(watched));
+    }
+
+    /// Says whether containerd answers.
+    pub fn containerd_up(&self, up: bool) {
+        self.containerd_up.set(i64::from(up));
+    }
+
+    /// Counts events by what became of them at a sink.
+    pub fn sink(&self, sink: &'static str, result: &'static str, count: u64) {
+        self.sink_events.with_label_values(&[sink, result]).inc_by(count);
+    }
+
+    /// All of them as text.
+    ///
+    /// # Errors
+    /// Where a family can't be told in the format.
+    pub fn render(&self) -> prometheus::Result<String> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn named_samples(counts: impl IntoIterator<Item = (&'static str, u64)>) -> Vec<Sample> {
+    counts.into_iter().map(|(name, count)| (vec![name.to_owned()], count as f64)).collect()
+}
+
+/// Containers whose declaration is known, sandboxes left out. Of two with the same labels (one was restarted, and both are
+/// still there) the one that started last counts. Beyond the limit no series is made: a gauge of many can't be one number.
+fn readonly_samples(containers: &[Arc<Container>]) -> Vec<Sample> {
+    let mut by_owner: BTreeMap<Owner, (Option<i128>, bool)> = BTreeMap::new();
+    for container in containers.iter().filter(|container| container.role != Role::Sandbox) {
+        let Some(readonly) = container.readonly_rootfs else { continue };
+        let started = container.started_at_unix_ns;
+        let owner = Owner::of(Some(container));
+        if by_owner.get(&owner).is_none_or(|(earlier, _)| *earlier <= started) {
+            by_owner.insert(owner, (started, readonly));
+        }
+    }
+    by_owner
+        .into_iter()
+        .take(SERIES_MAX)
+        .map(|(owner, (_, readonly))| (owner.labels().to_vec(), f64::from(u8::from(readonly))))
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+pub(crate) mod tests;

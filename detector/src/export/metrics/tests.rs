@@ -1,0 +1,111 @@
+//! Tests of [`super`].
+
+use super::*;
+use crate::{
+    export::testing::{event_in, remount, touch},
+    finding::testing::{attempt, sealed, unsealed},
+};
+
+/// For the tests of this room: metrics that know one sealed container.
+pub(crate) fn metrics() -> Metrics {
+    let build = Build { version: "0.1.0".to_owned(), kernel: "6.18".to_owned(), hooks: "tracepoint".to_owned() };
+    let older = Arc::new(Container { started_at_unix_ns: Some(0), ..unsealed() });
+    let sandbox = Arc::new(Container { role: Role::Sandbox, name: None, ..(*sealed()).clone() });
+    Metrics::new(
+        &build,
+        Sources {
+            containers: Box::new(move || vec![sealed(), Arc::clone(&older), Arc::clone(&sandbox)]),
+            kernel_events: Box::new(|| vec![("write_denied", 3), ("mount_attempt", 1)]),
+            kernel_lost: Box::new(|| vec![("write_ring", 5)]),
+        },
+    )
+    .unwrap()
+}
+
+fn assert_line(text: &str, line: &str) {
+    assert!(text.lines().any(|present| present == line), "{line} is missing in:\n{text}");
+}
+
+#[test]
+fn writes_and_mount_attempts_are_counted_by_pod() {
+    let metrics = metrics();
+    metrics.count(&touch());
+    metrics.count(&Event { count: 4, ..touch() });
+    metrics.count(&remount());
+    let text = metrics.render().unwrap();
+    let pod = r#"namespace="prod",pod="web-abc12-x",container="app""#;
+    assert_line(&text, &format!(r#"rosentry_write_denied_total{{{pod},operation="open",mount="rootfs"}} 5"#));
+    assert_line(
+        &text,
+        &format!(r#"rosentry_mount_attempts_total{{{pod},operation="remount",effect="unseal",outcome="failed"}} 1"#),
+    );
+}
+
+#[test]
+fn a_write_without_a_container_is_counted_under_empty_labels() {
+    let metrics = metrics();
+    metrics.count(&event_in(&attempt("mkdir").path("/x"), None));
+    assert_line(
+        &metrics.render().unwrap(),
+        r#"rosentry_write_denied_total{namespace="",pod="",container="",operation="mkdir",mount=""} 1"#,
+    );
+}
+
+#[test]
+fn the_declaration_of_each_container_is_told_and_the_latest_counts() {
+    let text = metrics().render().unwrap();
+    assert_line(&text, r#"rosentry_container_readonly_rootfs{namespace="prod",pod="web-abc12-x",container="app"} 1"#);
+    assert_eq!(text.matches("rosentry_container_readonly_rootfs{").count(), 1, "no sandbox:\n{text}");
+}
+
+#[test]
+fn what_was_lost_in_the_kernel_and_here_is_one_family() {
+    let metrics = metrics();
+    metrics.lost("sink", 2);
+    metrics.lost("write_ring", 1);
+    let text = metrics.render().unwrap();
+    assert_line(&text, r#"rosentry_events_lost_total{stage="sink"} 2"#);
+    assert_line(&text, r#"rosentry_events_lost_total{stage="write_ring"} 6"#);
+    assert_line(&text, r#"rosentry_kernel_events_total{kind="write_denied"} 3"#);
+}
+
+#[test]
+fn the_state_of_the_agent_is_told() {
+    let metrics = metrics();
+    metrics.containerd_up(true);
+    metrics.coverage("ia32", false);
+    metrics.unattributed("no_container");
+    metrics.ignored("runtime_setup");
+    metrics.sink("json", "written", 7);
+    metrics.delay(Kind::WriteDenied, Duration::from_millis(20));
+    let text = metrics.render().unwrap();
+    for line in [
+        "rosentry_containerd_up 1",
+        r#"rosentry_coverage{surface="ia32"} 0"#,
+        r#"rosentry_events_unattributed_total{reason="no_container"} 1"#,
+        r#"rosentry_events_ignored_total{reason="runtime_setup"} 1"#,
+        r#"rosentry_sink_events_total{result="written",sink="json"} 7"#,
+        r#"rosentry_event_delay_seconds_bucket{kind="write_denied",le="0.01"} 0"#,
+        r#"rosentry_event_delay_seconds_bucket{kind="write_denied",le="0.025"} 1"#,
+    ] {
+        assert_line(&text, line);
+    }
+    let build = text.lines().find(|line| line.starts_with("rosentry_build_info{")).unwrap();
+    for label in [r#"version="0.1.0""#, r#"kernel="6.18""#, r#"hooks="tracepoint""#] {
+        assert!(build.contains(label), "{build}");
+    }
+}
+
+#[test]
+fn no_path_or_process_name_becomes_a_label() {
+    let metrics = metrics();
+    let mut event = touch();
+    if let Some(process) = &mut event.process {
+        process.comm = b"evilname".to_vec();
+    }
+    if let Some(file) = &mut event.file {
+        file.path = Some(b"/evilpath".to_vec());
+    }
+    metrics.count(&event);
+    assert!(!metrics.render().unwrap().contains("evil"));
+}

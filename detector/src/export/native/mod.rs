@@ -1,0 +1,204 @@
+//! The native format, `rosentry/v1`: one JSON object a line. What each member means stands in docs/events.md.
+
+mod members;
+
+use detector_common::record::Hook;
+use jiff::Timestamp;
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use self::members::{CgroupLine, ContainerLine, FileLine, MountLine, PodLine, ProcessLine};
+use super::{chain::Chain, escape::escape};
+use crate::finding::event::{AgentNote, AgentValue, Event};
+
+/// Name and version of the format.
+pub const SCHEMA: &str = "rosentry/v1";
+
+/// Makes lines of events: numbers them from 1 without holes, and chains them.
+#[derive(Debug)]
+pub struct NativeEncoder {
+    node: String,
+    last_seq: u64,
+    chain: Chain,
+}
+
+impl NativeEncoder {
+    /// Of a stream that begins on the node of this name.
+    pub fn new(node: &str) -> Self {
+        Self { node: node.to_owned(), last_seq: 0, chain: Chain::new() }
+    }
+
+    /// Appends the event as one line, its end included, to `out`.
+    ///
+    /// # Errors
+    /// Where the event can't be told in JSON. `out` is then as it was, and no number is spent.
+    pub fn encode(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let start = out.len();
+        let seq = self.last_seq + 1;
+        if let Err(error) = serde_json::to_writer(&mut *out, &line(event, seq, &self.node)) {
+            out.truncate(start);
+            return Err(EncodeError(error));
+        }
+        self.last_seq = seq;
+        let chain = self.chain.link(&out[start..]);
+        // The object's closing brace gives way to its last member.
+        out.pop();
+        out.extend_from_slice(b",\"chain\":\"");
+        out.extend_from_slice(chain.as_bytes());
+        out.extend_from_slice(b"\"}\n");
+        Ok(())
+    }
+}
+
+/// An event that can't be told in JSON.
+#[derive(Debug, thiserror::Error)]
+#[error("the event can't be told in JSON: {0}")]
+pub struct EncodeError(#[source] serde_json::Error);
+
+#[derive(Serialize)]
+struct Line<'a> {
+    schema: &'static str,
+    seq: u64,
+    time: Time,
+    node: Text<'a>,
+    kind: &'static str,
+    operation: Option<&'static str>,
+    outcome: Option<&'static str>,
+    errno: Option<String>,
+    count: u64,
+    first_time: Time,
+    last_time: Time,
+    severity: &'static str,
+    category: Option<&'static str>,
+    hint: Option<Text<'a>>,
+    attack: &'a [&'static str],
+    file: Option<FileLine<'a>>,
+    mount: Option<MountLine<'a>>,
+    process: Option<ProcessLine<'a>>,
+    container: Option<ContainerLine<'a>>,
+    pod: Option<PodLine<'a>>,
+    abi: Option<&'static str>,
+    hook: Option<&'static str>,
+    cgroup: Option<CgroupLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<AgentLine<'a>>,
+}
+
+/// Any text of the outside world: escaped.
+struct Text<'a>(&'a [u8]);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&escape(self.0))
+    }
+}
+
+/// A time in nanoseconds since the Unix epoch: RFC 3339 in UTC with nine digits.
+struct Time(i128);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // A clock that is off by millennia is told as the end of time rather than losing the event.
+        let limit = if self.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
+        serializer.collect_str(&format_args!("{:.9}", Timestamp::from_nanosecond(self.0).unwrap_or(limit)))
+    }
+}
+
+struct AgentLine<'a>(&'a AgentNote);
+
+impl Serialize for AgentLine<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("what", self.0.what.name())?;
+        for (name, value) in &self.0.details {
+            map.serialize_entry(name, &AgentValueLine(value))?;
+        }
+        map.end()
+    }
+}
+
+struct AgentValueLine<'a>(&'a AgentValue);
+
+impl Serialize for AgentValueLine<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            AgentValue::Text(value) => text(value).serialize(serializer),
+            AgentValue::Number(value) => serializer.serialize_u64(*value),
+            AgentValue::Flag(value) => serializer.serialize_bool(*value),
+            AgentValue::List(values) => serializer.collect_seq(values.iter().map(|value| text(value))),
+            AgentValue::Counts(counts) => {
+                serializer.collect_map(counts.iter().map(|(name, count)| (text(name), count)))
+            }
+        }
+    }
+}
+
+fn text(text: &str) -> Text<'_> {
+    Text(text.as_bytes())
+}
+
+fn bytes(bytes: &Option<Vec<u8>>) -> Option<Text<'_>> {
+    bytes.as_deref().map(Text)
+}
+
+fn string(string: &Option<String>) -> Option<Text<'_>> {
+    string.as_deref().map(text)
+}
+
+fn line<'a>(event: &'a Event, seq: u64, node: &'a str) -> Line<'a> {
+    let Event {
+        kind,
+        operation,
+        outcome,
+        count,
+        first_time_unix_ns,
+        last_time_unix_ns,
+        severity,
+        category,
+        hint,
+        attack,
+        file,
+        mount,
+        process,
+        container,
+        cgroup,
+        abi,
+        hook,
+        agent,
+    } = event;
+    Line {
+        schema: SCHEMA,
+        seq,
+        time: Time(*last_time_unix_ns),
+        node: text(node),
+        kind: kind.name(),
+        operation: operation.map(|operation| operation.name()),
+        outcome: outcome.map(|outcome| outcome.name()),
+        errno: outcome.and_then(|outcome| outcome.errno()).map(|errno| errno.name().into_owned()),
+        count: *count,
+        first_time: Time(*first_time_unix_ns),
+        last_time: Time(*last_time_unix_ns),
+        severity: severity.name(),
+        category: category.map(|category| category.name()),
+        hint: string(hint),
+        attack,
+        file: file.as_ref().map(FileLine::from),
+        mount: mount.as_ref().map(MountLine::from),
+        process: process.as_ref().map(ProcessLine::from),
+        container: container.as_deref().map(ContainerLine::from),
+        pod: container.as_deref().and_then(|container| container.pod.as_deref()).map(PodLine::from),
+        abi: abi.map(|abi| abi.name()),
+        hook: hook.map(hook_name),
+        cgroup: cgroup.as_ref().map(CgroupLine::from),
+        agent: agent.as_ref().map(AgentLine),
+    }
+}
+
+const fn hook_name(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Tracepoint => "tracepoint",
+        Hook::Fexit => "fexit",
+    }
+}
+
+#[cfg(test)]
+mod tests;
