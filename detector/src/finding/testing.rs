@@ -128,6 +128,7 @@ pub fn sealed() -> Arc<Container> {
         readonly_rootfs: Some(true),
         privileged: Some(false),
         started_at_unix_ns: Some(1_767_323_045_123_456_789),
+        task: TaskState::Running,
         init_pid: Some(99),
         mounts: vec![
             spec_mount("/proc", "proc", false, None),

@@ -21,14 +21,31 @@ pub struct Container {
     pub readonly_rootfs: Option<bool>,
     /// Whether it was declared privileged (CRI) or has all capabilities and no device limits (else).
     pub privileged: Option<bool>,
+    /// How far its task (the running side of a container) has come, as far as containerd has said.
+    pub task: TaskState,
     /// When its task started; none where it has not or is not known. Nanoseconds since the Unix epoch.
     pub started_at_unix_ns: Option<i128>,
-    /// Process id of its first process in the initial pid namespace; none where not (any more) known.
+    /// Process id of its first process in the initial pid namespace; none where no task of it has been seen. It stays
+    /// when the task has ended, for events that come late.
     pub init_pid: Option<u32>,
     /// The mounts of its OCI spec, in the spec's order.
     pub mounts: Vec<SpecMount>,
     /// The pod, in Kubernetes.
     pub pod: Option<Arc<Pod>>,
+}
+
+/// How far the task of a container has come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TaskState {
+    /// containerd has not spoken of a task: it does not exist yet, or ended before rosentry asked.
+    #[default]
+    Unseen,
+    /// The first process exists, and is the runtime still.
+    Created,
+    /// The first process was told to execute the container's program.
+    Running,
+    /// It has ended.
+    Ended,
 }
 
 /// What a container is to its pod.

@@ -1,0 +1,190 @@
+//! The cgroup2 hierarchy in the file system: where it is mounted, and which cgroups it holds.
+//!
+//! A cgroup's id, as the kernel side reports it, is the inode number of its folder in this hierarchy
+//! (`cgroup_id()`, `include/linux/cgroup.h`).
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::statfs;
+
+/// `CGROUP2_SUPER_MAGIC` (`include/uapi/linux/magic.h`).
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+/// The inode number of the one true root of the hierarchy (`cgroup_setup_root()`, `kernel/cgroup/cgroup.c`).
+const ROOT_ID: u64 = 1;
+/// A tree larger than this is not read to its end: 250 pods have some thousand cgroups.
+const MAX_SCANNED: usize = 131_072;
+
+/// A mounted cgroup2 hierarchy.
+#[derive(Clone, Debug)]
+pub struct Hierarchy {
+    mount: PathBuf,
+    whole: bool,
+}
+
+/// What a walk over the hierarchy has found.
+#[derive(Debug)]
+pub(super) struct Scan {
+    /// Id and path of each cgroup, parents first.
+    pub cgroups: Vec<(u64, String)>,
+    /// Whether the tree was read to its end.
+    pub complete: bool,
+}
+
+/// Why there is no hierarchy to look into.
+#[derive(Debug, thiserror::Error)]
+pub enum HierarchyError {
+    /// No cgroup2 file system there.
+    #[error(
+        "found no cgroup2 hierarchy at or below {0}: mount one with `mount -t cgroup2 none {0}/unified`, or name the place \
+         with --host-cgroup"
+    )]
+    NotMounted(PathBuf),
+    /// It can't be read.
+    #[error("can't read the cgroup2 hierarchy at {path}: {source}")]
+    Unreadable {
+        /// Its mount point.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Hierarchy {
+    /// Finds it at `host_cgroup`, at `host_cgroup/unified` (the hybrid layout), or wherever `host_proc/self/mountinfo`
+    /// knows of one below `host_cgroup`.
+    ///
+    /// # Errors
+    /// Where there is none, or its root can't be read.
+    pub fn find(host_proc: &Path, host_cgroup: &Path) -> Result<Self, HierarchyError> {
+        // `self` is the reader also in the proc of the host, so its mount points are paths as they are seen from here.
+        let mountinfo = fs::read_to_string(host_proc.join("self/mountinfo")).unwrap_or_default();
+        let mount = [host_cgroup.to_owned(), host_cgroup.join("unified")]
+            .into_iter()
+            .chain(cgroup2_mounts(&mountinfo).filter(|mount| mount.starts_with(host_cgroup)))
+            .find(|place| is_cgroup2(place))
+            .ok_or_else(|| HierarchyError::NotMounted(host_cgroup.to_owned()))?;
+        match fs::metadata(&mount) {
+            Ok(root) => Ok(Self {
+                whole: root.ino() == ROOT_ID,
+                mount,
+            }),
+            Err(source) => Err(HierarchyError::Unreadable {
+                path: mount,
+                source,
+            }),
+        }
+    }
+
+    /// Where it is mounted.
+    pub fn mount(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Whether its root is the node's. Else only a part of it is seen, as from within a cgroup namespace: the paths of
+    /// cgroups lack their beginning, and the containers beside are not found.
+    pub const fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Every cgroup with its id and its path in the hierarchy. Blocks while it reads.
+    ///
+    /// Folders that go away meanwhile are left out.
+    pub(super) fn scan(&self) -> Scan {
+        let mut cgroups = Vec::new();
+        let mut folders = Vec::new();
+        if let Ok(root) = fs::metadata(&self.mount) {
+            cgroups.push((root.ino(), "/".to_owned()));
+            folders.push((self.mount.clone(), String::new()));
+        }
+        let mut complete = !folders.is_empty();
+        while let Some((folder, path)) = folders.pop() {
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                let (true, Ok(metadata)) = (is_folder, entry.metadata()) else {
+                    continue;
+                };
+                if cgroups.len() >= MAX_SCANNED {
+                    complete = false;
+                    break;
+                }
+                // The name of a cgroup may be any bytes; what stands in for bad ones never matches a container.
+                let path = format!("{path}/{}", entry.file_name().to_string_lossy());
+                cgroups.push((metadata.ino(), path.clone()));
+                folders.push((entry.path(), path));
+            }
+        }
+        Scan { cgroups, complete }
+    }
+}
+
+fn is_cgroup2(path: &Path) -> bool {
+    statfs(path).is_ok_and(|filesystem| filesystem.f_type as u64 == CGROUP2_SUPER_MAGIC)
+}
+
+/// Mount points of type cgroup2, in the format of `man 5 proc_pid_mountinfo`.
+fn cgroup2_mounts(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
+    mountinfo.lines().filter_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let is_cgroup2 = filesystem.split(' ').next() == Some("cgroup2");
+        is_cgroup2
+            .then(|| mount.split(' ').nth(4).map(PathBuf::from))
+            .flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_points_of_a_hybrid_and_a_unified_layout_are_read() {
+        let hybrid = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
+                      40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime shared:9 - cgroup cgroup rw,name=systemd\n\
+                      41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+        assert_eq!(
+            cgroup2_mounts(hybrid).collect::<Vec<_>>(),
+            [Path::new("/sys/fs/cgroup/unified")]
+        );
+        let unified = "35 24 0:30 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n";
+        assert_eq!(
+            cgroup2_mounts(unified).collect::<Vec<_>>(),
+            [Path::new("/sys/fs/cgroup")]
+        );
+        assert_eq!(
+            cgroup2_mounts("no mount information\n - cgroup2").count(),
+            0
+        );
+    }
+
+    #[test]
+    fn a_folder_that_is_no_cgroup2_mount_is_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Hierarchy::find(Path::new("/proc"), folder.path()).unwrap_err();
+        assert!(matches!(error, HierarchyError::NotMounted(_)));
+        assert!(error.to_string().contains("--host-cgroup"));
+    }
+
+    #[test]
+    fn the_hierarchy_of_this_machine_is_found_and_a_new_cgroup_is_in_it() {
+        let Ok(hierarchy) = Hierarchy::find(Path::new("/proc"), Path::new("/sys/fs/cgroup")) else {
+            eprintln!("skipped: no cgroup2 is mounted here");
+            return;
+        };
+        let name = format!("rosentry-test-{}", std::process::id());
+        let folder = hierarchy.mount().join(&name).join("nested");
+        if let Err(error) = fs::create_dir_all(&folder) {
+            eprintln!("skipped: no cgroup can be made here: {error}");
+            return;
+        }
+        let id = fs::metadata(&folder).unwrap().ino();
+        let found = hierarchy.scan();
+        fs::remove_dir(&folder).unwrap();
+        fs::remove_dir(hierarchy.mount().join(&name)).unwrap();
+        assert!(found.complete);
+        assert!(found.cgroups.contains(&(id, format!("/{name}/nested"))));
+    }
+}

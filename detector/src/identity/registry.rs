@@ -1,0 +1,375 @@
+//! The containers that containerd has told of, those it was asked for, and — for some minutes — those that are gone.
+//!
+//! No I/O happens here: the watcher brings what it learns, the pipeline asks whose a cgroup is.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    cgroup_path::{self, Ancestor, ancestors},
+    model::{Container, Pod, TaskState},
+};
+
+mod told;
+
+/// How long a deleted container is known: longer than any record is under way, or held back until it can be attributed.
+const KEEP_DELETED: Duration = Duration::from_secs(300);
+/// How long it is believed that containerd does not know an id.
+const KEEP_ABSENT: Duration = Duration::from_secs(60);
+/// Containers, deleted ones included. A node runs some hundreds.
+const MAX_CONTAINERS: usize = 8192;
+/// Ids read from cgroup paths of which containerd has not told.
+const MAX_SOUGHT: usize = 1024;
+
+/// Names a container on this node.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Key {
+    /// The containerd namespace.
+    pub namespace: Arc<str>,
+    /// The id within it.
+    pub id: Arc<str>,
+}
+
+/// A container that was read from containerd.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// Its key.
+    pub key: Key,
+    /// The container; its task is filled in here.
+    pub container: Container,
+    /// The end of its cgroup's path, as far as the spec says.
+    pub cgroup: Option<Arc<str>>,
+}
+
+/// What is known of a container's task.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Task {
+    /// How far it has come.
+    pub state: TaskState,
+    /// Its first process.
+    pub pid: Option<u32>,
+    /// Nanoseconds since the Unix epoch.
+    pub started_at_unix_ns: Option<i128>,
+}
+
+/// A deleted container whose name another one has now.
+#[derive(Debug)]
+pub(super) struct Former {
+    key: Key,
+    /// The container.
+    pub container: Arc<Container>,
+    cgroup: Option<Arc<str>>,
+}
+
+impl Former {
+    /// Whether a cgroup of this path was its own, or below it.
+    pub(super) fn was_in(&self, path: &str) -> bool {
+        ancestors(path).any(|ancestor| is_at(&self.key, self.cgroup.as_deref(), ancestor.path))
+    }
+}
+
+/// Whose a cgroup is.
+#[derive(Clone, Debug)]
+pub(super) enum Owner {
+    /// A container's.
+    Container(Arc<Container>),
+    /// That of the container with this id, of which containerd has not told yet. If `ask`, someone has to ask for it now.
+    Pending {
+        /// The id in the path.
+        id: Arc<str>,
+        /// The namespace, if known.
+        namespace: Option<Arc<str>>,
+        /// Whether no one has asked yet.
+        ask: bool,
+    },
+    /// That of a container which containerd does not know.
+    Foreign(Arc<str>),
+    /// No container's.
+    Host,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Registry {
+    namespaces: Vec<Arc<str>>,
+    slots: HashMap<Key, Slot>,
+    /// From the name of a cgroup (the last component of its path) to the containers that may be in it.
+    by_name: HashMap<Arc<str>, Vec<Key>>,
+    sought: HashMap<Arc<str>, Sought>,
+    /// Counts up with every word of containerd; tells what is newer than a list.
+    clock: u64,
+    /// Containers that found no room.
+    refused: u64,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    container: Option<Arc<Container>>,
+    cgroup: Option<Arc<str>>,
+    task: Task,
+    load: Load,
+    deleted: Option<Instant>,
+    told: u64,
+    task_told: u64,
+}
+
+/// Whether the container's record is being read.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Load {
+    #[default]
+    Idle,
+    Running,
+    /// It has changed since the reading began.
+    Stale,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Sought {
+    Asked,
+    Absent(Instant),
+}
+
+impl Registry {
+    pub(super) fn new(namespaces: Vec<Arc<str>>) -> Self {
+        Self {
+            namespaces,
+            slots: HashMap::new(),
+            by_name: HashMap::new(),
+            sought: HashMap::new(),
+            clock: 0,
+            refused: 0,
+        }
+    }
+
+    /// Whose the cgroup of this path is: the innermost container's that is known in it.
+    pub(super) fn owner(&mut self, path: &str, now: Instant) -> Owner {
+        let mut foreign = None;
+        for ancestor in ancestors(path) {
+            let id = cgroup_path::id_in(ancestor.name);
+            if let Some(owner) = self.known_owner(ancestor, id) {
+                return owner;
+            }
+            let Some(id) =
+                id.or_else(|| cgroup_path::name_below_namespace(ancestor, &self.namespaces))
+            else {
+                continue;
+            };
+            match self.sought.get_key_value(id) {
+                Some((id, Sought::Asked)) => {
+                    return Owner::Pending {
+                        id: Arc::clone(id),
+                        namespace: None,
+                        ask: false,
+                    };
+                }
+                Some((_, Sought::Absent(since)))
+                    if now.saturating_duration_since(*since) < KEEP_ABSENT => {}
+                None if self.sought.len() >= MAX_SOUGHT => {}
+                Some((_, Sought::Absent(_))) | None => {
+                    let id: Arc<str> = id.into();
+                    self.sought.insert(Arc::clone(&id), Sought::Asked);
+                    return Owner::Pending {
+                        id,
+                        namespace: None,
+                        ask: true,
+                    };
+                }
+            }
+            foreign.get_or_insert(id);
+        }
+        foreign.map_or(Owner::Host, |id| Owner::Foreign(id.into()))
+    }
+
+    /// A container that is in the registry and whose cgroup this is.
+    fn known_owner(&mut self, ancestor: Ancestor<'_>, id: Option<&str>) -> Option<Owner> {
+        let keys = self.by_name.get(id.unwrap_or(ancestor.name))?;
+        let key = keys
+            .iter()
+            .filter_map(|key| Some((key, self.slots.get(key)?)))
+            .filter(|(key, slot)| {
+                id == Some(&*key.id) || is_at(key, slot.cgroup.as_deref(), ancestor.path)
+            })
+            // One that was deleted gives way to one that lives.
+            .min_by_key(|(_, slot)| slot.deleted.is_some())
+            .map(|(key, _)| key.clone())?;
+        let slot = self.slots.get_mut(&key)?;
+        Some(match &slot.container {
+            Some(container) => Owner::Container(Arc::clone(container)),
+            None => {
+                let ask = slot.load == Load::Idle;
+                slot.load = Load::Running;
+                Owner::Pending {
+                    id: key.id,
+                    namespace: Some(key.namespace),
+                    ask,
+                }
+            }
+        })
+    }
+
+    /// The pod of a sandbox.
+    pub(super) fn pod_of_sandbox(&self, sandbox: &Key) -> Option<Arc<Pod>> {
+        self.slots.get(sandbox)?.container.as_ref()?.pod.clone()
+    }
+
+    /// The containers that have a task.
+    pub(super) fn running(&self) -> Vec<Arc<Container>> {
+        let running = self
+            .slots
+            .values()
+            .filter(|slot| slot.deleted.is_none() && slot.task.is_alive());
+        running.filter_map(|slot| slot.container.clone()).collect()
+    }
+
+    /// How many containers are known, deleted ones included.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many containers found no room.
+    pub(super) const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// A point in time for [`reconcile`](Self::reconcile) and [`tasks_listed`](Self::tasks_listed).
+    pub(super) const fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// Forgets what went long ago.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let is_over = |slot: &Slot| {
+            slot.deleted
+                .is_some_and(|at| now.saturating_duration_since(at) >= KEEP_DELETED)
+        };
+        let over: Vec<Key> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| is_over(slot))
+            .map(|(key, _)| key.clone())
+            .collect();
+        over.iter().for_each(|key| self.remove(key));
+        self.sought.retain(|_, sought| match sought {
+            Sought::Asked => true,
+            Sought::Absent(since) => now.saturating_duration_since(*since) < KEEP_ABSENT,
+        });
+    }
+
+    /// The slot of a container, made if there is room.
+    fn slot(&mut self, key: &Key) -> Option<&mut Slot> {
+        if !self.slots.contains_key(key) {
+            if self.slots.len() >= MAX_CONTAINERS && !self.make_room() {
+                self.refused += 1;
+                return None;
+            }
+            let told = self.tick();
+            self.slots.insert(
+                key.clone(),
+                Slot {
+                    told,
+                    ..Slot::default()
+                },
+            );
+            self.index(key);
+        }
+        self.slots.get_mut(key)
+    }
+
+    /// Gives up the container that was deleted first.
+    fn make_room(&mut self) -> bool {
+        let deleted = self
+            .slots
+            .iter()
+            .filter_map(|(key, slot)| Some((slot.deleted?, key)));
+        let oldest = deleted
+            .min_by_key(|(at, _)| *at)
+            .map(|(_, key)| key.clone());
+        oldest.is_some_and(|key| {
+            self.remove(&key);
+            true
+        })
+    }
+
+    fn remove(&mut self, key: &Key) {
+        self.unindex(key);
+        self.slots.remove(key);
+    }
+
+    fn index(&mut self, key: &Key) {
+        let name = self.index_name(key);
+        self.by_name.entry(name).or_default().push(key.clone());
+    }
+
+    fn unindex(&mut self, key: &Key) {
+        let name = self.index_name(key);
+        if let Some(keys) = self.by_name.get_mut(&name) {
+            keys.retain(|known| known != key);
+            if keys.is_empty() {
+                self.by_name.remove(&name);
+            }
+        }
+    }
+
+    /// The name of the container's cgroup, or the id where that stands in the name whatever the driver.
+    fn index_name(&self, key: &Key) -> Arc<str> {
+        let cgroup = self.slots.get(key).and_then(|slot| slot.cgroup.as_deref());
+        match cgroup.and_then(|path| path.rsplit('/').next()) {
+            Some(name) if !cgroup_path::is_id(&key.id) => name.into(),
+            _ => Arc::clone(&key.id),
+        }
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+}
+
+impl Slot {
+    fn end_task(&mut self) {
+        if self.task.is_alive() {
+            self.task.state = TaskState::Ended;
+            self.refresh();
+        }
+    }
+
+    /// Writes what is known of the task into the container. Who holds the former one keeps it as it was.
+    fn refresh(&mut self) {
+        let Task {
+            state,
+            pid,
+            started_at_unix_ns,
+        } = self.task;
+        if let Some(container) = &mut self.container {
+            let container = Arc::make_mut(container);
+            container.task = state;
+            container.init_pid = pid;
+            container.started_at_unix_ns = started_at_unix_ns;
+        }
+    }
+}
+
+/// Whether the own cgroup of a container is at this path, given the end of its path as far as the spec says.
+fn is_at(key: &Key, cgroup: Option<&str>, path: &str) -> bool {
+    match cgroup {
+        // The hierarchy may have more above it than the runtime sees.
+        Some(end) => path.ends_with(end),
+        None => path
+            .strip_suffix(&*key.id)
+            .and_then(|path| path.strip_suffix('/'))
+            .and_then(|path| path.strip_suffix(&*key.namespace))
+            .is_some_and(|path| path.ends_with('/')),
+    }
+}
+
+impl Task {
+    const fn is_alive(&self) -> bool {
+        matches!(self.state, TaskState::Created | TaskState::Running)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! How the identity room fares: whether containerd answers, and what could not be known, counted.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
+};
+
+use super::runtime::Version;
+
+/// A look at the identity room.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Whether containerd answers.
+    pub up: bool,
+    /// Whether all containers are known that there were when the connection was made.
+    pub synced: bool,
+    /// Since when containerd does not answer; none while it does.
+    pub down_since: Option<SystemTime>,
+    /// What containerd said it is, the last time it answered.
+    pub version: Option<Version>,
+    /// Whether the whole cgroup hierarchy is seen; see [`Hierarchy::is_whole`](super::Hierarchy::is_whole).
+    pub hierarchy_whole: bool,
+    /// Counted since the start.
+    pub counts: Counts,
+}
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What was counted since the start.
+        #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+        pub struct Counts {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Cgroups held now, removed ones included.
+            pub cgroups: u64,
+            /// Cgroups that were given up for room.
+            pub cgroups_evicted: u64,
+            /// Containers held now, deleted ones included.
+            pub containers: u64,
+            /// Containers that found no room.
+            pub containers_refused: u64,
+        }
+
+        /// The counters that are added to while no lock is held.
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub $name: AtomicU64,)*
+        }
+
+        impl Counters {
+            /// As they stand now; what the tables count themselves is left at 0.
+            pub(super) fn read(&self) -> Counts {
+                Counts { $($name: self.$name.load(Ordering::Relaxed),)* ..Counts::default() }
+            }
+        }
+    };
+}
+
+counts! {
+    /// Connections to containerd that were made.
+    connections,
+    /// Events of containerd.
+    events,
+    /// Events that could not be read.
+    events_malformed,
+    /// Records of containers that were read.
+    records,
+    /// Records that were not read since they are too large, or containerd refused.
+    records_refused,
+    /// OCI specs that are malformed or too large.
+    specs_malformed,
+    /// Calls to containerd that ended without an answer.
+    calls_failed,
+    /// Requests for a container that found the queue full; they are made again when the container is looked up again.
+    requests_dropped,
+    /// Scans of the cgroup hierarchy.
+    scans,
+}
+
+/// Adds one.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
