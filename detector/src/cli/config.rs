@@ -57,7 +57,7 @@ pub struct Settings {
     #[arg(long, value_name = "ADDR")]
     #[serde(alias = "metrics_listen")]
     metrics_listen: Option<String>,
-    /// Learning mode: also report writes to a root filesystem that succeed.
+    /// Learning mode: also report writes to a root filesystem that succeed (not built yet).
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     #[serde(alias = "observe_writes")]
     observe_writes: Option<bool>,
@@ -84,7 +84,7 @@ const KEYS: &[&str] = &[
 enum Hooks {
     /// The best that this kernel allows.
     Auto,
-    /// At the exits of kernel functions.
+    /// At the exits of kernel functions (not built yet).
     Fexit,
     /// At the exits of syscalls.
     Tracepoint,
@@ -96,9 +96,9 @@ enum Hooks {
 enum Format {
     /// rosentry's own.
     Native,
-    /// Elastic Common Schema.
+    /// Elastic Common Schema (not built yet).
     Ecs,
-    /// Open Cybersecurity Schema Framework.
+    /// Open Cybersecurity Schema Framework (not built yet).
     Ocsf,
 }
 
