@@ -1,0 +1,3 @@
+//! The agent: what ties the rooms together.
+
+pub mod resolve;

@@ -1,0 +1,181 @@
+//! The command line: what was asked for, and what to say where that can't be understood.
+
+pub mod completions;
+pub mod config;
+
+use std::ffi::OsString;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap_complete::Shell;
+
+use self::config::{RunConfig, Settings};
+
+/// What was asked for, checked.
+#[derive(Debug)]
+pub enum Command {
+    /// The node agent.
+    Run(Box<RunConfig>),
+    /// A demonstration on this machine.
+    Demo,
+    /// What this node allows.
+    Doctor {
+        /// How to tell it.
+        format: DoctorFormat,
+    },
+    /// Completions for a shell.
+    Completions(Shell),
+}
+
+/// How the doctor tells what it found.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum DoctorFormat {
+    /// For a person.
+    #[default]
+    Text,
+    /// For a program.
+    Json,
+}
+
+/// Why there is no command to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// A text was asked for, such as the help: it goes to stdout, and all is well.
+    #[error("{0}")]
+    Text(String),
+    /// It can't be done: one sentence that says what to do, for stderr; exit code 2.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// rosentry, the read-only sentry: sees every write that a container's read-only root refuses and every try to change
+/// mounts, and names the pod that did it.
+#[derive(Debug, Parser)]
+#[command(name = "rosentry", version, max_term_width = 100, subcommand_required = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: CommandArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum CommandArgs {
+    /// Run the node agent: events to stdout, metrics over HTTP, diagnostics to stderr.
+    ///
+    /// Each option can also stand in the TOML file that --config names, under its name, and in the environment, as ROSENTRY_
+    /// and its name in capitals. An option outweighs the environment, the environment the file.
+    Run(Settings),
+    /// Seal a root filesystem in a mount namespace of its own, try to break it, and show what the agent sees.
+    Demo,
+    /// Say what this node allows, and how to mend what is missing.
+    Doctor(DoctorArgs),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+struct DoctorArgs {
+    /// How to tell it.
+    #[arg(long, value_enum, default_value_t)]
+    format: DoctorFormat,
+}
+
+/// What the arguments (the first is the program's name) and the environment ask for. Reads the file that --config names.
+///
+/// # Errors
+/// With what to print instead, and where.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Command, Stop> {
+    let line = CommandLine::try_parse_from(arguments).map_err(|error| stop(&error))?;
+    Ok(match line.command {
+        CommandArgs::Run(settings) => {
+            let checked = config::load(settings, environment);
+            Command::Run(Box::new(checked.map_err(|error| Stop::Refused(error.to_string()))?))
+        }
+        CommandArgs::Demo => Command::Demo,
+        CommandArgs::Doctor(DoctorArgs { format }) => Command::Doctor { format },
+        CommandArgs::Completions { shell } => Command::Completions(shell),
+    })
+}
+
+fn stop(error: &clap::Error) -> Stop {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Text(error.to_string()),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => Stop::Refused(
+            "a command is missing: run, demo, doctor or completions; `rosentry --help` says what they do".to_owned(),
+        ),
+        _ => Stop::Refused(format!("{}; `rosentry --help` says more", sentence(error))),
+    }
+}
+
+/// clap's paragraphs as one sentence: what is wrong, and its tip.
+fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut parts = Vec::new();
+    for paragraph in text.split("\n\n") {
+        let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some(wrong) = words.strip_prefix("error: ") {
+            parts.push(wrong.to_owned());
+        } else if let Some(tip) = words.strip_prefix("tip: ") {
+            parts.push(tip.to_owned());
+        }
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Command, Stop> {
+        parse(std::iter::once("rosentry").chain(arguments.iter().copied()).map(OsString::from), |_| None)
+    }
+
+    fn refusal(arguments: &[&str]) -> String {
+        match parsed(arguments) {
+            Err(Stop::Refused(sentence)) => sentence,
+            other => panic!("{arguments:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        <CommandLine as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn each_command_is_understood() {
+        assert!(matches!(parsed(&["run"]), Ok(Command::Run(_))));
+        assert!(matches!(parsed(&["demo"]), Ok(Command::Demo)));
+        let json = parsed(&["doctor", "--format", "json"]);
+        assert!(matches!(json, Ok(Command::Doctor { format: DoctorFormat::Json })));
+        assert!(matches!(parsed(&["completions", "bash"]), Ok(Command::Completions(Shell::Bash))));
+    }
+
+    #[test]
+    fn a_mistake_is_told_in_one_line_with_a_way_on() {
+        for (arguments, expected) in [
+            (&["run", "--hook", "auto"][..], "'--hooks'"),
+            (&["run", "--scope", "pods"], "containers, all"),
+            (&["fly"], "'fly'"),
+            (&["doctor", "--format", "xml"], "text, json"),
+            (&["completions"], "<SHELL>"),
+            (&[], "run, demo, doctor"),
+        ] {
+            let sentence = refusal(arguments);
+            assert!(sentence.contains(expected), "{sentence}");
+            assert!(sentence.contains("rosentry --help"), "{sentence}");
+            assert!(!sentence.contains('\n'), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_no_mistakes() {
+        for arguments in [&["--help"][..], &["run", "--help"], &["--version"]] {
+            assert!(matches!(parsed(arguments), Err(Stop::Text(_))), "{arguments:?}");
+        }
+    }
+}
