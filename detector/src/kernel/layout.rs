@@ -2,8 +2,9 @@
 
 use std::{fs, io, path::PathBuf};
 
-use btfparse::{Offset, Readable, TypeInformation};
 use detector_common::offsets::Offsets;
+
+use super::btf::Types;
 
 /// Where the kernel offers its BTF (CONFIG_DEBUG_INFO_BTF, kernel 5.4).
 pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -48,22 +49,6 @@ pub enum LayoutError {
     },
 }
 
-struct Bytes(Vec<u8>);
-
-impl Readable for Bytes {
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> btfparse::Result<()> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let part = start.checked_add(buffer.len()).and_then(|end| self.0.get(start..end));
-        match part {
-            Some(part) => {
-                buffer.copy_from_slice(part);
-                Ok(())
-            }
-            None => Err(btfparse::Error::new(btfparse::ErrorKind::InvalidOffset, "past the end of the BTF")),
-        }
-    }
-}
-
 /// Looks up every offset that the programs read.
 ///
 /// # Errors
@@ -74,17 +59,10 @@ pub(super) fn offsets() -> Result<Offsets, LayoutError> {
         io::ErrorKind::NotFound => LayoutError::NoBtf { path: path() },
         _ => LayoutError::Read { path: path(), source },
     })?;
-    let types = TypeInformation::new(&Bytes(bytes))
-        .map_err(|error| LayoutError::Malformed { path: path(), reason: format!("{error:?}") })?;
+    let types =
+        Types::parse(&bytes).map_err(|error| LayoutError::Malformed { path: path(), reason: error.to_string() })?;
     Offsets::from_lookup(|type_name, member| {
-        types
-            .id_of(type_name)
-            .and_then(|id| types.offset_of(id, member).ok())
-            .and_then(|(_, offset)| match offset {
-                Offset::ByteOffset(bytes) => Some(bytes),
-                Offset::BitOffsetAndSize(..) => None,
-            })
-            .ok_or(LayoutError::Unknown { type_name, member })
+        types.offset_of(type_name, member).ok_or(LayoutError::Unknown { type_name, member })
     })
 }
 

@@ -3,6 +3,7 @@
 //! Nothing about containers lives here.
 
 pub mod attempt;
+mod btf;
 pub mod counters;
 mod decode;
 mod layout;
