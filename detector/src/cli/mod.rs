@@ -2,13 +2,52 @@
 
 pub mod completions;
 pub mod config;
+pub mod run;
 
-use std::ffi::OsString;
+use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use clap_complete::Shell;
 
 use self::config::{RunConfig, Settings};
+
+/// Does what the process's arguments ask for.
+pub fn main() -> ExitCode {
+    match parse(std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(Command::Run(config)) => run::main(*config),
+        Ok(Command::Demo | Command::Doctor { .. }) => cannot("not built yet"),
+        Ok(Command::Completions(shell)) => told(completions::main(shell, &mut std::io::stdout())),
+        Err(Stop::Text(text)) => told(std::io::stdout().write_all(text.as_bytes())),
+        Err(Stop::Refused(sentence)) => cannot(&sentence),
+    }
+}
+
+/// After something was printed to stdout; a reader that has seen enough is no failure.
+fn told(result: std::io::Result<()>) -> ExitCode {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            cannot(&format!("can't write to stdout: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Says in one sentence on stderr why it could not be done.
+fn cannot(sentence: &str) -> ExitCode {
+    // Where stderr is closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "rosentry: {sentence}");
+    ExitCode::from(2)
+}
+
+/// Diagnostics go to stderr, as `ROSENTRY_LOG` says (`debug`, `detector=trace`; default `info`).
+fn log_to_stderr() {
+    use std::io::IsTerminal;
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("ROSENTRY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // Fails only where somebody has set one before.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).try_init();
+}
 
 /// What was asked for, checked.
 #[derive(Debug)]

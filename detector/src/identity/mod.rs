@@ -142,12 +142,7 @@ impl Identity {
     /// # Errors
     /// Where there is no cgroup2 hierarchy, or a namespace's name can't be one.
     pub fn start(config: IdentityConfig) -> Result<Self, IdentityError> {
-        let IdentityConfig {
-            socket,
-            namespaces,
-            host_proc,
-            host_cgroup,
-        } = config;
+        let IdentityConfig { socket, namespaces, host_proc, host_cgroup } = config;
         let mut watched: Vec<Namespace> = Vec::new();
         for name in namespaces {
             let namespace = Namespace::new(&name).ok_or(IdentityError::Namespace(name))?;
@@ -166,12 +161,7 @@ impl Identity {
         let (requests, requested) = mpsc::channel(MAX_REQUESTS);
         let shared = Arc::new(Shared {
             tables: Mutex::new(Tables {
-                registry: Registry::new(
-                    watched
-                        .iter()
-                        .map(|namespace| Arc::clone(namespace.name()))
-                        .collect(),
-                ),
+                registry: Registry::new(watched.iter().map(|namespace| Arc::clone(namespace.name())).collect()),
                 cgroups: Cgroups::new(MAX_CGROUPS),
             }),
             node_capabilities: node::capabilities(&host_proc),
@@ -190,10 +180,7 @@ impl Identity {
         let mut background = JoinSet::new();
         background.spawn(scan::keep(Arc::clone(&shared)));
         background.spawn(watch::watch(Arc::clone(&shared), requested));
-        Ok(Self {
-            shared,
-            _background: Arc::new(background),
-        })
+        Ok(Self { shared, _background: Arc::new(background) })
     }
 
     /// The kernel has made a cgroup of the cgroup2 hierarchy. Its container, if the path names one, is asked for at once.
