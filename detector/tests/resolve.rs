@@ -1,5 +1,7 @@
 //! Paths are resolved in the root of a real process in a mount namespace of its own, as a container's is.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on may say so by its panic")]
+
 use std::{
     fs,
     os::unix::fs::symlink,

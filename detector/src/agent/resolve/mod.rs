@@ -4,7 +4,7 @@
 //! It must never hold up the agent. A filesystem can hang (a network mount whose server is gone, a FUSE daemon that means
 //! ill), so threads of its own do the looking, and whoever asks waits no longer than [`DEADLINE`]. While a thread hangs,
 //! nothing more is asked about the subject that it hangs on, and once all hang, nothing at all; paths are then told by their
-//! text. Answers are kept for [`KEPT`], for a program that is refused writes in a loop.
+//! text. Answers are kept for a second, for a program that is refused writes in a loop.
 
 pub mod mountinfo;
 pub mod process;
