@@ -15,6 +15,7 @@
 mod cgroup_path;
 mod cgroups;
 mod cri;
+mod event_stream;
 mod hierarchy;
 mod images;
 mod load;

@@ -2,6 +2,7 @@
 
 use std::{future::Future, path::Path, time::Duration};
 
+use super::event_stream::EventStream;
 use containerd_client::{
     services::v1::{
         Container as ContainerRecord, GetContainerRequest, GetImageRequest, GetRequest, Image, ListContainersRequest,
@@ -9,7 +10,7 @@ use containerd_client::{
         events_client::EventsClient, images_client::ImagesClient, tasks_client::TasksClient,
         version_client::VersionClient,
     },
-    types::{Envelope, v1::Process},
+    types::v1::Process,
 };
 use tonic::{
     Code, Request, Status, Streaming,
@@ -104,7 +105,7 @@ impl Runtime {
     }
 
     /// The events from now on, of containers, tasks and images in these namespaces.
-    pub(super) async fn subscribe(&mut self, namespaces: &[Namespace]) -> Result<Streaming<Envelope>, CallError> {
+    pub(super) async fn subscribe(&mut self, namespaces: &[Namespace]) -> Result<EventStream, CallError> {
         // Filters of a list are alternatives, conditions within a filter go together. Execs, of which probes make many,
         // are left out.
         let filters = namespaces.iter().map(|namespace| {
@@ -115,7 +116,8 @@ impl Runtime {
             )
         });
         let request = SubscribeRequest { filters: filters.collect() };
-        Ok(limited(self.events.subscribe(request)).await?.into_inner())
+        let mut client = self.events.clone();
+        Ok(EventStream::begin(async move { client.subscribe(request).await }).await?)
     }
 
     /// One container.

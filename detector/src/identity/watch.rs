@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::{
+    event_stream::EventStream,
     load::{Loader, Read},
     probe,
     registry::{Key, Loaded, Task},
@@ -69,7 +70,7 @@ pub(super) async fn watch(shared: Arc<Shared>, mut requests: Receiver<Request>) 
 /// One connection.
 struct Session {
     loader: Loader,
-    events: tonic::Streaming<Envelope>,
+    events: EventStream,
     jobs: JoinSet<Done>,
     /// Namespaces whose containers are being listed.
     listing: usize,
