@@ -51,6 +51,7 @@ impl CriContainer {
     /// Reads the extension; none where it is malformed or too large.
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
         let Metadata { sandbox_id, image_ref, config } = parse(json)?;
+        let privileged = config.is_privileged();
         let image = config.image.unwrap_or_default();
         Some(Self {
             name: non_empty(config.metadata.name),
@@ -58,7 +59,7 @@ impl CriContainer {
             image_config_digest: non_empty(image_ref).filter(|digest| digest.starts_with("sha256:")),
             image: non_empty(image.image),
             image_in_pod_spec: non_empty(image.user_specified_image),
-            privileged: config.linux.is_privileged(),
+            privileged,
         })
     }
 }
@@ -67,12 +68,13 @@ impl CriSandbox {
     /// Reads the extension; none where it is malformed, too large, or does not name a pod.
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
         let Metadata { config, .. } = parse(json)?;
+        let privileged = config.is_privileged();
         Some(Self {
             name: non_empty(config.metadata.name)?,
             namespace: non_empty(config.metadata.namespace)?,
             uid: config.metadata.uid.unwrap_or_default(),
             labels: config.labels.unwrap_or_default(),
-            privileged: config.linux.is_privileged(),
+            privileged,
         })
     }
 }
@@ -112,8 +114,7 @@ struct Config {
     metadata: Name,
     image: Option<Image>,
     labels: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    linux: Linux,
+    linux: Option<Linux>,
 }
 
 #[derive(Deserialize)]
@@ -129,7 +130,7 @@ struct Image {
     user_specified_image: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Linux {
     security_context: Option<SecurityContext>,
 }
@@ -139,9 +140,10 @@ struct SecurityContext {
     privileged: Option<bool>,
 }
 
-impl Linux {
+impl Config {
     fn is_privileged(&self) -> bool {
-        self.security_context.as_ref().and_then(|context| context.privileged).unwrap_or(false)
+        let context = self.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+        context.and_then(|context| context.privileged).unwrap_or(false)
     }
 }
 

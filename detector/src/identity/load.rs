@@ -106,15 +106,11 @@ impl Loader {
     }
 
     async fn drafts(&mut self, namespace: &Namespace) -> Result<Vec<Draft>, CallError> {
-        let mut list = self.runtime.containers(namespace).await?;
         let mut drafts = Vec::new();
-        loop {
-            match list.next().await {
-                Ok(Some(record)) => drafts.push(self.draft(record, namespace)),
-                Ok(None) => return Ok(drafts),
-                Err(CallError::TooLarge) => break,
-                Err(error) => return Err(error),
-            }
+        match self.list(namespace, &mut drafts).await {
+            Ok(()) => return Ok(drafts),
+            Err(CallError::TooLarge) => {}
+            Err(error) => return Err(error),
         }
         // One record that exceeds every measure ends the list, and must not hide the others: they are read one by one.
         count(&self.shared.counters.records_refused);
@@ -130,6 +126,14 @@ impl Loader {
             }
         }
         Ok(drafts)
+    }
+
+    async fn list(&mut self, namespace: &Namespace, drafts: &mut Vec<Draft>) -> Result<(), CallError> {
+        let mut list = self.runtime.containers(namespace).await?;
+        while let Some(record) = list.next().await? {
+            drafts.push(self.draft(record, namespace));
+        }
+        Ok(())
     }
 
     /// The tasks of all containers of a namespace, by the container's id.

@@ -117,7 +117,9 @@ pub enum Lookup {
         /// The cgroup's path.
         cgroup_path: Arc<str>,
     },
-    /// No container is named in the path: the host's.
+    /// No container is named in the path: the host's. A container that is neither called by an id of 64 hex digits nor in the
+    /// cgroup that ctr gives it by default is not known by its path before containerd has told of it, which takes
+    /// milliseconds and is done before its first process runs.
     Host {
         /// The cgroup's path.
         cgroup_path: Arc<str>,

@@ -62,7 +62,7 @@ pub(super) struct Draft {
 impl Draft {
     /// Reads a record of this namespace. `node_capabilities` are all that a process can have on this node, as a bit set.
     pub(super) fn read(record: ContainerRecord, runtime_namespace: &str, node_capabilities: u64) -> Self {
-        let ContainerRecord { id, labels, image, spec, mut extensions, .. } = record;
+        let ContainerRecord { id, labels, image, spec, mut extensions, sandbox, .. } = record;
         let cri_container =
             extensions.remove(CONTAINER_EXTENSION).and_then(|extension| CriContainer::parse(&extension.value));
         let cri_sandbox =
@@ -100,6 +100,8 @@ impl Draft {
                 .as_ref()
                 .and_then(|container| container.sandbox_id.as_deref())
                 .or_else(|| tells.annotation(annotation::SANDBOX_ID))
+                // Since containerd 1.7.
+                .or_else(|| Some(sandbox.as_str()).filter(|id| !id.is_empty()))
                 .map(Arc::from),
             Role::Sandbox | Role::Plain => None,
         };

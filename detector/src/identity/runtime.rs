@@ -1,8 +1,7 @@
 //! containerd's gRPC services as far as rosentry calls them: every call with a time limit, every message with a size limit.
 
-use std::{future::Future, path::Path, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
-use super::event_stream::EventStream;
 use containerd_client::{
     services::v1::{
         Container as ContainerRecord, GetContainerRequest, GetImageRequest, GetRequest, Image, ListContainersRequest,
@@ -18,12 +17,18 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use super::event_stream::EventStream;
+
 /// For any one answer, and for each message of a list.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// containerd itself takes no larger request, hence keeps no larger container unless told to (its `max_recv_message_size`).
-const MAX_MESSAGE_BYTES: usize = (16 << 20) + (64 << 10);
+/// A container's record holds its environment twice, as asked for and as given, and the kernel lets a program start with
+/// 2 MiB of it. What is larger is not worth the memory that many such records at once would take.
+const MAX_MESSAGE_BYTES: usize = 6 << 20;
 /// The header that names the namespace (containerd v1.6.20, `namespaces/grpc.go`).
 const NAMESPACE_HEADER: &str = "containerd-namespace";
+
+/// The events that matter here, as a regular expression.
+const TOPICS: &str = "containers/(create|update|delete)|tasks/(create|start|exit|delete)|images/(create|update|delete)";
 
 /// A connection to containerd.
 #[derive(Clone, Debug)]
@@ -108,16 +113,15 @@ impl Runtime {
     pub(super) async fn subscribe(&mut self, namespaces: &[Namespace]) -> Result<EventStream, CallError> {
         // Filters of a list are alternatives, conditions within a filter go together. Execs, of which probes make many,
         // are left out.
-        let filters = namespaces.iter().map(|namespace| {
-            format!(
-                "topic~=\"^/(containers/(create|update|delete)|tasks/(create|start|exit|delete)|images/(create|update|delete))$\",\
-                 namespace==\"{}\"",
-                namespace.name
-            )
-        });
+        let filters =
+            namespaces.iter().map(|namespace| format!("topic~=\"^/({TOPICS})$\",namespace==\"{}\"", namespace.name));
         let request = SubscribeRequest { filters: filters.collect() };
         let mut client = self.events.clone();
-        Ok(EventStream::begin(async move { client.subscribe(request).await }).await?)
+        let events = EventStream::begin(async move { client.subscribe(request).await }).await?;
+        // containerd takes the requests of a connection in turn: once this is answered, the subscription has been taken, and
+        // what is listed from now on is not older than the first event.
+        self.version().await?;
+        Ok(events)
     }
 
     /// One container.
@@ -174,7 +178,7 @@ impl ContainerList {
 /// A namespace of containerd, checked to be one.
 #[derive(Clone, Debug)]
 pub(super) struct Namespace {
-    name: std::sync::Arc<str>,
+    name: Arc<str>,
     header: MetadataValue<Ascii>,
 }
 
@@ -190,7 +194,7 @@ impl Namespace {
     }
 
     /// Its name.
-    pub(super) fn name(&self) -> &std::sync::Arc<str> {
+    pub(super) fn name(&self) -> &Arc<str> {
         &self.name
     }
 

@@ -29,15 +29,16 @@ use super::{
     status::count,
 };
 
-/// Between two tries to connect, growing up to the second, with as much as the first on top by chance.
+/// Between two tries to connect: from the first growing to the last, with up to as much again by chance, so that the agents
+/// of a rack don't knock in step.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LAST_DELAY: Duration = Duration::from_millis(1500);
+const LAST_DELAY: Duration = Duration::from_secs(1);
 /// A connection that held so long ended for a reason of its own: the next try is made at once.
 const STABLE: Duration = Duration::from_secs(10);
 /// How often it is checked that containerd answers: its connection stays open even when it hangs.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Calls under way at once.
-const MAX_JOBS: usize = 32;
+const MAX_JOBS: usize = 16;
 
 /// Follows containerd for ever.
 pub(super) async fn watch(shared: Arc<Shared>, mut requests: Receiver<Request>) {
