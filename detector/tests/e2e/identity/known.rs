@@ -142,8 +142,17 @@ fn import(lab: &Lab) {
 }
 
 fn run(lab: &Lab, options: &[&str], name_and_command: &[&str]) {
-    let runc_root = lab.containerd.path("runc");
-    ctr(lab, &[&["run", "--runc-root", runc_root.to_str().unwrap()], options, &[IMAGE], name_and_command].concat());
+    let (runc_root, fifos) = (lab.containerd.path("runc"), lab.containerd.path("fifos"));
+    ctr(
+        lab,
+        &[
+            &["run", "--runc-root", runc_root.to_str().unwrap(), "--fifo-dir", fifos.to_str().unwrap()],
+            options,
+            &[IMAGE],
+            name_and_command,
+        ]
+        .concat(),
+    );
 }
 
 #[tokio::test]
