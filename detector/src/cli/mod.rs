@@ -2,11 +2,15 @@
 
 pub mod completions;
 pub mod config;
+pub mod demo;
+pub mod doctor;
+pub mod node;
 pub mod run;
+pub mod terminal;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 
 use self::config::{RunConfig, Settings};
@@ -15,7 +19,8 @@ use self::config::{RunConfig, Settings};
 pub fn main() -> ExitCode {
     match parse(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(Command::Run(config)) => run::main(*config),
-        Ok(Command::Demo | Command::Doctor { .. }) => cannot("not built yet"),
+        Ok(Command::Demo(args)) => demo::main(&args),
+        Ok(Command::Doctor(args)) => doctor::main(&args),
         Ok(Command::Completions(shell)) => told(completions::main(shell, &mut std::io::stdout())),
         Err(Stop::Text(text)) => told(std::io::stdout().write_all(text.as_bytes())),
         Err(Stop::Refused(sentence)) => cannot(&sentence),
@@ -55,24 +60,11 @@ pub enum Command {
     /// The node agent.
     Run(Box<RunConfig>),
     /// A demonstration on this machine.
-    Demo,
+    Demo(demo::Args),
     /// What this node allows.
-    Doctor {
-        /// How to tell it.
-        format: DoctorFormat,
-    },
+    Doctor(doctor::Args),
     /// Completions for a shell.
     Completions(Shell),
-}
-
-/// How the doctor tells what it found.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-pub enum DoctorFormat {
-    /// For a person.
-    #[default]
-    Text,
-    /// For a program.
-    Json,
 }
 
 /// Why there is no command to do.
@@ -102,22 +94,13 @@ enum CommandArgs {
     /// Each option can also stand in the TOML file that --config names, under its name, and in the environment, as ROSENTRY_
     /// and its name in capitals. An option outweighs the environment, the environment the file.
     Run(Settings),
-    /// Seal a root filesystem in a mount namespace of its own, try to break it, and show what the agent sees.
-    Demo,
-    /// Say what this node allows, and how to mend what is missing.
-    Doctor(DoctorArgs),
+    Demo(demo::Args),
+    Doctor(doctor::Args),
     /// Print completions for a shell.
     Completions {
         /// The shell.
         shell: Shell,
     },
-}
-
-#[derive(Args, Debug)]
-struct DoctorArgs {
-    /// How to tell it.
-    #[arg(long, value_enum, default_value_t)]
-    format: DoctorFormat,
 }
 
 /// What the arguments (the first is the program's name) and the environment ask for. Reads the file that --config names.
@@ -134,8 +117,8 @@ pub fn parse(
             let checked = config::load(settings, environment);
             Command::Run(Box::new(checked.map_err(|error| Stop::Refused(error.to_string()))?))
         }
-        CommandArgs::Demo => Command::Demo,
-        CommandArgs::Doctor(DoctorArgs { format }) => Command::Doctor { format },
+        CommandArgs::Demo(args) => Command::Demo(args),
+        CommandArgs::Doctor(args) => Command::Doctor(args),
         CommandArgs::Completions { shell } => Command::Completions(shell),
     })
 }
@@ -188,9 +171,8 @@ mod tests {
     #[test]
     fn each_command_is_understood() {
         assert!(matches!(parsed(&["run"]), Ok(Command::Run(_))));
-        assert!(matches!(parsed(&["demo"]), Ok(Command::Demo)));
-        let json = parsed(&["doctor", "--format", "json"]);
-        assert!(matches!(json, Ok(Command::Doctor { format: DoctorFormat::Json })));
+        assert!(matches!(parsed(&["demo"]), Ok(Command::Demo(_))));
+        assert!(matches!(parsed(&["doctor", "--format", "json"]), Ok(Command::Doctor(_))));
         assert!(matches!(parsed(&["completions", "bash"]), Ok(Command::Completions(Shell::Bash))));
     }
 
