@@ -91,6 +91,8 @@ mod tests {
                 mnt_ns: None,
                 user_ns_level: 0,
                 flags: 0,
+                parent_cgroup_id: None,
+                same_program_as_parent: false,
                 ancestors: Vec::new(),
             },
             operation: detector_common::operation::Operation::Open,
