@@ -4,6 +4,7 @@ mod ancestry;
 mod clock;
 mod held;
 mod losses;
+pub mod mountinfo;
 mod notes;
 mod outbox;
 mod pipeline;
