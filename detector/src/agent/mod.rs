@@ -4,10 +4,12 @@ mod ancestry;
 mod clock;
 mod held;
 mod losses;
+pub mod mountinfo;
 mod notes;
 mod outbox;
 mod pipeline;
 pub mod resolve;
+mod seals;
 
 use std::{
     io,
@@ -22,7 +24,9 @@ use tokio::{
 };
 use tracing::info;
 
-use self::{ancestry::Ancestry, held::Held, losses::Losses, outbox::Outbox, pipeline::Pipeline, resolve::Resolver};
+use self::{
+    ancestry::Ancestry, held::Held, losses::Losses, outbox::Outbox, pipeline::Pipeline, resolve::Resolver, seals::Seals,
+};
 use crate::{
     cli::config::{Output, RunConfig},
     export::{
@@ -98,7 +102,8 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     })?;
     let counters = Arc::new(counters);
     let resolver = Arc::new(Resolver::new(config.host_proc.clone())?);
-    let metrics = Arc::new(Metrics::new(&build(), sources(&identity, &counters, &resolver))?);
+    let seals = Seals::watch(&config.host_proc, &identity)?;
+    let metrics = Arc::new(Metrics::new(&build(), sources(&identity, &counters, &resolver, &seals))?);
     for (surface, seen) in plan::coverage() {
         metrics.coverage(surface, seen);
     }
@@ -120,7 +125,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         scope: config.scope,
         held: Held::default(),
     };
-    let result = Agent { stream, pipeline, losses: Losses::new(counters), batch: Vec::new() }
+    let result = Agent { stream, pipeline, seals, losses: Losses::new(counters), batch: Vec::new() }
         .serve(sensor, stop, writer_ended)
         .await;
     http.abort();
@@ -131,6 +136,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
 struct Agent {
     stream: Stream,
     pipeline: Pipeline,
+    seals: Seals,
     losses: Losses,
     batch: Vec<Record>,
 }
@@ -154,10 +160,20 @@ impl Agent {
                 result = self.stream.next_batch(&mut self.batch) => result?,
                 // The sender lives as long as the identity room, which the pipeline holds.
                 _ = changed.changed() => {}
+                () = self.seals.next() => {}
                 () = at(deadline) => {}
             }
             self.pipeline.metrics.containerd_up(self.pipeline.identity.status().up);
+            let now = Instant::now();
+            if self.seals.is_due(now) {
+                // The attempt that broke the seal goes first.
+                self.stream.drain(&mut self.batch);
+            }
+            self.seals.take_note(&self.batch);
             self.pipeline.take(&mut self.batch).await;
+            for event in self.seals.take_due(now) {
+                self.pipeline.send(event);
+            }
             self.losses.report(&self.pipeline, &self.stream);
         };
         info!(reason, "stopping");
@@ -168,6 +184,9 @@ impl Agent {
         }
         self.pipeline.take(&mut self.batch).await;
         self.pipeline.release_all().await;
+        for event in self.seals.stop() {
+            self.pipeline.send(event);
+        }
         self.losses.report_now(&self.pipeline, &self.stream);
         self.pipeline.outbox.send(notes::stop(reason));
         self.pipeline.outbox.close(LAST_WORDS).map_err(AgentError::from)
@@ -208,7 +227,7 @@ fn build() -> Build {
     }
 }
 
-fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolver>) -> Sources {
+fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolver>, seals: &Seals) -> Sources {
     let resolver = Arc::clone(resolver);
     let identity = identity.clone();
     let (events, lost) = (Arc::clone(counters), Arc::clone(counters));
@@ -217,6 +236,7 @@ fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolve
     };
     Sources {
         containers: Box::new(move || identity.containers()),
+        seal_broken: Box::new(seals.states()),
         kernel_events: Box::new(move || read(&events, KERNEL_EVENTS)),
         kernel_lost: Box::new(move || read(&lost, KERNEL_LOST)),
         path_resolutions: Box::new(move || resolver.counts()),

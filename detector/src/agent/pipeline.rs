@@ -76,6 +76,12 @@ impl Pipeline {
         }
     }
 
+    /// Counts an event and sends it out.
+    pub fn send(&self, event: Event) {
+        self.metrics.count(&event);
+        self.outbox.send(event);
+    }
+
     /// Looks again at what waits.
     pub async fn release(&mut self, now: Instant) {
         if self.held.is_empty() {
@@ -122,8 +128,7 @@ impl Pipeline {
                     self.metrics.unattributed(reason);
                 }
                 let event = self.event(attempt, container.as_ref(), cgroup_path.as_deref()).await;
-                self.metrics.count(&event);
-                self.outbox.send(event);
+                self.send(event);
             }
             // `out_of_patience` never waits.
             Verdict::Wait => {}
