@@ -33,14 +33,14 @@ pub fn fill(scratch: &mut Scratch, task: u64) {
     let cred = memory::kernel_at(task, offset!(task_cred));
     process.cap_effective = memory::kernel_at(cred, offset!(cred_cap_effective));
     process.user_ns_level = memory::kernel_at(memory::kernel_at(cred, offset!(cred_user_ns)), offset!(user_ns_level));
-    let nsproxy = memory::kernel_at(task, offset!(task_nsproxy));
-    process.mnt_ns = memory::kernel_at(memory::kernel_at(nsproxy, offset!(nsproxy_mnt_ns)), offset!(mnt_ns_inum));
+    let mount_namespace = mount_namespace(task);
+    process.mnt_ns = memory::kernel_at(mount_namespace, offset!(mnt_ns_inum));
 
     process.parent_cgroup_id = 0;
     process.same_program_as_parent = 0;
-    process.padding = 0;
 
-    fill_ancestors(scratch, task);
+    let of_node = fill_ancestors(scratch, task);
+    scratch.record.process.in_node_mount_namespace = u32::from(mount_namespace != 0 && mount_namespace == of_node);
 }
 
 /// Fills what tells the container runtime from the container: the parent's cgroup, and whether it runs the same executable
@@ -88,14 +88,16 @@ fn pid_in_namespace(pid: u64) -> u32 {
     memory::kernel_at(upid, 0)
 }
 
+/// Fills the processes above; the address of the mount namespace of pid 1, or 0 where the record has no room to get there.
 #[inline(always)]
-fn fill_ancestors(scratch: &mut Scratch, task: u64) {
+fn fill_ancestors(scratch: &mut Scratch, task: u64) -> u64 {
     let process = &mut scratch.record.process;
-    let mut parent = memory::kernel_at(task, offset!(task_real_parent));
+    let mut parent: u64 = memory::kernel_at(task, offset!(task_real_parent));
     process.ppid = memory::kernel_at(parent, offset!(task_tgid));
     let mut count = 0;
+    let mut of_node = 0;
     for ancestor in &mut process.ancestors {
-        let leader = memory::kernel_at(parent, offset!(task_group_leader));
+        let leader: u64 = memory::kernel_at(parent, offset!(task_group_leader));
         let pid: u32 = memory::kernel_at(leader, offset!(task_tgid));
         if pid == 0 {
             break;
@@ -107,7 +109,12 @@ fn fill_ancestors(scratch: &mut Scratch, task: u64) {
             comm: memory::kernel_at(leader, offset!(task_comm)),
         };
         count += 1;
+        if pid == 1 {
+            of_node = mount_namespace(leader);
+            break;
+        }
         parent = memory::kernel_at(leader, offset!(task_real_parent));
     }
     process.ancestor_count = count;
+    of_node
 }

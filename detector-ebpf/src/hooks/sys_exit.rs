@@ -102,8 +102,7 @@ fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usi
         process::fill_parent(scratch, task);
         ring::count(Counter::MountAttempt);
         scratch.record.header.kind = RecordKind::MountAttempt as u16;
-        let length = size_of_val(&scratch.record) + scratch.used as usize;
-        ring::send_urgent(scratch, length);
+        ring::send_mount_attempt(scratch);
     } else {
         ring::count(Counter::WriteDenied);
         scratch.record.header.kind = RecordKind::WriteDenied as u16;

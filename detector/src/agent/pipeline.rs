@@ -59,6 +59,8 @@ pub struct Pipeline {
     pub scope: Scope,
     /// What waits.
     pub held: Held,
+    /// Whether paths are worth the time to look into a container's root; not when the agent ends.
+    pub follow_links: bool,
 }
 
 impl Pipeline {
@@ -141,8 +143,12 @@ impl Pipeline {
         container: Option<&Arc<Container>>,
         cgroup_path: Option<&str>,
     ) -> Event {
-        let subject = Subject::of(attempt, container.map(AsRef::as_ref));
-        let resolved = self.resolver.resolve(&subject, questions(attempt)).await;
+        let resolved = if self.follow_links {
+            let subject = Subject::of(attempt, container.map(AsRef::as_ref));
+            self.resolver.resolve(&subject, questions(attempt)).await
+        } else {
+            [None, None]
+        };
         let mut event = assess(&Sighting { attempt, container, cgroup_path, resolved, clock: clock::now() });
         if let Some(process) = &mut event.process {
             for (told, ancestor) in process.ancestors.iter_mut().zip(&attempt.process.ancestors) {

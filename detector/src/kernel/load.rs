@@ -95,11 +95,11 @@ impl Sensor {
             let map = ebpf.take_map(name).ok_or_else(|| mismatch(name))?;
             RingBuf::try_from(map).map_err(map_error)
         };
-        let (writes, urgent) = (ring("WRITES")?, ring("URGENT")?);
+        let (writes, urgent, cgroups) = (ring("WRITES")?, ring("URGENT")?, ring("CGROUPS")?);
         let counters = ebpf.take_map("COUNTERS").ok_or_else(|| mismatch("COUNTERS"))?;
         let counters = Counters::new(PerCpuArray::try_from(counters).map_err(map_error)?);
         let logger = EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Mismatch(chain(&error)))?;
-        let stream = Stream::new(writes, urgent, logger)?;
+        let stream = Stream::new(writes, urgent, cgroups, logger)?;
 
         let btf = Btf::from_sys_fs()
             .map_err(|error| LayoutError::Malformed { path: layout::BTF_PATH.into(), reason: chain(&error) })?;
