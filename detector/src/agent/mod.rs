@@ -2,6 +2,7 @@
 
 mod ancestry;
 mod clock;
+mod escaped;
 mod held;
 mod losses;
 pub mod mountinfo;
@@ -25,7 +26,8 @@ use tokio::{
 use tracing::info;
 
 use self::{
-    ancestry::Ancestry, held::Held, losses::Losses, outbox::Outbox, pipeline::Pipeline, resolve::Resolver, seals::Seals,
+    ancestry::Ancestry, escaped::Escaped, held::Held, losses::Losses, outbox::Outbox, pipeline::Pipeline,
+    resolve::Resolver, seals::Seals,
 };
 use crate::{
     cli::config::{Output, RunConfig},
@@ -122,6 +124,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let pipeline = Pipeline {
         resolver,
         ancestry: Ancestry::new(&config.host_proc),
+        escaped: Escaped::new(&config.host_proc),
         identity,
         outbox,
         metrics,
