@@ -2,6 +2,8 @@
 //!
 //! An event goes one way: [`kernel`] (records) → [`identity`] (container, pod) → [`finding`] (what it means) → [`export`].
 
+pub mod agent;
+pub mod cli;
 pub mod export;
 pub mod finding;
 pub mod identity;

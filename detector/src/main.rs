@@ -1,3 +1,7 @@
-//! The binary `rosentry`; its commands come with the command line.
+//! The binary `rosentry`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    detector::cli::main()
+}

@@ -26,7 +26,7 @@ pub enum Need {
 pub enum Probe {
     /// A program of this name on the PATH, or where root's programs are.
     Program(&'static str),
-    /// The same, and it must run in a root filesystem that holds no libraries.
+    /// A program at this path, which must run in a root filesystem that holds no libraries.
     StaticProgram(&'static str),
 }
 
@@ -43,7 +43,7 @@ pub struct Requirement {
 }
 
 /// What is needed besides the kernel side's compiler and linker, which `toolchain` and `linker` know, and cargo-nextest.
-pub const REQUIREMENTS: [Requirement; 6] = [
+pub const REQUIREMENTS: [Requirement; 7] = [
     Requirement {
         need: Need::Build,
         probe: Probe::Program("protoc"),
@@ -64,9 +64,15 @@ pub const REQUIREMENTS: [Requirement; 6] = [
     },
     Requirement {
         need: Need::Test,
-        probe: Probe::StaticProgram("busybox"),
+        probe: Probe::StaticProgram("/bin/busybox"),
         package: "busybox-static",
         purpose: "the images of the tests",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("gcc"),
+        package: "gcc",
+        purpose: "the small static programs in those images",
     },
     Requirement {
         need: Need::VirtualMachine,
@@ -87,7 +93,7 @@ impl Requirement {
     pub fn is_met(&self) -> bool {
         match self.probe {
             Probe::Program(name) => !find_program(name).is_empty(),
-            Probe::StaticProgram(name) => static_program(name).is_some(),
+            Probe::StaticProgram(path) => fs::read(path).is_ok_and(|elf| is_static(&elf)),
         }
     }
 

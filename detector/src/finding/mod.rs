@@ -1,7 +1,7 @@
 //! The finding room: what an attempt means. No serialisation formats, no I/O.
 //!
 //! [`questions`] says which paths are worth resolving in the container's real root; whoever may do I/O answers them; and
-//! [`assess`] makes of the attempt, its container and those answers one [`Event`].
+//! [`assess()`] makes of the attempt, its container and those answers one [`Event`].
 
 pub mod assess;
 pub mod attack;

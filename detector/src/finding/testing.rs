@@ -10,7 +10,7 @@ use detector_common::{
 };
 
 use crate::{
-    identity::model::{Container, Pod, Role, SpecMount, Volume},
+    identity::model::{Container, Pod, Role, SpecMount, TaskState, Volume},
     kernel::attempt::{Attempt, PassedPath, PathBase, Process, Walk},
 };
 

@@ -40,23 +40,14 @@ pub(super) fn id_in(name: &str) -> Option<&str> {
 
 /// Whether this is an id as Kubernetes gives them: it is found nowhere but in a container's own cgroup.
 pub(super) fn is_id(text: &str) -> bool {
-    text.len() == ID_LENGTH
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == ID_LENGTH && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The container that ctr's and containerd's default path names: `/<namespace>/<name>`.
-pub(super) fn name_below_namespace<'a>(
-    ancestor: Ancestor<'a>,
-    namespaces: &[impl AsRef<str>],
-) -> Option<&'a str> {
+pub(super) fn name_below_namespace<'a>(ancestor: Ancestor<'a>, namespaces: &[impl AsRef<str>]) -> Option<&'a str> {
     let (parent, name) = ancestor.path.rsplit_once('/')?;
     let parent = parent.rsplit('/').next()?;
-    namespaces
-        .iter()
-        .any(|namespace| namespace.as_ref() == parent)
-        .then_some(name)
+    namespaces.iter().any(|namespace| namespace.as_ref() == parent).then_some(name)
 }
 
 /// Where `linux.cgroupsPath` of an OCI spec puts the container, as the end of its path in the hierarchy; none where the
@@ -66,20 +57,12 @@ pub(super) fn name_below_namespace<'a>(
 /// (<https://github.com/opencontainers/runc/blob/v1.1.5/docs/systemd.md>).
 pub(super) fn from_spec(cgroups_path: &str) -> Option<String> {
     if let [slice, prefix, name] = cgroups_path.split(':').collect::<Vec<_>>()[..] {
-        let slice = if slice.is_empty() {
-            "system.slice"
-        } else {
-            slice
-        };
+        let slice = if slice.is_empty() { "system.slice" } else { slice };
         let unit = match prefix {
             "" => name.to_owned(),
             prefix => format!("{prefix}-{name}"),
         };
-        let unit = if unit.ends_with(".slice") {
-            unit
-        } else {
-            format!("{unit}.scope")
-        };
+        let unit = if unit.ends_with(".slice") { unit } else { format!("{unit}.scope") };
         return Some(format!("/{slice}/{unit}"));
     }
     let path = cgroups_path.trim_matches('/');
@@ -95,9 +78,7 @@ mod tests {
     const ID: &str = "d59f4cbaa8e5b45cd84044bf27b5eb6e96dab10745bdc3e1cd4f2bd48cf721f5";
 
     fn ids(path: &str) -> Vec<&str> {
-        ancestors(path)
-            .filter_map(|ancestor| id_in(ancestor.name))
-            .collect()
+        ancestors(path).filter_map(|ancestor| id_in(ancestor.name)).collect()
     }
 
     #[test]
@@ -120,19 +101,13 @@ mod tests {
 
     #[test]
     fn a_cgroup_below_a_container_belongs_to_it() {
-        assert_eq!(
-            ids(&format!("/kubepods/pod0aa1/{ID}/init.scope/worker")),
-            [ID]
-        );
+        assert_eq!(ids(&format!("/kubepods/pod0aa1/{ID}/init.scope/worker")), [ID]);
     }
 
     #[test]
     fn of_containers_within_each_other_the_inner_one_comes_first() {
         let inner = ID.replace('d', "e");
-        assert_eq!(
-            ids(&format!("/kubepods/pod0aa1/{ID}/docker/{inner}")),
-            [inner.as_str(), ID]
-        );
+        assert_eq!(ids(&format!("/kubepods/pod0aa1/{ID}/docker/{inner}")), [inner.as_str(), ID]);
     }
 
     #[test]
@@ -153,8 +128,7 @@ mod tests {
     #[test]
     fn a_plain_name_is_a_container_only_right_below_a_namespace_of_containerd() {
         let named = |path: &'static str| {
-            ancestors(path)
-                .find_map(|ancestor| name_below_namespace(ancestor, &["default", "k8s.io"]))
+            ancestors(path).find_map(|ancestor| name_below_namespace(ancestor, &["default", "k8s.io"]))
         };
         assert_eq!(named("/default/job"), Some("job"));
         assert_eq!(named("/default/job/nested"), Some("job"));
@@ -171,10 +145,7 @@ mod tests {
             from_spec("kubepods-pod1.slice:cri-containerd:job").as_deref(),
             Some("/kubepods-pod1.slice/cri-containerd-job.scope")
         );
-        assert_eq!(
-            from_spec(":ctr:job").as_deref(),
-            Some("/system.slice/ctr-job.scope")
-        );
+        assert_eq!(from_spec(":ctr:job").as_deref(), Some("/system.slice/ctr-job.scope"));
         assert_eq!(from_spec(""), None);
         assert_eq!(from_spec("/"), None);
     }

@@ -70,13 +70,7 @@ pub(super) struct ScanBegin {
 
 impl Cgroups {
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            known: HashMap::new(),
-            absent: HashMap::new(),
-            limit,
-            clock: 0,
-            evicted: 0,
-        }
+        Self { known: HashMap::new(), absent: HashMap::new(), limit, clock: 0, evicted: 0 }
     }
 
     /// The kernel has made a cgroup.
@@ -118,25 +112,13 @@ impl Cgroups {
 
     /// To be called before a scan.
     pub(super) fn begin_scan(&self) -> ScanBegin {
-        let sought = self
-            .absent
-            .iter()
-            .filter(|(_, absent)| **absent == Absent::Sought)
-            .map(|(id, _)| *id)
-            .collect();
-        ScanBegin {
-            clock: self.clock,
-            sought,
-        }
+        let sought = self.absent.iter().filter(|(_, absent)| **absent == Absent::Sought).map(|(id, _)| *id).collect();
+        ScanBegin { clock: self.clock, sought }
     }
 
     /// Takes what a scan has found, and learns of removals that no one told.
     pub(super) fn end_scan(&mut self, begin: &ScanBegin, scan: &Scan, now: Instant) {
-        let mut new: Vec<&(u64, String)> = scan
-            .cgroups
-            .iter()
-            .filter(|(id, _)| !self.known.contains_key(id))
-            .collect();
+        let mut new: Vec<&(u64, String)> = scan.cgroups.iter().filter(|(id, _)| !self.known.contains_key(id)).collect();
         // Those that someone waits for come first: the others get what room there is.
         new.sort_by_key(|(id, _)| !self.absent.contains_key(id));
         for (id, path) in new {
@@ -163,9 +145,7 @@ impl Cgroups {
     /// Forgets what went long ago.
     pub(super) fn expire(&mut self, now: Instant) {
         self.known.retain(|_, cgroup| {
-            cgroup
-                .removed
-                .is_none_or(|removed| now.saturating_duration_since(removed) < KEEP_REMOVED)
+            cgroup.removed.is_none_or(|removed| now.saturating_duration_since(removed) < KEEP_REMOVED)
         });
         self.forget_absent(now);
     }
@@ -194,13 +174,8 @@ impl Cgroups {
         if self.known.len() >= self.limit && !self.known.contains_key(&id) {
             self.make_room();
         }
-        let cgroup = Cgroup {
-            path: path.into(),
-            former_owner: None,
-            removed: None,
-            made: self.clock,
-            used: self.clock,
-        };
+        let cgroup =
+            Cgroup { path: path.into(), former_owner: None, removed: None, made: self.clock, used: self.clock };
         self.known.insert(id, cgroup);
     }
 
@@ -208,11 +183,8 @@ impl Cgroups {
     /// by a scan.
     fn make_room(&mut self) {
         let count = (self.limit / 16).max(1);
-        let mut by_age: Vec<(bool, u64, u64)> = self
-            .known
-            .iter()
-            .map(|(id, cgroup)| (cgroup.removed.is_none(), cgroup.used, *id))
-            .collect();
+        let mut by_age: Vec<(bool, u64, u64)> =
+            self.known.iter().map(|(id, cgroup)| (cgroup.removed.is_none(), cgroup.used, *id)).collect();
         by_age.sort_unstable();
         for (_, _, id) in by_age.into_iter().take(count) {
             self.known.remove(&id);
@@ -233,10 +205,7 @@ mod tests {
     use super::*;
 
     fn scan(cgroups: impl IntoIterator<Item = (u64, String)>) -> Scan {
-        Scan {
-            cgroups: cgroups.into_iter().collect(),
-            complete: true,
-        }
+        Scan { cgroups: cgroups.into_iter().collect(), complete: true }
     }
 
     fn path(cgroups: &mut Cgroups, id: u64) -> Option<String> {
@@ -316,11 +285,7 @@ mod tests {
         let now = Instant::now();
         assert_eq!(cgroups.miss(99, now), Miss::Scan);
         let begin = cgroups.begin_scan();
-        cgroups.end_scan(
-            &begin,
-            &scan((1..100).map(|id| (id, format!("/{id}")))),
-            now,
-        );
+        cgroups.end_scan(&begin, &scan((1..100).map(|id| (id, format!("/{id}")))), now);
         assert_eq!(path(&mut cgroups, 99).as_deref(), Some("/99"));
         assert!(cgroups.len() <= 16);
     }

@@ -50,20 +50,16 @@ pub(super) struct CriSandbox {
 impl CriContainer {
     /// Reads the extension; none where it is malformed or too large.
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
-        let Metadata {
-            sandbox_id,
-            image_ref,
-            config,
-        } = parse(json)?;
+        let Metadata { sandbox_id, image_ref, config } = parse(json)?;
+        let privileged = config.is_privileged();
         let image = config.image.unwrap_or_default();
         Some(Self {
             name: non_empty(config.metadata.name),
             sandbox_id: non_empty(sandbox_id),
-            image_config_digest: non_empty(image_ref)
-                .filter(|digest| digest.starts_with("sha256:")),
+            image_config_digest: non_empty(image_ref).filter(|digest| digest.starts_with("sha256:")),
             image: non_empty(image.image),
             image_in_pod_spec: non_empty(image.user_specified_image),
-            privileged: config.linux.is_privileged(),
+            privileged,
         })
     }
 }
@@ -72,12 +68,13 @@ impl CriSandbox {
     /// Reads the extension; none where it is malformed, too large, or does not name a pod.
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
         let Metadata { config, .. } = parse(json)?;
+        let privileged = config.is_privileged();
         Some(Self {
             name: non_empty(config.metadata.name)?,
             namespace: non_empty(config.metadata.namespace)?,
             uid: config.metadata.uid.unwrap_or_default(),
             labels: config.labels.unwrap_or_default(),
-            privileged: config.linux.is_privileged(),
+            privileged,
         })
     }
 }
@@ -117,8 +114,7 @@ struct Config {
     metadata: Name,
     image: Option<Image>,
     labels: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    linux: Linux,
+    linux: Option<Linux>,
 }
 
 #[derive(Deserialize)]
@@ -134,7 +130,7 @@ struct Image {
     user_specified_image: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Linux {
     security_context: Option<SecurityContext>,
 }
@@ -144,12 +140,10 @@ struct SecurityContext {
     privileged: Option<bool>,
 }
 
-impl Linux {
+impl Config {
     fn is_privileged(&self) -> bool {
-        self.security_context
-            .as_ref()
-            .and_then(|context| context.privileged)
-            .unwrap_or(false)
+        let context = self.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+        context.and_then(|context| context.privileged).unwrap_or(false)
     }
 }
 
@@ -170,10 +164,7 @@ mod tests {
         .unwrap();
         assert_eq!(container.name.as_deref(), Some("app"));
         assert_eq!(container.sandbox_id.as_deref(), Some("dd6b"));
-        assert_eq!(
-            container.image_config_digest.as_deref(),
-            Some("sha256:b713")
-        );
+        assert_eq!(container.image_config_digest.as_deref(), Some("sha256:b713"));
         assert_eq!(container.image_in_pod_spec, None);
         assert!(container.privileged);
     }
@@ -185,10 +176,7 @@ mod tests {
             "labels":{"app":"web"},"annotations":{"a":"x"}},"NetNSPath":"","AdditionalIPs":null}}"#,
         )
         .unwrap();
-        assert_eq!(
-            (&*sandbox.namespace, &*sandbox.name, &*sandbox.uid),
-            ("prod", "web", "0aa1")
-        );
+        assert_eq!((&*sandbox.namespace, &*sandbox.name, &*sandbox.uid), ("prod", "web", "0aa1"));
         assert_eq!(sandbox.labels["app"], "web");
         assert!(!sandbox.privileged);
     }
@@ -196,31 +184,17 @@ mod tests {
     #[test]
     fn what_is_not_of_this_version_or_no_request_is_refused() {
         for malformed in [
-            &br#"{"Version":"v2","Metadata":{"Config":{"metadata":{"name":"a","namespace":"b"}}}}"#
-                [..],
+            &br#"{"Version":"v2","Metadata":{"Config":{"metadata":{"name":"a","namespace":"b"}}}}"#[..],
             br#"{"Version":"v1","Metadata":{"Config":{}}}"#,
             br#"{"Version":"v1","Metadata":{"Config":{"metadata":{"name":["a"]}}}}"#,
             br#"{"Version":"v1"}"#,
             b"",
             b"\x00\x01",
         ] {
-            assert!(
-                CriContainer::parse(malformed).is_none(),
-                "{}",
-                String::from_utf8_lossy(malformed)
-            );
-            assert!(
-                CriSandbox::parse(malformed).is_none(),
-                "{}",
-                String::from_utf8_lossy(malformed)
-            );
+            assert!(CriContainer::parse(malformed).is_none(), "{}", String::from_utf8_lossy(malformed));
+            assert!(CriSandbox::parse(malformed).is_none(), "{}", String::from_utf8_lossy(malformed));
         }
-        assert!(
-            CriSandbox::parse(
-                br#"{"Version":"v1","Metadata":{"Config":{"metadata":{"name":"a"}}}}"#
-            )
-            .is_none()
-        );
+        assert!(CriSandbox::parse(br#"{"Version":"v1","Metadata":{"Config":{"metadata":{"name":"a"}}}}"#).is_none());
         assert!(CriContainer::parse(&vec![b' '; MAX_METADATA_BYTES + 1]).is_none());
     }
 }

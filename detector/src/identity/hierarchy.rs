@@ -68,14 +68,8 @@ impl Hierarchy {
             .find(|place| is_cgroup2(place))
             .ok_or_else(|| HierarchyError::NotMounted(host_cgroup.to_owned()))?;
         match fs::metadata(&mount) {
-            Ok(root) => Ok(Self {
-                whole: root.ino() == ROOT_ID,
-                mount,
-            }),
-            Err(source) => Err(HierarchyError::Unreadable {
-                path: mount,
-                source,
-            }),
+            Ok(root) => Ok(Self { whole: root.ino() == ROOT_ID, mount }),
+            Err(source) => Err(HierarchyError::Unreadable { path: mount, source }),
         }
     }
 
@@ -130,9 +124,7 @@ fn cgroup2_mounts(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
     mountinfo.lines().filter_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
         let is_cgroup2 = filesystem.split(' ').next() == Some("cgroup2");
-        is_cgroup2
-            .then(|| mount.split(' ').nth(4).map(PathBuf::from))
-            .flatten()
+        is_cgroup2.then(|| mount.split(' ').nth(4).map(PathBuf::from)).flatten()
     })
 }
 
@@ -145,19 +137,10 @@ mod tests {
         let hybrid = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
                       40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime shared:9 - cgroup cgroup rw,name=systemd\n\
                       41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
-        assert_eq!(
-            cgroup2_mounts(hybrid).collect::<Vec<_>>(),
-            [Path::new("/sys/fs/cgroup/unified")]
-        );
+        assert_eq!(cgroup2_mounts(hybrid).collect::<Vec<_>>(), [Path::new("/sys/fs/cgroup/unified")]);
         let unified = "35 24 0:30 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n";
-        assert_eq!(
-            cgroup2_mounts(unified).collect::<Vec<_>>(),
-            [Path::new("/sys/fs/cgroup")]
-        );
-        assert_eq!(
-            cgroup2_mounts("no mount information\n - cgroup2").count(),
-            0
-        );
+        assert_eq!(cgroup2_mounts(unified).collect::<Vec<_>>(), [Path::new("/sys/fs/cgroup")]);
+        assert_eq!(cgroup2_mounts("no mount information\n - cgroup2").count(), 0);
     }
 
     #[test]

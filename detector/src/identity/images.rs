@@ -55,10 +55,7 @@ impl Images {
         hints: &ImageHints,
     ) -> Result<ImageName, CallError> {
         let mut found = Found::default();
-        for name in [&hints.config_digest, &hints.recorded]
-            .into_iter()
-            .flatten()
-        {
+        for name in [&hints.config_digest, &hints.recorded].into_iter().flatten() {
             found = self.find(runtime, namespace, name).await?;
             if found.digest.is_some() {
                 break;
@@ -77,21 +74,13 @@ impl Images {
         self.lock().clear();
     }
 
-    async fn find(
-        &self,
-        runtime: &mut Runtime,
-        namespace: &Namespace,
-        name: &str,
-    ) -> Result<Found, CallError> {
+    async fn find(&self, runtime: &mut Runtime, namespace: &Namespace, name: &str) -> Result<Found, CallError> {
         let key = (Arc::clone(namespace.name()), name.to_owned());
         if let Some(found) = self.lock().get(&key) {
             return Ok(found.clone());
         }
         let digest = match runtime.image(namespace, name).await {
-            Ok(image) => image
-                .target
-                .map(|target| target.digest)
-                .filter(|digest| !digest.is_empty()),
+            Ok(image) => image.target.map(|target| target.digest).filter(|digest| !digest.is_empty()),
             Err(CallError::NotFound) => None,
             Err(error) => return Err(error),
         };
@@ -110,17 +99,13 @@ impl Images {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(Arc<str>, String), Found>> {
-        self.remembered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The best of several names, one that says a tag (`repository:tag`) before one that says a digest (`repository@sha256:…`).
 fn best_reference(names: impl Iterator<Item = String>) -> Option<String> {
-    names
-        .filter(|name| is_reference(name))
-        .min_by_key(|name| (name.contains('@'), name.len()))
+    names.filter(|name| is_reference(name)).min_by_key(|name| (name.contains('@'), name.len()))
 }
 
 fn is_reference(name: &str) -> bool {
@@ -133,24 +118,9 @@ pub(super) fn name_from_hints(hints: &ImageHints) -> ImageName {
 }
 
 fn name(hints: &ImageHints, found: Found) -> ImageName {
-    let named = hints
-        .recorded
-        .iter()
-        .chain(&hints.others)
-        .find(|name| is_reference(name))
-        .cloned();
-    let any = || {
-        hints
-            .recorded
-            .iter()
-            .chain(&hints.others)
-            .find(|name| !name.is_empty())
-            .cloned()
-    };
-    ImageName {
-        reference: named.or(found.reference).or_else(any),
-        digest: found.digest,
-    }
+    let named = hints.recorded.iter().chain(&hints.others).find(|name| is_reference(name)).cloned();
+    let any = || hints.recorded.iter().chain(&hints.others).find(|name| !name.is_empty()).cloned();
+    ImageName { reference: named.or(found.reference).or_else(any), digest: found.digest }
 }
 
 #[cfg(test)]
@@ -168,31 +138,14 @@ mod tests {
     #[test]
     fn a_reference_is_preferred_to_a_digest_wherever_it_is_found() {
         let reference = |hints: &ImageHints, found: Option<&str>| {
-            name(
-                hints,
-                Found {
-                    digest: None,
-                    reference: found.map(str::to_owned),
-                },
-            )
-            .reference
-            .unwrap()
+            name(hints, Found { digest: None, reference: found.map(str::to_owned) }).reference.unwrap()
         };
         assert_eq!(
-            reference(
-                &hints("docker.io/library/nginx:1", &["nginx"]),
-                Some("other")
-            ),
+            reference(&hints("docker.io/library/nginx:1", &["nginx"]), Some("other")),
             "docker.io/library/nginx:1"
         );
-        assert_eq!(
-            reference(&hints("sha256:b713", &["nginx:1"]), Some("other")),
-            "nginx:1"
-        );
-        assert_eq!(
-            reference(&hints("sha256:b713", &["sha256:b713"]), Some("nginx:1")),
-            "nginx:1"
-        );
+        assert_eq!(reference(&hints("sha256:b713", &["nginx:1"]), Some("other")), "nginx:1");
+        assert_eq!(reference(&hints("sha256:b713", &["sha256:b713"]), Some("nginx:1")), "nginx:1");
         assert_eq!(reference(&hints("sha256:b713", &[]), None), "sha256:b713");
         assert_eq!(name_from_hints(&hints("", &[])).reference, None);
     }
@@ -201,18 +154,10 @@ mod tests {
     fn of_several_names_of_an_image_the_one_with_a_tag_is_taken() {
         let best = |names: &[&str]| best_reference(names.iter().map(|name| (*name).to_owned()));
         assert_eq!(
-            best(&[
-                "sha256:b713",
-                "localhost/app@sha256:8e0f",
-                "localhost/app:1"
-            ])
-            .as_deref(),
+            best(&["sha256:b713", "localhost/app@sha256:8e0f", "localhost/app:1"]).as_deref(),
             Some("localhost/app:1")
         );
-        assert_eq!(
-            best(&["localhost/app@sha256:8e0f"]).as_deref(),
-            Some("localhost/app@sha256:8e0f")
-        );
+        assert_eq!(best(&["localhost/app@sha256:8e0f"]).as_deref(), Some("localhost/app@sha256:8e0f"));
         assert_eq!(best(&["sha256:b713"]), None);
     }
 }

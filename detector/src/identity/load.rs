@@ -36,19 +36,12 @@ pub(super) struct Read {
 
 impl Loader {
     /// One container, from the first of these namespaces that has it.
-    pub(super) async fn find(
-        mut self,
-        namespaces: Vec<Namespace>,
-        id: Arc<str>,
-    ) -> Result<Read, CallError> {
+    pub(super) async fn find(mut self, namespaces: Vec<Namespace>, id: Arc<str>) -> Result<Read, CallError> {
         for namespace in &namespaces {
             match self.read(namespace, &id).await {
                 // Its task may have been made before this connection was, so that no event told of it.
                 Ok(mut read) => {
-                    let key = Key {
-                        namespace: Arc::clone(namespace.name()),
-                        id: Arc::clone(&id),
-                    };
+                    let key = Key { namespace: Arc::clone(namespace.name()), id: Arc::clone(&id) };
                     read.task = self.task(namespace, &id).await.map(|task| (key, task));
                     return Ok(read);
                 }
@@ -60,25 +53,15 @@ impl Loader {
     }
 
     /// One container that events have told of.
-    pub(super) async fn one(
-        mut self,
-        namespace: Namespace,
-        id: Arc<str>,
-    ) -> Result<Read, CallError> {
+    pub(super) async fn one(mut self, namespace: Namespace, id: Arc<str>) -> Result<Read, CallError> {
         self.read(&namespace, &id).await
     }
 
     async fn read(&mut self, namespace: &Namespace, id: &str) -> Result<Read, CallError> {
-        let mut draft = self.draft(
-            self.runtime.clone().container(namespace, id).await?,
-            namespace,
-        );
+        let mut draft = self.draft(self.runtime.clone().container(namespace, id).await?, namespace);
         let mut loaded = Vec::new();
         if let Some(sandbox_id) = &draft.sandbox_id {
-            let key = Key {
-                namespace: Arc::clone(namespace.name()),
-                id: Arc::clone(sandbox_id),
-            };
+            let key = Key { namespace: Arc::clone(namespace.name()), id: Arc::clone(sandbox_id) };
             let known = self.shared.tables().registry.pod_of_sandbox(&key);
             let pod = match known {
                 Some(pod) => Some(pod),
@@ -123,15 +106,11 @@ impl Loader {
     }
 
     async fn drafts(&mut self, namespace: &Namespace) -> Result<Vec<Draft>, CallError> {
-        let mut list = self.runtime.containers(namespace).await?;
         let mut drafts = Vec::new();
-        loop {
-            match list.next().await {
-                Ok(Some(record)) => drafts.push(self.draft(record, namespace)),
-                Ok(None) => return Ok(drafts),
-                Err(CallError::TooLarge) => break,
-                Err(error) => return Err(error),
-            }
+        match self.list(namespace, &mut drafts).await {
+            Ok(()) => return Ok(drafts),
+            Err(CallError::TooLarge) => {}
+            Err(error) => return Err(error),
         }
         // One record that exceeds every measure ends the list, and must not hide the others: they are read one by one.
         count(&self.shared.counters.records_refused);
@@ -149,16 +128,18 @@ impl Loader {
         Ok(drafts)
     }
 
+    async fn list(&mut self, namespace: &Namespace, drafts: &mut Vec<Draft>) -> Result<(), CallError> {
+        let mut list = self.runtime.containers(namespace).await?;
+        while let Some(record) = list.next().await? {
+            drafts.push(self.draft(record, namespace));
+        }
+        Ok(())
+    }
+
     /// The tasks of all containers of a namespace, by the container's id.
-    pub(super) async fn tasks(
-        mut self,
-        namespace: &Namespace,
-    ) -> Result<HashMap<Arc<str>, Task>, CallError> {
+    pub(super) async fn tasks(mut self, namespace: &Namespace) -> Result<HashMap<Arc<str>, Task>, CallError> {
         let processes = self.runtime.tasks(namespace).await?;
-        Ok(processes
-            .iter()
-            .map(|process| (process_container(process).into(), self.task_of(process)))
-            .collect())
+        Ok(processes.iter().map(|process| (process_container(process).into(), self.task_of(process))).collect())
     }
 
     async fn task(&mut self, namespace: &Namespace, id: &str) -> Option<Task> {
@@ -169,9 +150,7 @@ impl Loader {
     fn task_of(&self, process: &Process) -> Task {
         let state = match process.status() {
             ProcessStatus::Created => TaskState::Created,
-            ProcessStatus::Running | ProcessStatus::Paused | ProcessStatus::Pausing => {
-                TaskState::Running
-            }
+            ProcessStatus::Running | ProcessStatus::Paused | ProcessStatus::Pausing => TaskState::Running,
             ProcessStatus::Stopped => TaskState::Ended,
             ProcessStatus::Unknown => TaskState::Unseen,
         };
@@ -197,19 +176,8 @@ impl Loader {
 
     /// Asks for what the record does not hold.
     async fn complete(&mut self, namespace: &Namespace, draft: Draft) -> Loaded {
-        let Draft {
-            mut container,
-            sandbox_id: _,
-            cgroup,
-            image: hints,
-            defect: _,
-        } = draft;
-        let image = match self
-            .shared
-            .images
-            .resolve(&mut self.runtime, namespace, &hints)
-            .await
-        {
+        let Draft { mut container, sandbox_id: _, cgroup, image: hints, defect: _ } = draft;
+        let image = match self.shared.images.resolve(&mut self.runtime, namespace, &hints).await {
             Ok(image) => image,
             Err(_) => {
                 self.shared.count_failed_call();
@@ -218,23 +186,12 @@ impl Loader {
         };
         container.image = image.reference;
         container.image_digest = image.digest;
-        let key = Key {
-            namespace: Arc::clone(namespace.name()),
-            id: container.id.as_str().into(),
-        };
-        Loaded {
-            key,
-            container,
-            cgroup,
-        }
+        let key = Key { namespace: Arc::clone(namespace.name()), id: container.id.as_str().into() };
+        Loaded { key, container, cgroup }
     }
 }
 
 /// Which container a task is of: containerd 1 names it `id` in a list, and leaves `container_id` empty.
 fn process_container(process: &Process) -> &str {
-    if process.container_id.is_empty() {
-        &process.id
-    } else {
-        &process.container_id
-    }
+    if process.container_id.is_empty() { &process.id } else { &process.container_id }
 }

@@ -15,6 +15,7 @@
 mod cgroup_path;
 mod cgroups;
 mod cri;
+mod event_stream;
 mod hierarchy;
 mod images;
 mod load;
@@ -116,7 +117,9 @@ pub enum Lookup {
         /// The cgroup's path.
         cgroup_path: Arc<str>,
     },
-    /// No container is named in the path: the host's.
+    /// No container is named in the path: the host's. A container that is neither called by an id of 64 hex digits nor in the
+    /// cgroup that ctr gives it by default is not known by its path before containerd has told of it, which takes
+    /// milliseconds and is done before its first process runs.
     Host {
         /// The cgroup's path.
         cgroup_path: Arc<str>,
@@ -142,12 +145,7 @@ impl Identity {
     /// # Errors
     /// Where there is no cgroup2 hierarchy, or a namespace's name can't be one.
     pub fn start(config: IdentityConfig) -> Result<Self, IdentityError> {
-        let IdentityConfig {
-            socket,
-            namespaces,
-            host_proc,
-            host_cgroup,
-        } = config;
+        let IdentityConfig { socket, namespaces, host_proc, host_cgroup } = config;
         let mut watched: Vec<Namespace> = Vec::new();
         for name in namespaces {
             let namespace = Namespace::new(&name).ok_or(IdentityError::Namespace(name))?;
@@ -166,12 +164,7 @@ impl Identity {
         let (requests, requested) = mpsc::channel(MAX_REQUESTS);
         let shared = Arc::new(Shared {
             tables: Mutex::new(Tables {
-                registry: Registry::new(
-                    watched
-                        .iter()
-                        .map(|namespace| Arc::clone(namespace.name()))
-                        .collect(),
-                ),
+                registry: Registry::new(watched.iter().map(|namespace| Arc::clone(namespace.name())).collect()),
                 cgroups: Cgroups::new(MAX_CGROUPS),
             }),
             node_capabilities: node::capabilities(&host_proc),
@@ -190,10 +183,7 @@ impl Identity {
         let mut background = JoinSet::new();
         background.spawn(scan::keep(Arc::clone(&shared)));
         background.spawn(watch::watch(Arc::clone(&shared), requested));
-        Ok(Self {
-            shared,
-            _background: Arc::new(background),
-        })
+        Ok(Self { shared, _background: Arc::new(background) })
     }
 
     /// The kernel has made a cgroup of the cgroup2 hierarchy. Its container, if the path names one, is asked for at once.

@@ -35,9 +35,7 @@ pub(super) fn capabilities(host_proc: &Path) -> u64 {
 }
 
 fn bounding_set(status: &str) -> Option<u64> {
-    let set = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapBnd:"))?;
+    let set = status.lines().find_map(|line| line.strip_prefix("CapBnd:"))?;
     u64::from_str_radix(set.trim(), 16).ok()
 }
 
@@ -50,14 +48,8 @@ mod tests {
     #[test]
     fn the_start_of_this_process_is_a_short_while_ago() {
         let started = started_at_unix_ns(Path::new("/proc"), std::process::id()).unwrap();
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_nanos() as i128;
-        assert!(
-            (0..600 * NANOSECONDS).contains(&(now - started)),
-            "{started} of {now}"
-        );
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i128;
+        assert!((0..600 * NANOSECONDS).contains(&(now - started)), "{started} of {now}");
         assert_eq!(started_at_unix_ns(Path::new("/proc"), u32::MAX), None);
     }
 
@@ -71,10 +63,7 @@ mod tests {
 
     #[test]
     fn the_bounding_set_is_read_as_a_number() {
-        assert_eq!(
-            bounding_set("Name:\tinit\nCapBnd:\t000001fffeffffff\n"),
-            Some(0x1ff_feff_ffff)
-        );
+        assert_eq!(bounding_set("Name:\tinit\nCapBnd:\t000001fffeffffff\n"), Some(0x1ff_feff_ffff));
         assert_eq!(bounding_set("CapBnd:\tnone\n"), None);
         assert_eq!(bounding_set(""), None);
     }

@@ -18,9 +18,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// There is no such file. containerd may start yet.
-    #[error(
-        "there is no socket at {socket}: is containerd running, and is this its socket (--containerd-socket)?"
-    )]
+    #[error("there is no socket at {socket}: is containerd running, and is this its socket (--containerd-socket)?")]
     Absent {
         /// The socket's path.
         socket: PathBuf,
@@ -48,9 +46,7 @@ pub enum ProbeError {
         listener: Option<String>,
     },
     /// It is something else.
-    #[error(
-        "{socket} is not containerd's socket ({found}): name the right one with --containerd-socket"
-    )]
+    #[error("{socket} is not containerd's socket ({found}): name the right one with --containerd-socket")]
     NotContainerd {
         /// The socket's path.
         socket: PathBuf,
@@ -66,9 +62,9 @@ impl ProbeError {
             Self::Absent { .. } | Self::Refused { .. } => false,
             Self::Denied { .. } | Self::NotContainerd { .. } => true,
             // One that merely hangs will answer again. systemd is named for a socket that it opened for another.
-            Self::NoAnswer { listener, .. } => listener.as_deref().is_some_and(|listener| {
-                !listener.contains("containerd") && !listener.contains("systemd")
-            }),
+            Self::NoAnswer { listener, .. } => listener
+                .as_deref()
+                .is_some_and(|listener| !listener.contains("containerd") && !listener.contains("systemd")),
         }
     }
 }
@@ -92,20 +88,14 @@ pub async fn probe(socket: &Path) -> Result<Version, ProbeError> {
 /// Connects, once.
 pub(super) async fn connect(socket: &Path) -> Result<(Runtime, Version), ProbeError> {
     let listener = knock(socket).await?;
-    let not_containerd = |found| ProbeError::NotContainerd {
-        socket: socket.to_owned(),
-        found,
-    };
+    let not_containerd = |found| ProbeError::NotContainerd { socket: socket.to_owned(), found };
     let answer = async {
         let mut runtime = Runtime::connect(socket).await?;
         let version = runtime.version().await?;
         Ok((runtime, version))
     };
     answer.await.map_err(|error| match error {
-        CallError::Timeout => ProbeError::NoAnswer {
-            socket: socket.to_owned(),
-            listener,
-        },
+        CallError::Timeout => ProbeError::NoAnswer { socket: socket.to_owned(), listener },
         CallError::Unimplemented => not_containerd("a gRPC server of another kind".to_owned()),
         other => not_containerd(format!("no gRPC: {other}")),
     })
@@ -119,36 +109,20 @@ async fn knock(socket: &Path) -> Result<Option<String>, ProbeError> {
         Err(error) => {
             return Err(match error.kind() {
                 io::ErrorKind::NotFound => ProbeError::Absent { socket: path() },
-                io::ErrorKind::PermissionDenied => ProbeError::Denied {
-                    socket: path(),
-                    source: error,
-                },
+                io::ErrorKind::PermissionDenied => ProbeError::Denied { socket: path(), source: error },
                 // Also the answer for a file that is no socket.
                 io::ErrorKind::ConnectionRefused if !is_socket(socket) => {
-                    ProbeError::NotContainerd {
-                        socket: path(),
-                        found: "not a socket".to_owned(),
-                    }
+                    ProbeError::NotContainerd { socket: path(), found: "not a socket".to_owned() }
                 }
                 // A full queue of connections (EAGAIN) is one that no one has answered for long.
-                io::ErrorKind::WouldBlock => ProbeError::NoAnswer {
-                    socket: path(),
-                    listener: None,
-                },
+                io::ErrorKind::WouldBlock => ProbeError::NoAnswer { socket: path(), listener: None },
                 io::ErrorKind::ConnectionRefused => ProbeError::Refused { socket: path() },
-                _ => ProbeError::NotContainerd {
-                    socket: path(),
-                    found: error.to_string(),
-                },
+                _ => ProbeError::NotContainerd { socket: path(), found: error.to_string() },
             });
         }
     };
     // The pid is that of the process which called listen(2), in this process's pid namespace, or 0 (`man 7 unix`).
-    let pid = stream
-        .peer_cred()
-        .ok()
-        .and_then(|credentials| credentials.pid())
-        .filter(|pid| *pid > 0);
+    let pid = stream.peer_cred().ok().and_then(|credentials| credentials.pid()).filter(|pid| *pid > 0);
     let name = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok());
     Ok(name.map(|name| name.trim_end().escape_debug().to_string()))
 }
@@ -183,26 +157,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("containerd.sock");
         let error = probe(&socket).await.unwrap_err();
-        assert!(
-            matches!(error, ProbeError::Absent { .. }) && !error.is_final(),
-            "{error}"
-        );
+        assert!(matches!(error, ProbeError::Absent { .. }) && !error.is_final(), "{error}");
         drop(UnixListener::bind(&socket).unwrap());
         let error = probe(&socket).await.unwrap_err();
-        assert!(
-            matches!(error, ProbeError::Refused { .. }) && !error.is_final(),
-            "{error}"
-        );
+        assert!(matches!(error, ProbeError::Refused { .. }) && !error.is_final(), "{error}");
     }
 
     #[tokio::test]
     async fn a_file_that_is_no_socket_is_named_so() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = probe(file.path()).await.unwrap_err();
-        assert!(
-            matches!(error, ProbeError::NotContainerd { .. }) && error.is_final(),
-            "{error}"
-        );
+        assert!(matches!(error, ProbeError::NotContainerd { .. }) && error.is_final(), "{error}");
         assert!(error.to_string().contains("--containerd-socket"));
     }
 
@@ -210,20 +175,14 @@ mod tests {
     async fn servers_of_other_kinds_are_told_from_containerd() {
         let folder = tempfile::tempdir().unwrap();
         for (name, answer) in [
-            (
-                "web",
-                &b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"[..],
-            ),
+            ("web", &b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"[..]),
             ("garbage", b"\x00\x01\x02 nonsense"),
             ("closes", b""),
         ] {
             let socket = folder.path().join(name);
             serve(&socket, answer);
             let error = probe(&socket).await.unwrap_err();
-            assert!(
-                matches!(error, ProbeError::NotContainerd { .. }) && error.is_final(),
-                "{name}: {error}"
-            );
+            assert!(matches!(error, ProbeError::NotContainerd { .. }) && error.is_final(), "{name}: {error}");
         }
     }
 
@@ -233,19 +192,7 @@ mod tests {
         let socket = folder.path().join("silent.sock");
         let _listener = UnixListener::bind(&socket).unwrap();
         let error = probe(&socket).await.unwrap_err();
-        assert!(
-            matches!(
-                &error,
-                ProbeError::NoAnswer {
-                    listener: Some(_),
-                    ..
-                }
-            ),
-            "{error}"
-        );
-        assert!(
-            error.is_final(),
-            "the listener is this test, which is not containerd: {error}"
-        );
+        assert!(matches!(&error, ProbeError::NoAnswer { listener: Some(_), .. }), "{error}");
+        assert!(error.is_final(), "the listener is this test, which is not containerd: {error}");
     }
 }

@@ -61,34 +61,18 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Reads a record of this namespace. `node_capabilities` are all that a process can have on this node, as a bit set.
-    pub(super) fn read(
-        record: ContainerRecord,
-        runtime_namespace: &str,
-        node_capabilities: u64,
-    ) -> Self {
-        let ContainerRecord {
-            id,
-            labels,
-            image,
-            spec,
-            mut extensions,
-            ..
-        } = record;
-        let cri_container = extensions
-            .remove(CONTAINER_EXTENSION)
-            .and_then(|extension| CriContainer::parse(&extension.value));
-        let cri_sandbox = extensions
-            .remove(SANDBOX_EXTENSION)
-            .and_then(|extension| CriSandbox::parse(&extension.value));
+    pub(super) fn read(record: ContainerRecord, runtime_namespace: &str, node_capabilities: u64) -> Self {
+        let ContainerRecord { id, labels, image, spec, mut extensions, sandbox, .. } = record;
+        let cri_container =
+            extensions.remove(CONTAINER_EXTENSION).and_then(|extension| CriContainer::parse(&extension.value));
+        let cri_sandbox =
+            extensions.remove(SANDBOX_EXTENSION).and_then(|extension| CriSandbox::parse(&extension.value));
         let (spec, defect) = match spec.map(|spec| Spec::parse(&spec.value)) {
             Some(Ok(spec)) => (Some(spec), None),
             Some(Err(error)) => (None, Some(error)),
             None => (None, None),
         };
-        let tells = Tells {
-            labels: &labels,
-            annotations: spec.as_ref().map(|spec| &spec.annotations),
-        };
+        let tells = Tells { labels: &labels, annotations: spec.as_ref().map(|spec| &spec.annotations) };
 
         let role = match (&cri_container, &cri_sandbox) {
             (Some(_), _) => Role::Container,
@@ -102,19 +86,13 @@ impl Draft {
         let privileged = match (&cri_container, &cri_sandbox) {
             (Some(container), _) => Some(container.privileged),
             (None, Some(sandbox)) => Some(sandbox.privileged),
-            (None, None) => spec
-                .as_ref()
-                .map(|spec| spec.is_unconfined(node_capabilities)),
+            (None, None) => spec.as_ref().map(|spec| spec.is_unconfined(node_capabilities)),
         };
         let name = match role {
             Role::Container => cri_container
                 .as_ref()
                 .and_then(|container| container.name.clone())
-                .or_else(|| {
-                    tells
-                        .first(annotation::CONTAINER_NAME, label::CONTAINER_NAME)
-                        .map(str::to_owned)
-                }),
+                .or_else(|| tells.first(annotation::CONTAINER_NAME, label::CONTAINER_NAME).map(str::to_owned)),
             Role::Sandbox | Role::Plain => None,
         };
         let sandbox_id = match role {
@@ -122,6 +100,8 @@ impl Draft {
                 .as_ref()
                 .and_then(|container| container.sandbox_id.as_deref())
                 .or_else(|| tells.annotation(annotation::SANDBOX_ID))
+                // Since containerd 1.7.
+                .or_else(|| Some(sandbox.as_str()).filter(|id| !id.is_empty()))
                 .map(Arc::from),
             Role::Sandbox | Role::Plain => None,
         };
@@ -132,12 +112,7 @@ impl Draft {
             (_, None) => tells.pod(role),
         };
         let (readonly_rootfs, mounts, cgroups_path) = match spec {
-            Some(Spec {
-                readonly_rootfs,
-                mounts,
-                cgroups_path,
-                ..
-            }) => (readonly_rootfs, mounts, cgroups_path),
+            Some(Spec { readonly_rootfs, mounts, cgroups_path, .. }) => (readonly_rootfs, mounts, cgroups_path),
             None => (None, Vec::new(), None),
         };
         let mut container = Container {
@@ -156,17 +131,8 @@ impl Draft {
             pod: pod.map(Arc::new),
         };
         name_volumes(&mut container);
-        let cgroup = cgroups_path
-            .as_deref()
-            .and_then(cgroup_path::from_spec)
-            .map(Arc::from);
-        Self {
-            container,
-            sandbox_id,
-            cgroup,
-            image,
-            defect,
-        }
+        let cgroup = cgroups_path.as_deref().and_then(cgroup_path::from_spec).map(Arc::from);
+        Self { container, sandbox_id, cgroup, image, defect }
     }
 
     /// Takes the pod as its sandbox knows it.
@@ -184,40 +150,21 @@ struct Tells<'a> {
 
 impl<'a> Tells<'a> {
     fn annotation(&self, name: &str) -> Option<&'a str> {
-        self.annotations?
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.annotations?.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     fn first(&self, annotation: &str, label: &str) -> Option<&'a str> {
-        let label = || {
-            self.labels
-                .get(label)
-                .map(String::as_str)
-                .filter(|value| !value.is_empty())
-        };
+        let label = || self.labels.get(label).map(String::as_str).filter(|value| !value.is_empty());
         self.annotation(annotation).or_else(label)
     }
 
     fn pod(&self, role: Role) -> Option<Pod> {
         // The labels of a container that is no sandbox are the container's, not the pod's.
-        let labels = if role == Role::Sandbox {
-            pod_labels(self.labels.clone())
-        } else {
-            BTreeMap::new()
-        };
-        let name = self
-            .first(annotation::POD_NAME, label::POD_NAME)?
-            .to_owned();
+        let labels = if role == Role::Sandbox { pod_labels(self.labels.clone()) } else { BTreeMap::new() };
+        let name = self.first(annotation::POD_NAME, label::POD_NAME)?.to_owned();
         Some(Pod {
-            namespace: self
-                .first(annotation::POD_NAMESPACE, label::POD_NAMESPACE)?
-                .to_owned(),
-            uid: self
-                .first(annotation::POD_UID, label::POD_UID)
-                .unwrap_or_default()
-                .to_owned(),
+            namespace: self.first(annotation::POD_NAMESPACE, label::POD_NAMESPACE)?.to_owned(),
+            uid: self.first(annotation::POD_UID, label::POD_UID).unwrap_or_default().to_owned(),
             workload: workload::workload(&name, &labels),
             name,
             labels,
@@ -226,29 +173,15 @@ impl<'a> Tells<'a> {
 }
 
 fn pod_of_request(sandbox: CriSandbox) -> Pod {
-    let CriSandbox {
-        name,
-        namespace,
-        uid,
-        labels,
-        privileged: _,
-    } = sandbox;
+    let CriSandbox { name, namespace, uid, labels, privileged: _ } = sandbox;
     let labels = pod_labels(labels);
-    Pod {
-        workload: workload::workload(&name, &labels),
-        namespace,
-        name,
-        uid,
-        labels,
-    }
+    Pod { workload: workload::workload(&name, &labels), namespace, name, uid, labels }
 }
 
 /// The pod's own labels, in the order of their names, as many as there is room for.
 fn pod_labels(labels: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
-    let all: BTreeMap<String, String> = labels
-        .into_iter()
-        .filter(|(name, _)| !label::RUNTIME.iter().any(|prefix| name.starts_with(prefix)))
-        .collect();
+    let all: BTreeMap<String, String> =
+        labels.into_iter().filter(|(name, _)| !label::RUNTIME.iter().any(|prefix| name.starts_with(prefix))).collect();
     let mut bytes = 0;
     all.into_iter()
         .take_while(|(name, value)| {
@@ -272,17 +205,10 @@ fn image_hints(recorded: String, cri: Option<&CriContainer>, tells: &Tells<'_>) 
 }
 
 fn name_volumes(container: &mut Container) {
-    let uid = container
-        .pod
-        .as_ref()
-        .map(|pod| pod.uid.as_str())
-        .filter(|uid| !uid.is_empty());
+    let uid = container.pod.as_ref().map(|pod| pod.uid.as_str()).filter(|uid| !uid.is_empty());
     for mount in &mut container.mounts {
         if mount.fstype.as_deref() == Some("bind") {
-            mount.volume = mount
-                .source
-                .as_deref()
-                .and_then(|source| volumes::volume(source, uid));
+            mount.volume = mount.source.as_deref().and_then(|source| volumes::volume(source, uid));
         }
     }
 }
@@ -297,17 +223,11 @@ mod tests {
     const UID: &str = "0aa11122-1111-2222-3333-444455556666";
 
     fn any(json: &str) -> Any {
-        Any {
-            type_url: String::new(),
-            value: json.as_bytes().to_vec(),
-        }
+        Any { type_url: String::new(), value: json.as_bytes().to_vec() }
     }
 
     fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     /// As Debian's containerd 1.6.20 keeps it, shortened.
@@ -332,11 +252,9 @@ mod tests {
             ))),
             extensions: [(
                 CONTAINER_EXTENSION.to_owned(),
-                any(
-                    r#"{"Version":"v1","Metadata":{"SandboxID":"dd6b","ImageRef":"sha256:b713",
+                any(r#"{"Version":"v1","Metadata":{"SandboxID":"dd6b","ImageRef":"sha256:b713",
                     "Config":{"metadata":{"name":"app"},"image":{"image":"sha256:b713"},
-                    "linux":{"security_context":{"privileged":true}}}}}"#,
-                ),
+                    "linux":{"security_context":{"privileged":true}}}}}"#),
             )]
             .into(),
             ..ContainerRecord::default()
@@ -345,19 +263,10 @@ mod tests {
 
     #[test]
     fn a_container_of_a_pod_is_read() {
-        let Draft {
-            container,
-            sandbox_id,
-            cgroup,
-            image,
-            defect,
-        } = Draft::read(cri_container(), "k8s.io", 0);
+        let Draft { container, sandbox_id, cgroup, image, defect } = Draft::read(cri_container(), "k8s.io", 0);
         assert!(defect.is_none());
         assert_eq!(sandbox_id.as_deref(), Some("dd6b"));
-        assert_eq!(
-            cgroup.as_deref(),
-            Some(&*format!("/kubepods/burstable/pod{UID}/d59f"))
-        );
+        assert_eq!(cgroup.as_deref(), Some(&*format!("/kubepods/burstable/pod{UID}/d59f")));
         assert_eq!(
             image,
             ImageHints {
@@ -367,32 +276,15 @@ mod tests {
             }
         );
         assert_eq!(
-            (
-                container.id.as_str(),
-                container.role,
-                container.name.as_deref()
-            ),
+            (container.id.as_str(), container.role, container.name.as_deref()),
             ("d59f", Role::Container, Some("app"))
         );
-        assert_eq!(
-            (container.readonly_rootfs, container.privileged),
-            (Some(true), Some(true))
-        );
+        assert_eq!((container.readonly_rootfs, container.privileged), (Some(true), Some(true)));
         let volume = container.mounts[0].volume.as_ref().unwrap();
-        assert_eq!(
-            (volume.kind.as_str(), volume.name.as_str()),
-            ("configmap", "conf")
-        );
+        assert_eq!((volume.kind.as_str(), volume.name.as_str()), ("configmap", "conf"));
         let pod = container.pod.unwrap();
-        assert_eq!(
-            (&*pod.namespace, &*pod.name, &*pod.uid),
-            ("prod", "web-7d4b9c6f5-x2x7p", UID)
-        );
-        assert_eq!(
-            pod.labels,
-            BTreeMap::new(),
-            "a container's labels are not its pod's"
-        );
+        assert_eq!((&*pod.namespace, &*pod.name, &*pod.uid), ("prod", "web-7d4b9c6f5-x2x7p", UID));
+        assert_eq!(pod.labels, BTreeMap::new(), "a container's labels are not its pod's");
     }
 
     #[test]
@@ -415,10 +307,7 @@ mod tests {
         assert_eq!((container.role, &container.name), (Role::Sandbox, &None));
         let pod = container.pod.unwrap();
         assert_eq!(pod.workload, "web");
-        assert_eq!(
-            pod.labels.keys().collect::<Vec<_>>(),
-            ["app", "pod-template-hash"]
-        );
+        assert_eq!(pod.labels.keys().collect::<Vec<_>>(), ["app", "pod-template-hash"]);
     }
 
     #[test]
@@ -434,10 +323,7 @@ mod tests {
             ..ContainerRecord::default()
         };
         let container = Draft::read(record, "k8s.io", 0).container;
-        assert_eq!(
-            (container.role, container.name.as_deref()),
-            (Role::Container, Some("app"))
-        );
+        assert_eq!((container.role, container.name.as_deref()), (Role::Container, Some("app")));
         assert_eq!(container.readonly_rootfs, None);
         assert_eq!(container.pod.unwrap().uid, UID);
     }
@@ -450,55 +336,26 @@ mod tests {
             spec: Some(any(r#"{"root":{},"linux":{"cgroupsPath":"/default/job"}}"#)),
             ..ContainerRecord::default()
         };
-        let Draft {
-            container, cgroup, ..
-        } = Draft::read(record, "default", 1);
-        assert_eq!(
-            (container.role, container.pod.is_none()),
-            (Role::Plain, true)
-        );
-        assert_eq!(
-            (container.readonly_rootfs, container.privileged),
-            (Some(false), Some(false))
-        );
+        let Draft { container, cgroup, .. } = Draft::read(record, "default", 1);
+        assert_eq!((container.role, container.pod.is_none()), (Role::Plain, true));
+        assert_eq!((container.readonly_rootfs, container.privileged), (Some(false), Some(false)));
         assert_eq!(cgroup.as_deref(), Some("/default/job"));
     }
 
     #[test]
     fn a_spec_that_can_t_be_read_leaves_the_pod_known_and_the_seal_unknown() {
-        let record = ContainerRecord {
-            spec: Some(any("not json")),
-            ..cri_container()
-        };
-        let Draft {
-            container,
-            defect,
-            sandbox_id,
-            ..
-        } = Draft::read(record, "k8s.io", 0);
+        let record = ContainerRecord { spec: Some(any("not json")), ..cri_container() };
+        let Draft { container, defect, sandbox_id, .. } = Draft::read(record, "k8s.io", 0);
         assert!(defect.is_some());
-        assert_eq!(
-            (container.readonly_rootfs, container.mounts.len()),
-            (None, 0)
-        );
-        assert_eq!(
-            (container.name.as_deref(), sandbox_id.as_deref()),
-            (Some("app"), Some("dd6b"))
-        );
+        assert_eq!((container.readonly_rootfs, container.mounts.len()), (None, 0));
+        assert_eq!((container.name.as_deref(), sandbox_id.as_deref()), (Some("app"), Some("dd6b")));
     }
 
     #[test]
     fn labels_beyond_measure_are_cut() {
-        let labels =
-            pod_labels((0..10_000).map(|number| (format!("label-{number}"), "v".repeat(100))));
+        let labels = pod_labels((0..10_000).map(|number| (format!("label-{number}"), "v".repeat(100))));
         assert!(!labels.is_empty());
-        assert!(
-            labels
-                .iter()
-                .map(|(name, value)| name.len() + value.len())
-                .sum::<usize>()
-                <= MAX_LABEL_BYTES
-        );
+        assert!(labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() <= MAX_LABEL_BYTES);
     }
 
     proptest! {

@@ -152,30 +152,19 @@ impl Registry {
             if let Some(owner) = self.known_owner(ancestor, id) {
                 return owner;
             }
-            let Some(id) =
-                id.or_else(|| cgroup_path::name_below_namespace(ancestor, &self.namespaces))
-            else {
+            let Some(id) = id.or_else(|| cgroup_path::name_below_namespace(ancestor, &self.namespaces)) else {
                 continue;
             };
             match self.sought.get_key_value(id) {
                 Some((id, Sought::Asked)) => {
-                    return Owner::Pending {
-                        id: Arc::clone(id),
-                        namespace: None,
-                        ask: false,
-                    };
+                    return Owner::Pending { id: Arc::clone(id), namespace: None, ask: false };
                 }
-                Some((_, Sought::Absent(since)))
-                    if now.saturating_duration_since(*since) < KEEP_ABSENT => {}
+                Some((_, Sought::Absent(since))) if now.saturating_duration_since(*since) < KEEP_ABSENT => {}
                 None if self.sought.len() >= MAX_SOUGHT => {}
                 Some((_, Sought::Absent(_))) | None => {
                     let id: Arc<str> = id.into();
                     self.sought.insert(Arc::clone(&id), Sought::Asked);
-                    return Owner::Pending {
-                        id,
-                        namespace: None,
-                        ask: true,
-                    };
+                    return Owner::Pending { id, namespace: None, ask: true };
                 }
             }
             foreign.get_or_insert(id);
@@ -189,9 +178,7 @@ impl Registry {
         let key = keys
             .iter()
             .filter_map(|key| Some((key, self.slots.get(key)?)))
-            .filter(|(key, slot)| {
-                id == Some(&*key.id) || is_at(key, slot.cgroup.as_deref(), ancestor.path)
-            })
+            .filter(|(key, slot)| id == Some(&*key.id) || is_at(key, slot.cgroup.as_deref(), ancestor.path))
             // One that was deleted gives way to one that lives.
             .min_by_key(|(_, slot)| slot.deleted.is_some())
             .map(|(key, _)| key.clone())?;
@@ -201,11 +188,7 @@ impl Registry {
             None => {
                 let ask = slot.load == Load::Idle;
                 slot.load = Load::Running;
-                Owner::Pending {
-                    id: key.id,
-                    namespace: Some(key.namespace),
-                    ask,
-                }
+                Owner::Pending { id: key.id, namespace: Some(key.namespace), ask }
             }
         })
     }
@@ -217,10 +200,7 @@ impl Registry {
 
     /// The containers that have a task.
     pub(super) fn running(&self) -> Vec<Arc<Container>> {
-        let running = self
-            .slots
-            .values()
-            .filter(|slot| slot.deleted.is_none() && slot.task.is_alive());
+        let running = self.slots.values().filter(|slot| slot.deleted.is_none() && slot.task.is_alive());
         running.filter_map(|slot| slot.container.clone()).collect()
     }
 
@@ -241,16 +221,8 @@ impl Registry {
 
     /// Forgets what went long ago.
     pub(super) fn expire(&mut self, now: Instant) {
-        let is_over = |slot: &Slot| {
-            slot.deleted
-                .is_some_and(|at| now.saturating_duration_since(at) >= KEEP_DELETED)
-        };
-        let over: Vec<Key> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| is_over(slot))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let is_over = |slot: &Slot| slot.deleted.is_some_and(|at| now.saturating_duration_since(at) >= KEEP_DELETED);
+        let over: Vec<Key> = self.slots.iter().filter(|(_, slot)| is_over(slot)).map(|(key, _)| key.clone()).collect();
         over.iter().for_each(|key| self.remove(key));
         self.sought.retain(|_, sought| match sought {
             Sought::Asked => true,
@@ -266,13 +238,7 @@ impl Registry {
                 return None;
             }
             let told = self.tick();
-            self.slots.insert(
-                key.clone(),
-                Slot {
-                    told,
-                    ..Slot::default()
-                },
-            );
+            self.slots.insert(key.clone(), Slot { told, ..Slot::default() });
             self.index(key);
         }
         self.slots.get_mut(key)
@@ -280,13 +246,8 @@ impl Registry {
 
     /// Gives up the container that was deleted first.
     fn make_room(&mut self) -> bool {
-        let deleted = self
-            .slots
-            .iter()
-            .filter_map(|(key, slot)| Some((slot.deleted?, key)));
-        let oldest = deleted
-            .min_by_key(|(at, _)| *at)
-            .map(|(_, key)| key.clone());
+        let deleted = self.slots.iter().filter_map(|(key, slot)| Some((slot.deleted?, key)));
+        let oldest = deleted.min_by_key(|(at, _)| *at).map(|(_, key)| key.clone());
         oldest.is_some_and(|key| {
             self.remove(&key);
             true
@@ -338,11 +299,7 @@ impl Slot {
 
     /// Writes what is known of the task into the container. Who holds the former one keeps it as it was.
     fn refresh(&mut self) {
-        let Task {
-            state,
-            pid,
-            started_at_unix_ns,
-        } = self.task;
+        let Task { state, pid, started_at_unix_ns } = self.task;
         if let Some(container) = &mut self.container {
             let container = Arc::make_mut(container);
             container.task = state;

@@ -47,10 +47,7 @@ pub(super) fn scan(shared: &Shared) -> Duration {
     let start = Instant::now();
     let begin = shared.tables().cgroups.begin_scan();
     let found = shared.hierarchy.scan();
-    shared
-        .tables()
-        .cgroups
-        .end_scan(&begin, &found, Instant::now());
+    shared.tables().cgroups.end_scan(&begin, &found, Instant::now());
     count(&shared.counters.scans);
     start.elapsed()
 }

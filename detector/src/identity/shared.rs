@@ -80,13 +80,7 @@ pub(super) struct Link {
 impl Link {
     /// Before the first connection.
     pub(super) fn new() -> Self {
-        Self {
-            up: false,
-            synced: false,
-            down_since: SystemTime::now(),
-            version: None,
-            said_up: None,
-        }
+        Self { up: false, synced: false, down_since: SystemTime::now(), version: None, said_up: None }
     }
 }
 
@@ -102,8 +96,7 @@ impl Shared {
 
     /// Tells everyone who waits that something became known.
     pub(super) fn notify(&self) {
-        self.changed
-            .send_modify(|version| *version = version.wrapping_add(1));
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
     }
 
     /// Whose a cgroup is. Asks for what is missing.
@@ -116,44 +109,23 @@ impl Shared {
                 Miss::NotFound => Lookup::Unknown,
                 Miss::Scan => {
                     self.scan_wanted.notify_one();
-                    Lookup::Pending {
-                        container_id: None,
-                        cgroup_path: None,
-                    }
+                    Lookup::Pending { container_id: None, cgroup_path: None }
                 }
             };
         };
         let cgroup_path = Arc::clone(&cgroup.path);
         if let Some(container) = &cgroup.former_owner {
-            return Lookup::Container {
-                container: Arc::clone(container),
-                cgroup_path,
-            };
+            return Lookup::Container { container: Arc::clone(container), cgroup_path };
         }
         match registry.owner(&cgroup_path, now) {
-            Owner::Container(container) => Lookup::Container {
-                container,
-                cgroup_path,
-            },
+            Owner::Container(container) => Lookup::Container { container, cgroup_path },
             Owner::Pending { id, namespace, ask } => {
                 if ask {
-                    self.request(
-                        registry,
-                        Request {
-                            id: Arc::clone(&id),
-                            namespace,
-                        },
-                    );
+                    self.request(registry, Request { id: Arc::clone(&id), namespace });
                 }
-                Lookup::Pending {
-                    container_id: Some(id),
-                    cgroup_path: Some(cgroup_path),
-                }
+                Lookup::Pending { container_id: Some(id), cgroup_path: Some(cgroup_path) }
             }
-            Owner::Foreign(container_id) => Lookup::Foreign {
-                container_id,
-                cgroup_path,
-            },
+            Owner::Foreign(container_id) => Lookup::Foreign { container_id, cgroup_path },
             Owner::Host => Lookup::Host { cgroup_path },
         }
     }
@@ -162,12 +134,7 @@ impl Shared {
     pub(super) fn cgroup_created(&self, cgroup_id: u64, path: &str) {
         let mut tables = self.tables();
         tables.cgroups.created(cgroup_id, path);
-        if let Owner::Pending {
-            id,
-            namespace,
-            ask: true,
-        } = tables.registry.owner(path, Instant::now())
-        {
+        if let Owner::Pending { id, namespace, ask: true } = tables.registry.owner(path, Instant::now()) {
             self.request(&mut tables.registry, Request { id, namespace });
         }
     }
@@ -188,9 +155,7 @@ impl Shared {
     /// Containers gave way to others of their names: their cgroups stay theirs.
     pub(super) fn keep_owners(tables: &mut Tables, former: impl IntoIterator<Item = Former>) {
         for former in former {
-            tables
-                .cgroups
-                .keep_owner(&former.container, |path| former.was_in(path));
+            tables.cgroups.keep_owner(&former.container, |path| former.was_in(path));
         }
     }
 
@@ -209,19 +174,12 @@ impl Shared {
         let mut link = self.link();
         link.synced = true;
         let again = link.said_up.replace(true) == Some(false);
-        let version = link
-            .version
-            .as_ref()
-            .map(|version| version.version.clone())
-            .unwrap_or_default();
+        let version = link.version.as_ref().map(|version| version.version.clone()).unwrap_or_default();
         drop(link);
         let containers = self.tables().registry.len();
         let socket = self.socket.display();
         let again = if again { "again " } else { "" };
-        info!(
-            containers,
-            version, "containerd answers {again}at {socket}; its containers are known"
-        );
+        info!(containers, version, "containerd answers {again}at {socket}; its containers are known");
         self.notify();
     }
 
@@ -239,9 +197,7 @@ impl Shared {
         if said_before {
             tracing::debug!("containerd does not answer: {error}");
         } else {
-            warn!(
-                "containerd does not answer, so containers stay unknown until it does; trying on: {error}"
-            );
+            warn!("containerd does not answer, so containers stay unknown until it does; trying on: {error}");
         }
         self.notify();
     }
@@ -255,13 +211,7 @@ impl Shared {
         counts.containers = tables.registry.len() as u64;
         counts.containers_refused = tables.registry.refused();
         drop(tables);
-        let Link {
-            up,
-            synced,
-            down_since,
-            ref version,
-            said_up: _,
-        } = *self.link();
+        let Link { up, synced, down_since, ref version, said_up: _ } = *self.link();
         Status {
             up,
             synced,

@@ -48,25 +48,12 @@ impl Spec {
         if json.len() > MAX_SPEC_BYTES {
             return Err(SpecError::TooLarge(json.len()));
         }
-        let Document {
-            root,
-            mounts,
-            annotations,
-            linux,
-            process,
-        } = serde_json::from_slice(json)?;
+        let Document { root, mounts, annotations, linux, process } = serde_json::from_slice(json)?;
         let linux = linux.unwrap_or_default();
-        let capabilities = process
-            .and_then(|process| process.capabilities)
-            .and_then(|sets| sets.bounding);
+        let capabilities = process.and_then(|process| process.capabilities).and_then(|sets| sets.bounding);
         Ok(Self {
             readonly_rootfs: root.map(|root| root.readonly.unwrap_or(false)),
-            mounts: mounts
-                .unwrap_or_default()
-                .into_iter()
-                .take(MAX_MOUNTS)
-                .map(Mount::into_model)
-                .collect(),
+            mounts: mounts.unwrap_or_default().into_iter().take(MAX_MOUNTS).map(Mount::into_model).collect(),
             annotations: annotations.unwrap_or_default(),
             cgroups_path: linux.cgroups_path,
             capabilities: capabilities
@@ -143,21 +130,13 @@ struct CapabilitySets {
 impl Mount {
     fn into_model(self) -> SpecMount {
         let options = self.options.unwrap_or_default();
-        let is_bind = options
-            .iter()
-            .any(|option| option == "bind" || option == "rbind");
+        let is_bind = options.iter().any(|option| option == "bind" || option == "rbind");
         // The later of two that contradict each other counts, as for mount(8).
-        let readonly = options
-            .iter()
-            .rfind(|option| matches!(option.as_str(), "ro" | "rro" | "rw"));
+        let readonly = options.iter().rfind(|option| matches!(option.as_str(), "ro" | "rro" | "rw"));
         SpecMount {
             destination: self.destination,
             // A bind mount need not say its type; what it says then is ignored by the runtime.
-            fstype: if is_bind {
-                Some("bind".to_owned())
-            } else {
-                self.r#type.filter(|fstype| !fstype.is_empty())
-            },
+            fstype: if is_bind { Some("bind".to_owned()) } else { self.r#type.filter(|fstype| !fstype.is_empty()) },
             source: self.source.filter(|source| !source.is_empty()),
             readonly: readonly.is_some_and(|option| option != "rw"),
             volume: None,
@@ -167,22 +146,12 @@ impl Mount {
 
 impl DeviceRule {
     fn allows_all(&self) -> bool {
-        let Self {
-            allow,
-            r#type,
-            major,
-            minor,
-            access,
-        } = self;
+        let Self { allow, r#type, major, minor, access } = self;
         *allow
-            && r#type
-                .as_deref()
-                .is_none_or(|kind| matches!(kind, "" | "a"))
+            && r#type.as_deref().is_none_or(|kind| matches!(kind, "" | "a"))
             && major.is_none_or(|major| major < 0)
             && minor.is_none_or(|minor| minor < 0)
-            && access
-                .as_deref()
-                .is_none_or(|access| "rwm".chars().all(|letter| access.contains(letter)))
+            && access.as_deref().is_none_or(|access| "rwm".chars().all(|letter| access.contains(letter)))
     }
 }
 
@@ -233,10 +202,7 @@ const CAPABILITIES: [&str; 41] = [
 
 fn capability_bit(name: &str) -> Option<u64> {
     let name = name.strip_prefix("CAP_")?;
-    CAPABILITIES
-        .iter()
-        .position(|known| *known == name)
-        .map(|number| 1 << number)
+    CAPABILITIES.iter().position(|known| *known == name).map(|number| 1 << number)
 }
 
 #[cfg(test)]
@@ -265,14 +231,7 @@ mod tests {
         let mounts: Vec<_> = spec
             .mounts
             .iter()
-            .map(|mount| {
-                (
-                    mount.destination.as_str(),
-                    mount.fstype.as_deref(),
-                    mount.source.as_deref(),
-                    mount.readonly,
-                )
-            })
+            .map(|mount| (mount.destination.as_str(), mount.fstype.as_deref(), mount.source.as_deref(), mount.readonly))
             .collect();
         assert_eq!(
             mounts,
@@ -287,28 +246,15 @@ mod tests {
 
     #[test]
     fn a_root_that_does_not_say_is_writable_and_no_root_is_unknown() {
-        assert_eq!(
-            Spec::parse(br#"{"root":{"path":"rootfs"}}"#)
-                .unwrap()
-                .readonly_rootfs,
-            Some(false)
-        );
+        assert_eq!(Spec::parse(br#"{"root":{"path":"rootfs"}}"#).unwrap().readonly_rootfs, Some(false));
         assert_eq!(Spec::parse(b"{}").unwrap().readonly_rootfs, None);
-        assert_eq!(
-            Spec::parse(br#"{"root":null,"mounts":null,"linux":null}"#)
-                .unwrap()
-                .readonly_rootfs,
-            None
-        );
+        assert_eq!(Spec::parse(br#"{"root":null,"mounts":null,"linux":null}"#).unwrap().readonly_rootfs, None);
     }
 
     #[test]
     fn unconfined_means_every_capability_of_the_node_and_every_device() {
         let spec = |capabilities: &[&str], devices: &str| {
-            let capabilities: Vec<String> = capabilities
-                .iter()
-                .map(|name| format!("\"CAP_{name}\""))
-                .collect();
+            let capabilities: Vec<String> = capabilities.iter().map(|name| format!("\"CAP_{name}\"")).collect();
             let json = format!(
                 r#"{{"process":{{"capabilities":{{"bounding":[{}]}}}},"linux":{{"resources":{{"devices":[{devices}]}}}}}}"#,
                 capabilities.join(",")
@@ -317,19 +263,12 @@ mod tests {
         };
         let all_devices = r#"{"allow":false,"access":"rwm"},{"allow":true,"access":"rwm"}"#;
         assert!(spec(&CAPABILITIES, all_devices).is_unconfined(ALL));
-        let without_one: Vec<&str> = CAPABILITIES
-            .into_iter()
-            .filter(|name| *name != "SYS_RESOURCE")
-            .collect();
+        let without_one: Vec<&str> = CAPABILITIES.into_iter().filter(|name| *name != "SYS_RESOURCE").collect();
         assert!(!spec(&without_one, all_devices).is_unconfined(ALL));
         assert!(spec(&without_one, all_devices).is_unconfined(ALL & !(1 << 24)));
         assert!(!spec(&CAPABILITIES, r#"{"allow":false,"access":"rwm"}"#).is_unconfined(ALL));
         assert!(
-            !spec(
-                &CAPABILITIES,
-                r#"{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"}"#
-            )
-            .is_unconfined(ALL)
+            !spec(&CAPABILITIES, r#"{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"}"#).is_unconfined(ALL)
         );
         assert!(!Spec::default().is_unconfined(0));
     }
@@ -349,11 +288,7 @@ mod tests {
             br#"{"root":{"readonly":true}"#,
         ] {
             let result = Spec::parse(malformed);
-            assert!(
-                matches!(result, Err(SpecError::Malformed(_))),
-                "{}",
-                String::from_utf8_lossy(malformed)
-            );
+            assert!(matches!(result, Err(SpecError::Malformed(_))), "{}", String::from_utf8_lossy(malformed));
         }
     }
 
@@ -362,10 +297,7 @@ mod tests {
         let huge = vec![b' '; MAX_SPEC_BYTES + 1];
         assert!(matches!(Spec::parse(&huge), Err(SpecError::TooLarge(size)) if size == huge.len()));
         let deep = format!(r#"{{"hooks":{}}}"#, "[".repeat(1_000_000));
-        assert!(matches!(
-            Spec::parse(deep.as_bytes()),
-            Err(SpecError::Malformed(_))
-        ));
+        assert!(matches!(Spec::parse(deep.as_bytes()), Err(SpecError::Malformed(_))));
     }
 
     #[test]

@@ -13,9 +13,7 @@ pub(super) fn volume(source: &str, pod_uid: Option<&str>) -> Option<Volume> {
     if !source.starts_with('/') {
         return None;
     }
-    let found = pod_uid
-        .and_then(|uid| in_pod_folder(source, uid))
-        .or_else(|| in_sandbox_folder(source));
+    let found = pod_uid.and_then(|uid| in_pod_folder(source, uid)).or_else(|| in_sandbox_folder(source));
     Some(found.unwrap_or_else(|| named("host_path", source)))
 }
 
@@ -38,8 +36,7 @@ fn in_sandbox_folder(source: &str) -> Option<Volume> {
     let plugin = above.rsplit('/').next()?;
     let is_cri = plugin.starts_with("io.containerd.") && plugin.contains("cri");
     let (_, file) = below.split_once('/')?;
-    (is_cri && matches!(file, "hostname" | "hosts" | "resolv.conf" | "shm"))
-        .then(|| named("runtime", file))
+    (is_cri && matches!(file, "hostname" | "hosts" | "resolv.conf" | "shm")).then(|| named("runtime", file))
 }
 
 /// The plugin's folder is its name with `/` as `~`: `kubernetes.io~empty-dir`.
@@ -54,10 +51,7 @@ fn kind(plugin: &str) -> String {
 }
 
 fn named(kind: &str, name: &str) -> Volume {
-    Volume {
-        kind: kind.to_owned(),
-        name: name.to_owned(),
-    }
+    Volume { kind: kind.to_owned(), name: name.to_owned() }
 }
 
 #[cfg(test)]
@@ -81,23 +75,11 @@ mod tests {
         for (below, kind, name) in [
             ("volumes/kubernetes.io~configmap/conf", "configmap", "conf"),
             ("volumes/kubernetes.io~secret/tls", "secret", "tls"),
-            (
-                "volumes/kubernetes.io~projected/kube-api-access-x",
-                "projected",
-                "kube-api-access-x",
-            ),
+            ("volumes/kubernetes.io~projected/kube-api-access-x", "projected", "kube-api-access-x"),
             ("volumes/kubernetes.io~empty-dir/tmp", "emptydir", "tmp"),
-            (
-                "volumes/kubernetes.io~downward-api/info",
-                "downward_api",
-                "info",
-            ),
+            ("volumes/kubernetes.io~downward-api/info", "downward_api", "info"),
             ("volumes/kubernetes.io~csi/pvc-1/mount", "csi", "pvc-1"),
-            (
-                "volumes/kubernetes.io~local-volume/pv-1",
-                "persistent_volume",
-                "pv-1",
-            ),
+            ("volumes/kubernetes.io~local-volume/pv-1", "persistent_volume", "pv-1"),
             ("volumes/kubernetes.io~nfs/share", "nfs", "share"),
             ("volumes/example.com~fuse/x", "fuse", "x"),
             ("volume-subpaths/conf/app/0", "subpath", "conf"),
@@ -106,36 +88,25 @@ mod tests {
         ] {
             assert_eq!(of(&format!("{pods}/{below}")), pair(kind, name), "{below}");
         }
-        let elsewhere = format!(
-            "/var/snap/microk8s/common/var/lib/kubelet/pods/{UID}/volumes/kubernetes.io~secret/tls"
-        );
+        let elsewhere =
+            format!("/var/snap/microk8s/common/var/lib/kubelet/pods/{UID}/volumes/kubernetes.io~secret/tls");
         assert_eq!(of(&elsewhere), pair("secret", "tls"));
     }
 
     #[test]
     fn the_runtime_s_own_files_are_no_host_path() {
         let folder = "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/dd6bb9";
-        assert_eq!(
-            of(&format!("{folder}/resolv.conf")),
-            pair("runtime", "resolv.conf")
-        );
-        assert_eq!(
-            of("/run/containerd/io.containerd.grpc.v1.cri/sandboxes/dd6bb9/shm"),
-            pair("runtime", "shm")
-        );
+        assert_eq!(of(&format!("{folder}/resolv.conf")), pair("runtime", "resolv.conf"));
+        assert_eq!(of("/run/containerd/io.containerd.grpc.v1.cri/sandboxes/dd6bb9/shm"), pair("runtime", "shm"));
         assert_eq!(of(&format!("{folder}/other")).0, "host_path");
     }
 
     #[test]
     fn everything_else_is_a_path_of_the_node() {
         let other_pod = "/var/lib/kubelet/pods/1bb22233-1111-2222-3333-444455556666/volumes/kubernetes.io~secret/tls";
-        for path in [
-            "/var/log",
-            "/",
-            other_pod,
-            &format!("/var/lib/kubelet/pods/{UID}"),
-            &format!("/x/pods/{UID}/volumes"),
-        ] {
+        for path in
+            ["/var/log", "/", other_pod, &format!("/var/lib/kubelet/pods/{UID}"), &format!("/x/pods/{UID}/volumes")]
+        {
             assert_eq!(of(path), pair("host_path", path));
         }
         assert_eq!(volume("tmpfs", Some(UID)), None);

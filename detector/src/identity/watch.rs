@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::{
+    event_stream::EventStream,
     load::{Loader, Read},
     probe,
     registry::{Key, Loaded, Task},
@@ -28,15 +29,16 @@ use super::{
     status::count,
 };
 
-/// Between two tries to connect, growing up to the second, with as much as the first on top by chance.
+/// Between two tries to connect: from the first growing to the last, with up to as much again by chance, so that the agents
+/// of a rack don't knock in step.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LAST_DELAY: Duration = Duration::from_millis(1500);
+const LAST_DELAY: Duration = Duration::from_secs(1);
 /// A connection that held so long ended for a reason of its own: the next try is made at once.
 const STABLE: Duration = Duration::from_secs(10);
 /// How often it is checked that containerd answers: its connection stays open even when it hangs.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Calls under way at once.
-const MAX_JOBS: usize = 32;
+const MAX_JOBS: usize = 16;
 
 /// Follows containerd for ever.
 pub(super) async fn watch(shared: Arc<Shared>, mut requests: Receiver<Request>) {
@@ -69,7 +71,7 @@ pub(super) async fn watch(shared: Arc<Shared>, mut requests: Receiver<Request>) 
 /// One connection.
 struct Session {
     loader: Loader,
-    events: tonic::Streaming<Envelope>,
+    events: EventStream,
     jobs: JoinSet<Done>,
     /// Namespaces whose containers are being listed.
     listing: usize,
@@ -81,22 +83,9 @@ struct Session {
 
 /// What has been done beside.
 enum Done {
-    Listed {
-        namespace: Namespace,
-        begun: u64,
-        result: Result<Vec<Loaded>, CallError>,
-    },
-    Tasks {
-        namespace: Namespace,
-        begun: u64,
-        result: Result<HashMap<Arc<str>, Task>, CallError>,
-    },
-    Read {
-        id: Arc<str>,
-        namespace: Option<Arc<str>>,
-        begun: u64,
-        result: Result<Read, CallError>,
-    },
+    Listed { namespace: Namespace, begun: u64, result: Result<Vec<Loaded>, CallError> },
+    Tasks { namespace: Namespace, begun: u64, result: Result<HashMap<Arc<str>, Task>, CallError> },
+    Read { id: Arc<str>, namespace: Option<Arc<str>>, begun: u64, result: Result<Read, CallError> },
     Beat(Result<(), CallError>),
 }
 
@@ -105,10 +94,7 @@ impl Session {
         shared.images.forget_all();
         let events = runtime.subscribe(&shared.namespaces).await?;
         let mut session = Self {
-            loader: Loader {
-                shared: Arc::clone(shared),
-                runtime,
-            },
+            loader: Loader { shared: Arc::clone(shared), runtime },
             events,
             jobs: JoinSet::new(),
             listing: shared.namespaces.len(),
@@ -120,11 +106,7 @@ impl Session {
             let loader = session.loader.clone();
             session.jobs.spawn(async move {
                 let result = loader.all(&namespace).await;
-                Done::Listed {
-                    namespace,
-                    begun,
-                    result,
-                }
+                Done::Listed { namespace, begun, result }
             });
         }
         Ok(session)
@@ -177,17 +159,10 @@ impl Session {
                 self.beating = false;
                 return result;
             }
-            Done::Listed {
-                namespace,
-                begun,
-                result,
-            } => {
+            Done::Listed { namespace, begun, result } => {
                 let loaded = result?;
                 let mut tables = shared.tables();
-                let former =
-                    tables
-                        .registry
-                        .reconcile(namespace.name(), begun, loaded, Instant::now());
+                let former = tables.registry.reconcile(namespace.name(), begun, loaded, Instant::now());
                 Shared::keep_owners(&mut tables, former);
                 let begun = tables.registry.clock();
                 drop(tables);
@@ -195,25 +170,12 @@ impl Session {
                 let loader = self.loader.clone();
                 self.jobs.spawn(async move {
                     let result = loader.tasks(&namespace).await;
-                    Done::Tasks {
-                        namespace,
-                        begun,
-                        result,
-                    }
+                    Done::Tasks { namespace, begun, result }
                 });
             }
-            Done::Tasks {
-                namespace,
-                begun,
-                result,
-            } => {
+            Done::Tasks { namespace, begun, result } => {
                 match result {
-                    Ok(listed) => {
-                        shared
-                            .tables()
-                            .registry
-                            .tasks_listed(namespace.name(), begun, &listed)
-                    }
+                    Ok(listed) => shared.tables().registry.tasks_listed(namespace.name(), begun, &listed),
                     // A shim that hangs holds up the list of all tasks; the containers are known all the same.
                     Err(_) => shared.count_failed_call(),
                 }
@@ -222,24 +184,13 @@ impl Session {
                     shared.synced();
                 }
             }
-            Done::Read {
-                id,
-                namespace,
-                begun,
-                result,
-            } => self.read(id, namespace, begun, result),
+            Done::Read { id, namespace, begun, result } => self.read(id, namespace, begun, result),
         }
         shared.notify();
         Ok(())
     }
 
-    fn read(
-        &mut self,
-        id: Arc<str>,
-        namespace: Option<Arc<str>>,
-        begun: u64,
-        result: Result<Read, CallError>,
-    ) {
+    fn read(&mut self, id: Arc<str>, namespace: Option<Arc<str>>, begun: u64, result: Result<Read, CallError>) {
         let shared = self.shared();
         let mut tables = shared.tables();
         let registry = &mut tables.registry;
@@ -258,9 +209,7 @@ impl Session {
                 drop(tables);
                 again.into_iter().for_each(|key| self.spawn_read(key));
             }
-            Err(CallError::NotFound) => {
-                registry.not_loaded(&id, namespace.as_ref(), true, Instant::now())
-            }
+            Err(CallError::NotFound) => registry.not_loaded(&id, namespace.as_ref(), true, Instant::now()),
             // It would be no different the next time.
             Err(CallError::TooLarge | CallError::Refused(_)) => {
                 count(&shared.counters.records_refused);
@@ -281,49 +230,26 @@ impl Session {
             .shared
             .namespaces
             .iter()
-            .filter(|watched| {
-                namespace
-                    .as_ref()
-                    .is_none_or(|namespace| namespace == watched.name())
-            })
+            .filter(|watched| namespace.as_ref().is_none_or(|namespace| namespace == watched.name()))
             .cloned()
             .collect();
         let loader = self.loader.clone();
         let begun = self.loader.shared.tables().registry.clock();
         self.jobs.spawn(async move {
             let result = loader.find(namespaces, Arc::clone(&id)).await;
-            Done::Read {
-                id,
-                namespace,
-                begun,
-                result,
-            }
+            Done::Read { id, namespace, begun, result }
         });
     }
 
     fn spawn_read(&mut self, key: Key) {
-        let Some(namespace) = self
-            .loader
-            .shared
-            .namespaces
-            .iter()
-            .find(|known| *known.name() == key.namespace)
-        else {
+        let Some(namespace) = self.loader.shared.namespaces.iter().find(|known| *known.name() == key.namespace) else {
             return;
         };
-        let (loader, namespace, begun) = (
-            self.loader.clone(),
-            namespace.clone(),
-            self.loader.shared.tables().registry.clock(),
-        );
+        let (loader, namespace, begun) =
+            (self.loader.clone(), namespace.clone(), self.loader.shared.tables().registry.clock());
         self.jobs.spawn(async move {
             let result = loader.one(namespace, Arc::clone(&key.id)).await;
-            Done::Read {
-                id: key.id,
-                namespace: Some(key.namespace),
-                begun,
-                result,
-            }
+            Done::Read { id: key.id, namespace: Some(key.namespace), begun, result }
         });
     }
 
@@ -337,19 +263,10 @@ impl Session {
 
     /// The namespace is one of those watched: containerd filters.
     fn take(&mut self, shared: &Shared, envelope: Envelope) -> Result<(), DecodeError> {
-        let Envelope {
-            timestamp,
-            namespace,
-            topic,
-            event,
-        } = envelope;
+        let Envelope { timestamp, namespace, topic, event } = envelope;
         let body = event.unwrap_or_default().value;
-        let key = |id: String| Key {
-            namespace: namespace.as_str().into(),
-            id: id.into(),
-        };
-        let at_unix_ns =
-            timestamp.map(|time| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos));
+        let key = |id: String| Key { namespace: namespace.as_str().into(), id: id.into() };
+        let at_unix_ns = timestamp.map(|time| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos));
         let mut tables = shared.tables();
         let Tables { registry, .. } = &mut *tables;
         let to_read = match topic.as_str() {
@@ -361,16 +278,11 @@ impl Session {
             }
             "/containers/update" => Some(key(events::ContainerUpdate::decode(&*body)?.id)),
             "/containers/delete" => {
-                registry.deleted(
-                    &key(events::ContainerDelete::decode(&*body)?.id),
-                    Instant::now(),
-                );
+                registry.deleted(&key(events::ContainerDelete::decode(&*body)?.id), Instant::now());
                 None
             }
             "/tasks/create" => {
-                let events::TaskCreate {
-                    container_id, pid, ..
-                } = events::TaskCreate::decode(&*body)?;
+                let events::TaskCreate { container_id, pid, .. } = events::TaskCreate::decode(&*body)?;
                 let key = key(container_id);
                 registry.task_created(&key, pid).then_some(key)
             }
@@ -381,18 +293,14 @@ impl Session {
             }
             "/tasks/exit" => {
                 // An exec of the container ends with an id of its own.
-                let events::TaskExit {
-                    container_id, id, ..
-                } = events::TaskExit::decode(&*body)?;
+                let events::TaskExit { container_id, id, .. } = events::TaskExit::decode(&*body)?;
                 if id == container_id {
                     registry.task_ended(&key(container_id));
                 }
                 None
             }
             "/tasks/delete" => {
-                let events::TaskDelete {
-                    container_id, id, ..
-                } = events::TaskDelete::decode(&*body)?;
+                let events::TaskDelete { container_id, id, .. } = events::TaskDelete::decode(&*body)?;
                 if id.is_empty() || id == container_id {
                     registry.task_ended(&key(container_id));
                 }

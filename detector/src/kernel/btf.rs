@@ -246,7 +246,8 @@ mod tests {
 
         /// A structure of members (name, type, place).
         fn structure(&mut self, name: &str, flag: u32, members: &[(&str, u32, u32)]) -> u32 {
-            let payload: Vec<u32> = members.iter().flat_map(|&(name, id, place)| [self.name(name), id, place]).collect();
+            let payload: Vec<u32> =
+                members.iter().flat_map(|&(name, id, place)| [self.name(name), id, place]).collect();
             self.add(name, flag << 31 | STRUCT << 24 | u32::try_from(members.len()).unwrap(), 64, &payload)
         }
 

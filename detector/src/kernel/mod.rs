@@ -15,4 +15,4 @@ pub mod stream;
 pub use decode::DecodeError;
 pub use layout::LayoutError;
 pub use load::{KernelError, Sensor, Verified};
-pub use preflight::{Capability, effective_capabilities, missing_capabilities};
+pub use preflight::{Capability, REQUIRED, USEFUL, effective_capabilities, missing_capabilities};

@@ -26,3 +26,12 @@ pub const TRACEPOINT: &[Attachment] = &[
 
 /// What rosentry knows of and does not see yet.
 pub const NOT_COVERED: &[&str] = &["writes_io_uring"];
+
+/// The name of the mode.
+pub const MODE: &str = "tracepoint";
+
+/// Every surface that rosentry knows of, and whether it is seen.
+pub fn coverage() -> impl Iterator<Item = (&'static str, bool)> {
+    let seen = TRACEPOINT.iter().flat_map(|attachment| attachment.surfaces).map(|&surface| (surface, true));
+    seen.chain(NOT_COVERED.iter().map(|&surface| (surface, false)))
+}

@@ -179,7 +179,7 @@ async fn refusal_of(command: Command) -> String {
 
 /// The only line of a log, but for what the agent noted on its way there.
 fn the_sentence(log: &[String]) -> String {
-    let lines: Vec<&String> = log.iter().filter(|line| !line.contains("INFO")).collect();
+    let lines: Vec<&String> = log.iter().filter(|line| !line.contains(" INFO ")).collect();
     assert_eq!(lines.len(), 1, "one sentence on stderr: {log:#?}");
     let sentence = lines[0].clone();
     assert!(!sentence.contains("panicked") && !sentence.contains("Os {"), "a sentence for people: {sentence}");

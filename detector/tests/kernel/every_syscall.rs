@@ -1,11 +1,7 @@
 //! Given a sealed root, when a program asks for a write by any syscall of the table, then the kernel side sees it: with its
 //! operation, its door and its path.
 
-use std::{
-    ffi::CStr,
-    fs::File,
-    os::fd::IntoRawFd,
-};
+use std::{ffi::CStr, fs::File, os::fd::IntoRawFd};
 
 use detector::kernel::attempt::{Attempt, PathBase};
 use detector_common::{
@@ -203,7 +199,10 @@ async fn the_process_is_seen_with_its_executable_arguments_and_ancestors() {
     assert_eq!(process.pid, std::process::id());
     assert_eq!(process.ppid, std::os::unix::process::parent_id());
     assert_eq!(process.ancestors[0].pid, process.ppid);
-    assert_eq!(process.cwd.as_ref().unwrap().in_namespace, std::env::current_dir().unwrap().as_os_str().as_encoded_bytes());
+    assert_eq!(
+        process.cwd.as_ref().unwrap().in_namespace,
+        std::env::current_dir().unwrap().as_os_str().as_encoded_bytes()
+    );
     assert!(process.cap_sys_admin(), "the tests run as root");
     assert!(!process.has_not_executed(), "a thread is new, but its process has executed the test");
 }

@@ -40,12 +40,8 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
     let Bench::Cost { kernels } = bench;
     let tools = setup::ensure(workspace, Need::VirtualMachine)?;
     kernel_object::build(workspace, &tools)?;
-    let built = program::build(
-        workspace,
-        "building what is measured",
-        PROGRAM,
-        &["build", "--release", "--package", PROGRAM],
-    )?;
+    let built =
+        program::build(workspace, "building what is measured", PROGRAM, &["build", "--release", "--package", PROGRAM])?;
     let program = program::stripped(workspace, &built, PROGRAM)?;
     let initramfs = workspace.target().join("vm/cost.cpio");
     initramfs::write(&initramfs, &initramfs::Contents { program: &program, job: "/program 2>&1\n", words: &[] })?;
@@ -164,13 +160,9 @@ mod tests {
 
     #[test]
     fn the_table_tells_how_much_more_an_operation_costs_than_with_nothing_attached() {
-        let table = report(&[
-            "cost nothing getppid 337.0 338.0",
-            "cost tracepoint getppid 449.4 451.0",
-            "armed 812.6",
-        ])
-        .table()
-        .unwrap();
+        let table = report(&["cost nothing getppid 337.0 338.0", "cost tracepoint getppid 449.4 451.0", "armed 812.6"])
+            .table()
+            .unwrap();
         assert!(table.contains("| getppid | tracepoint | 337 | 449 | +112 | +113 |"), "{table}");
         assert!(table.contains("armed: 813 million"), "{table}");
     }

@@ -21,6 +21,9 @@ const NEXTEST_VERSION: &str = "0.9.143";
 /// The LLVM of Debian's compiler, for what has to be installed before that compiler can be asked.
 const DEBIAN_LLVM_MAJOR: u32 = 22;
 
+/// Where neither rustup nor Debian can help.
+const NO_SOURCES: &str = "no compiler here has the sources of `core`, which the kernel programs are built with: run `rustup component add rust-src`";
+
 /// What `build` needs to be told about this machine.
 pub struct Tools {
     /// The compiler of the kernel programs.
@@ -54,6 +57,9 @@ pub fn ensure(workspace: &Workspace, need: Need) -> Result<Tools> {
         toolchain::add_components(workspace, &["rust-src"]);
         compiler = Compiler::for_kernel(workspace)?;
     }
+    if compiler.is_none() && find_program("apt-get").is_empty() {
+        bail!(NO_SOURCES);
+    }
     let working_linker = |compiler: &Compiler| linker::find(workspace, compiler);
     let found = compiler.as_ref().and_then(working_linker);
 
@@ -68,9 +74,7 @@ pub fn ensure(workspace: &Workspace, need: Need) -> Result<Tools> {
     }
     let compiler = match compiler {
         Some(compiler) => compiler,
-        None => Compiler::for_kernel(workspace)?.context(
-            "no compiler here has the sources of `core`, which the kernel programs are built with: run `rustup component add rust-src`",
-        )?,
+        None => Compiler::for_kernel(workspace)?.context(NO_SOURCES)?,
     };
     let linker = match found.or_else(|| working_linker(&compiler)) {
         Some(linker) => linker,
@@ -132,8 +136,8 @@ pub fn ensure_nextest(workspace: &Workspace) -> Result<PathBuf> {
     run_command(
         "building cargo-nextest (a few minutes, once)",
         outside_cargo(workspace, env::var_os("CARGO").unwrap_or("cargo".into()))
-            // Most of its time goes to waiting for tests, so it need not be built for speed.
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            // It waits for tests most of the time; optimised, it would take three times as long to build.
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
             .args(["install", "cargo-nextest", "--version", NEXTEST_VERSION, "--locked"])
             .args(["--no-default-features", "--features", "default-no-update"]),
     )?;

@@ -191,7 +191,8 @@ mod tests {
     }
 
     const OK: Line<'_> = Line::Other("test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 16 filtered out");
-    const IGNORED: Line<'_> = Line::Other("test result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 16 filtered out");
+    const IGNORED: Line<'_> =
+        Line::Other("test result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 16 filtered out");
     const BEGINNING: [Line<'_>; 2] = [Line::Message("kernel", "6.1.0-1-cloud-amd64"), Line::Message("test", "a::b")];
 
     #[test]

@@ -86,7 +86,8 @@ mod tests {
             names.push((reader.entry().name().to_owned(), reader.entry().mode()));
             rest = reader.finish().unwrap();
         }
-        let expected = [("lib", 0o40755), ("lib/x", 0o40755), ("lib/x/a", 0o100_755), ("lib/b", 0o100_755), ("init", 0o100_755)];
+        let expected =
+            [("lib", 0o40755), ("lib/x", 0o40755), ("lib/x/a", 0o100_755), ("lib/b", 0o100_755), ("init", 0o100_755)];
         assert_eq!(names, expected.map(|(name, mode)| (name.to_owned(), mode)));
     }
 }

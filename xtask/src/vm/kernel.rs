@@ -51,8 +51,7 @@ impl Series {
             return Ok(image);
         }
         self.fetch(&folder).with_context(|| format!("Linux {} could not be fetched", self.name()))?;
-        image_in(&folder)
-            .with_context(|| format!("Debian's package of Linux {} holds no boot/vmlinuz-…", self.name()))
+        image_in(&folder).with_context(|| format!("Debian's package of Linux {} holds no boot/vmlinuz-…", self.name()))
     }
 
     fn fetch(self, folder: &Path) -> Result<()> {

@@ -45,10 +45,7 @@ pub fn stripped(workspace: &Workspace, program: &Path, name: &str) -> Result<Pat
     let folder = workspace.target().join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("{} could not be made", folder.display()))?;
     let stripped = folder.join(name);
-    run(
-        "stripping the program",
-        Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(program),
-    )?;
+    run("stripping the program", Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(program))?;
     Ok(stripped)
 }
 

@@ -44,6 +44,8 @@ pub struct Sources {
     pub kernel_events: Counts,
     /// Records that the kernel side lost, by stage.
     pub kernel_lost: Counts,
+    /// What became of looks into containers' real roots, by result.
+    pub path_resolutions: Counts,
 }
 
 /// What runs.
@@ -77,7 +79,7 @@ impl Metrics {
     /// # Errors
     /// None that depends on the arguments: a name that Prometheus does not take.
     pub fn new(build: &Build, sources: Sources) -> prometheus::Result<Self> {
-        let Sources { containers, kernel_events, kernel_lost } = sources;
+        let Sources { containers, kernel_events, kernel_lost, path_resolutions } = sources;
         let registry = Registry::new();
 
         let write_denied = Arc::new(PodCounters::new(SERIES_MAX));
@@ -118,6 +120,13 @@ impl Metrics {
             "What the kernel side saw, counted there and exact.",
             &["kind"],
             Box::new(move || named_samples(kernel_events())),
+        )?))?;
+
+        registry.register(Box::new(Family::counter(
+            "rosentry_path_resolutions_total",
+            "Looks into a container's real root for symbolic links and mounts, by what became of them.",
+            &["result"],
+            Box::new(move || named_samples(path_resolutions())),
         )?))?;
 
         let lost = Arc::new(Mutex::new(BTreeMap::new()));

@@ -17,6 +17,7 @@ pub(crate) fn metrics() -> Metrics {
             containers: Box::new(move || vec![sealed(), Arc::clone(&older), Arc::clone(&sandbox)]),
             kernel_events: Box::new(|| vec![("write_denied", 3), ("mount_attempt", 1)]),
             kernel_lost: Box::new(|| vec![("write_ring", 5)]),
+            path_resolutions: Box::new(|| vec![("resolved", 2)]),
         },
     )
     .unwrap()
@@ -81,6 +82,7 @@ fn the_state_of_the_agent_is_told() {
     let text = metrics.render().unwrap();
     for line in [
         "rosentry_containerd_up 1",
+        r#"rosentry_path_resolutions_total{result="resolved"} 2"#,
         r#"rosentry_coverage{surface="ia32"} 0"#,
         r#"rosentry_events_unattributed_total{reason="no_container"} 1"#,
         r#"rosentry_events_ignored_total{reason="runtime_setup"} 1"#,

@@ -10,10 +10,7 @@ fn registry() -> Registry {
 }
 
 fn key(namespace: &str, id: &str) -> Key {
-    Key {
-        namespace: namespace.into(),
-        id: id.into(),
-    }
+    Key { namespace: namespace.into(), id: id.into() }
 }
 
 fn loaded(namespace: &str, id: &str, name: &str, cgroup: Option<&str>) -> Loaded {
@@ -32,11 +29,7 @@ fn loaded(namespace: &str, id: &str, name: &str, cgroup: Option<&str>) -> Loaded
         mounts: Vec::new(),
         pod: None,
     };
-    Loaded {
-        key: key(namespace, id),
-        container,
-        cgroup: cgroup.map(Arc::from),
-    }
+    Loaded { key: key(namespace, id), container, cgroup: cgroup.map(Arc::from) }
 }
 
 /// The name of the container whose the path is, or in brackets what else the registry says.
@@ -54,10 +47,7 @@ fn a_container_is_found_by_its_cgroup_and_by_those_below() {
     let mut registry = registry();
     let now = Instant::now();
     registry.loaded(loaded("k8s.io", ID, "app", None));
-    for path in [
-        format!("/kubepods/pod1/{ID}"),
-        format!("/x.slice/cri-containerd-{ID}.scope/init/worker"),
-    ] {
+    for path in [format!("/kubepods/pod1/{ID}"), format!("/x.slice/cri-containerd-{ID}.scope/init/worker")] {
         assert_eq!(owner(&mut registry, &path, now), "app");
     }
     assert_eq!(owner(&mut registry, "/kubepods/pod1", now), "[host]");
@@ -69,27 +59,13 @@ fn a_container_with_any_name_is_found_where_its_spec_puts_it_and_nowhere_else() 
     let mut registry = registry();
     let now = Instant::now();
     registry.loaded(loaded("default", "job", "ctr", Some("/default/job")));
-    registry.loaded(loaded(
-        "default",
-        "tool",
-        "systemd",
-        Some("/system.slice/ctr-tool.scope"),
-    ));
+    registry.loaded(loaded("default", "tool", "systemd", Some("/system.slice/ctr-tool.scope")));
     registry.loaded(loaded("default", "odd", "elsewhere", Some("/my/own/place")));
     assert_eq!(owner(&mut registry, "/default/job", now), "ctr");
     assert_eq!(owner(&mut registry, "/outer/default/job/below", now), "ctr");
-    assert_eq!(
-        owner(&mut registry, "/system.slice/ctr-tool.scope", now),
-        "systemd"
-    );
+    assert_eq!(owner(&mut registry, "/system.slice/ctr-tool.scope", now), "systemd");
     assert_eq!(owner(&mut registry, "/my/own/place/x", now), "elsewhere");
-    for path in [
-        "/system.slice/job",
-        "/job",
-        "/other/place",
-        "/place",
-        "/system.slice/job.service",
-    ] {
+    for path in ["/system.slice/job", "/job", "/other/place", "/place", "/system.slice/job.service"] {
         assert_eq!(owner(&mut registry, path, now), "[host]", "{path}");
     }
 }
@@ -102,11 +78,7 @@ fn an_unknown_id_is_asked_for_once_until_the_answer_comes() {
     assert_eq!(owner(&mut registry, &path, now), "[pending d true]");
     assert_eq!(owner(&mut registry, &path, now), "[pending d false]");
     registry.not_loaded(&ID.into(), None, false, now);
-    assert_eq!(
-        owner(&mut registry, &path, now),
-        "[pending d true]",
-        "the call failed: someone has to ask again"
-    );
+    assert_eq!(owner(&mut registry, &path, now), "[pending d true]", "the call failed: someone has to ask again");
     registry.not_loaded(&ID.into(), None, true, now);
     assert_eq!(owner(&mut registry, &path, now), "[foreign d]");
     let later = now + KEEP_ABSENT;
@@ -132,15 +104,9 @@ fn a_container_that_was_announced_is_pending_until_its_record_is_read() {
     let mut registry = registry();
     let now = Instant::now();
     assert!(registry.begin_load(&key("default", "job")));
-    assert_eq!(
-        owner(&mut registry, "/default/job", now),
-        "[pending j false]"
-    );
+    assert_eq!(owner(&mut registry, "/default/job", now), "[pending j false]");
     registry.abandon_loads();
-    assert_eq!(
-        owner(&mut registry, "/default/job", now),
-        "[pending j true]"
-    );
+    assert_eq!(owner(&mut registry, "/default/job", now), "[pending j true]");
 }
 
 #[test]
@@ -163,30 +129,16 @@ fn the_task_reaches_the_container_whichever_is_told_first() {
         if !task_first {
             registry.loaded(loaded("k8s.io", ID, "app", None));
         }
-        assert_eq!(
-            registry.task_created(&key, 4711),
-            task_first,
-            "only an unknown container has to be read"
-        );
+        assert_eq!(registry.task_created(&key, 4711), task_first, "only an unknown container has to be read");
         if task_first {
             registry.begin_load(&key);
             registry.loaded(loaded("k8s.io", ID, "app", None));
         }
-        let Owner::Container(container) = registry.owner(&path, now) else {
-            panic!("it is known")
-        };
-        assert_eq!(
-            (container.init_pid, container.task),
-            (Some(4711), TaskState::Created)
-        );
+        let Owner::Container(container) = registry.owner(&path, now) else { panic!("it is known") };
+        assert_eq!((container.init_pid, container.task), (Some(4711), TaskState::Created));
         registry.task_started(&key, 4711, Some(7));
-        let Owner::Container(container) = registry.owner(&path, now) else {
-            panic!("it is known")
-        };
-        assert_eq!(
-            (container.started_at_unix_ns, container.task),
-            (Some(7), TaskState::Running)
-        );
+        let Owner::Container(container) = registry.owner(&path, now) else { panic!("it is known") };
+        assert_eq!((container.started_at_unix_ns, container.task), (Some(7), TaskState::Running));
         assert_eq!(registry.running().len(), 1);
     }
 }
@@ -201,13 +153,8 @@ fn a_deleted_container_is_known_for_minutes_with_its_first_process() {
     registry.task_ended(&key);
     registry.deleted(&key, now);
     registry.expire(now + KEEP_DELETED - Duration::from_secs(1));
-    let Owner::Container(container) = registry.owner(&format!("/kubepods/pod1/{ID}"), now) else {
-        panic!("known")
-    };
-    assert_eq!(
-        (container.init_pid, container.task),
-        (Some(4711), TaskState::Ended)
-    );
+    let Owner::Container(container) = registry.owner(&format!("/kubepods/pod1/{ID}"), now) else { panic!("known") };
+    assert_eq!((container.init_pid, container.task), (Some(4711), TaskState::Ended));
     assert_eq!(registry.running().len(), 0);
     registry.expire(now + KEEP_DELETED);
     assert_eq!(registry.len(), 0);
@@ -223,10 +170,7 @@ fn a_container_deleted_while_its_record_is_read_still_becomes_known() {
     registry.task_created(&key, 4711);
     registry.deleted(&key, now);
     registry.loaded(loaded("k8s.io", ID, "app", None));
-    assert_eq!(
-        owner(&mut registry, &format!("/kubepods/pod1/{ID}"), now),
-        "app"
-    );
+    assert_eq!(owner(&mut registry, &format!("/kubepods/pod1/{ID}"), now), "app");
     assert_eq!(registry.running().len(), 0);
     registry.expire(now + KEEP_DELETED);
     assert_eq!(registry.len(), 0);
@@ -242,23 +186,12 @@ fn a_name_that_is_used_again_is_a_new_container() {
     assert!(registry.created(&key).is_none(), "it is there already");
     registry.deleted(&key, now);
     let former = registry.created(&key).unwrap();
-    assert_eq!(
-        (former.container.name.as_deref(), former.container.init_pid),
-        (Some("first"), Some(1))
-    );
+    assert_eq!((former.container.name.as_deref(), former.container.init_pid), (Some("first"), Some(1)));
     assert!(former.was_in("/default/job/below") && !former.was_in("/default/other"));
-    assert_eq!(
-        owner(&mut registry, "/default/job", now),
-        "[pending j true]"
-    );
+    assert_eq!(owner(&mut registry, "/default/job", now), "[pending j true]");
     registry.loaded(loaded("default", "job", "second", Some("/default/job")));
-    let Owner::Container(container) = registry.owner("/default/job", now) else {
-        panic!("known")
-    };
-    assert_eq!(
-        (container.name.as_deref(), container.init_pid),
-        (Some("second"), None)
-    );
+    let Owner::Container(container) = registry.owner("/default/job", now) else { panic!("known") };
+    assert_eq!((container.name.as_deref(), container.init_pid), (Some("second"), None));
 }
 
 #[test]
@@ -276,19 +209,12 @@ fn a_list_brings_what_was_missed_and_ends_what_is_gone() {
     let former = registry.reconcile(
         &namespace,
         begun,
-        vec![
-            loaded("default", "stays", "stays", None),
-            loaded("default", "missed", "missed", None),
-        ],
+        vec![loaded("default", "stays", "stays", None), loaded("default", "missed", "missed", None)],
         now,
     );
     assert!(former.is_empty());
     registry.expire(now + KEEP_DELETED);
-    let mut left: Vec<String> = registry
-        .slots
-        .keys()
-        .map(|key| key.id.to_string())
-        .collect();
+    let mut left: Vec<String> = registry.slots.keys().map(|key| key.id.to_string()).collect();
     left.sort();
     assert_eq!(left, [ID, "meanwhile", "missed", "stays"]);
 }
@@ -303,27 +229,13 @@ fn a_list_of_tasks_does_not_undo_what_an_event_has_said_since() {
     }
     let begun = registry.clock();
     registry.task_created(&key("default", "restarted"), 2);
-    let task = |pid| Task {
-        state: TaskState::Running,
-        pid: Some(pid),
-        started_at_unix_ns: Some(99),
-    };
+    let task = |pid| Task { state: TaskState::Running, pid: Some(pid), started_at_unix_ns: Some(99) };
     let listed = [("running".into(), task(1)), ("restarted".into(), task(1))].into();
     registry.tasks_listed(&namespace, begun, &listed);
     let task_of = |id| registry.slots[&key("default", id)].task;
-    assert_eq!(
-        task_of("running"),
-        Task {
-            started_at_unix_ns: Some(7),
-            ..task(1)
-        },
-        "the event knew the start better"
-    );
+    assert_eq!(task_of("running"), Task { started_at_unix_ns: Some(7), ..task(1) }, "the event knew the start better");
     assert_eq!(task_of("ended").state, TaskState::Ended);
-    assert_eq!(
-        (task_of("restarted").pid, task_of("restarted").state),
-        (Some(2), TaskState::Created)
-    );
+    assert_eq!((task_of("restarted").pid, task_of("restarted").state), (Some(2), TaskState::Created));
 }
 
 #[test]

@@ -34,11 +34,7 @@ impl Registry {
             slot.load = load;
         }
         let former = former?;
-        Some(Former {
-            key: key.clone(),
-            container: former.container?,
-            cgroup: former.cgroup,
-        })
+        Some(Former { key: key.clone(), container: former.container?, cgroup: former.cgroup })
     }
 
     /// containerd has deleted a container.
@@ -51,11 +47,7 @@ impl Registry {
 
     /// A record was read. Returns whether it has to be read again.
     pub(in crate::identity) fn loaded(&mut self, loaded: Loaded) -> bool {
-        let Loaded {
-            key,
-            container,
-            cgroup,
-        } = loaded;
+        let Loaded { key, container, cgroup } = loaded;
         self.sought.remove(&key.id);
         let clock = self.tick();
         let Some(slot) = self.slot(&key) else {
@@ -83,13 +75,9 @@ impl Registry {
         absent: bool,
         now: Instant,
     ) {
-        let namespaces: Vec<_> =
-            namespace.map_or_else(|| self.namespaces.clone(), |name| vec![Arc::clone(name)]);
+        let namespaces: Vec<_> = namespace.map_or_else(|| self.namespaces.clone(), |name| vec![Arc::clone(name)]);
         for namespace in namespaces {
-            let key = Key {
-                namespace,
-                id: Arc::clone(id),
-            };
+            let key = Key { namespace, id: Arc::clone(id) };
             if let Some(slot) = self.slots.get_mut(&key) {
                 slot.load = Load::Idle;
                 if absent && slot.container.is_none() {
@@ -106,11 +94,8 @@ impl Registry {
 
     /// Nobody reads records any more: what was asked for has to be asked for again.
     pub(in crate::identity) fn abandon_loads(&mut self) {
-        self.slots
-            .values_mut()
-            .for_each(|slot| slot.load = Load::Idle);
-        self.sought
-            .retain(|_, sought| matches!(sought, Sought::Absent(_)));
+        self.slots.values_mut().for_each(|slot| slot.load = Load::Idle);
+        self.sought.retain(|_, sought| matches!(sought, Sought::Absent(_)));
     }
 
     /// All containers of a namespace were listed, from `begun` on. Those that are not among them are gone. Returns those
@@ -142,21 +127,10 @@ impl Registry {
 
     /// What containerd says of a container's task, unless it has said something newer than `begun` by an event.
     pub(in crate::identity) fn task_read(&mut self, key: &Key, task: Task, begun: u64) {
-        if let Some(slot) = self
-            .slots
-            .get_mut(key)
-            .filter(|slot| slot.task_told <= begun)
-        {
+        if let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.task_told <= begun) {
             let same = slot.task.pid == task.pid;
-            let started_at_unix_ns = slot
-                .task
-                .started_at_unix_ns
-                .filter(|_| same)
-                .or(task.started_at_unix_ns);
-            slot.task = Task {
-                started_at_unix_ns,
-                ..task
-            };
+            let started_at_unix_ns = slot.task.started_at_unix_ns.filter(|_| same).or(task.started_at_unix_ns);
+            slot.task = Task { started_at_unix_ns, ..task };
             slot.refresh();
         }
     }
@@ -168,21 +142,12 @@ impl Registry {
         begun: u64,
         listed: &HashMap<Arc<str>, Task>,
     ) {
-        let keys: Vec<Key> = self
-            .slots
-            .keys()
-            .filter(|key| key.namespace == *namespace)
-            .cloned()
-            .collect();
+        let keys: Vec<Key> = self.slots.keys().filter(|key| key.namespace == *namespace).cloned().collect();
         for key in keys {
             match listed.get(&key.id) {
                 Some(task) => self.task_read(&key, *task, begun),
                 None => {
-                    if let Some(slot) = self
-                        .slots
-                        .get_mut(&key)
-                        .filter(|slot| slot.task_told <= begun)
-                    {
+                    if let Some(slot) = self.slots.get_mut(&key).filter(|slot| slot.task_told <= begun) {
                         slot.end_task();
                     }
                 }
@@ -192,36 +157,20 @@ impl Registry {
 
     /// The first process of a container was made, and is the runtime still. Returns whether its record has to be read.
     pub(in crate::identity) fn task_created(&mut self, key: &Key, pid: u32) -> bool {
-        let task = Task {
-            state: TaskState::Created,
-            pid: Some(pid),
-            started_at_unix_ns: None,
-        };
+        let task = Task { state: TaskState::Created, pid: Some(pid), started_at_unix_ns: None };
         self.task_event(key, |_| task)
     }
 
     /// The first process was told to execute the container's program. Returns whether its record has to be read.
-    pub(in crate::identity) fn task_started(
-        &mut self,
-        key: &Key,
-        pid: u32,
-        at_unix_ns: Option<i128>,
-    ) -> bool {
-        let task = Task {
-            state: TaskState::Running,
-            pid: Some(pid),
-            started_at_unix_ns: at_unix_ns,
-        };
+    pub(in crate::identity) fn task_started(&mut self, key: &Key, pid: u32, at_unix_ns: Option<i128>) -> bool {
+        let task = Task { state: TaskState::Running, pid: Some(pid), started_at_unix_ns: at_unix_ns };
         self.task_event(key, |_| task)
     }
 
     /// A container's task has ended.
     pub(in crate::identity) fn task_ended(&mut self, key: &Key) {
         if self.slots.contains_key(key) {
-            self.task_event(key, |task| Task {
-                state: TaskState::Ended,
-                ..task
-            });
+            self.task_event(key, |task| Task { state: TaskState::Ended, ..task });
         }
     }
 

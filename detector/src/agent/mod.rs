@@ -1,0 +1,259 @@
+//! The agent: builds the rooms, lets events go through them until it is told to stop, and empties them in order.
+
+mod ancestry;
+mod clock;
+mod held;
+mod losses;
+mod notes;
+mod outbox;
+mod pipeline;
+pub mod resolve;
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use detector_common::counter::Counter;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+use tracing::info;
+
+use self::{ancestry::Ancestry, held::Held, losses::Losses, outbox::Outbox, pipeline::Pipeline, resolve::Resolver};
+use crate::{
+    cli::config::{Output, RunConfig},
+    export::{
+        Metrics,
+        http::{Condition, HttpError, HttpServer},
+        metrics::{Build, Sources},
+        native::NativeEncoder,
+        sink::{JsonSink, SinkError},
+    },
+    identity::{Identity, IdentityConfig, IdentityError, ProbeError, probe},
+    kernel::{
+        KernelError, Sensor,
+        counters::Counters,
+        plan,
+        stream::{Record, Stream},
+    },
+};
+
+/// How long the last events may take to be written when the agent stops.
+const LAST_WORDS: Duration = Duration::from_millis(1200);
+
+/// Where the node's cgroup hierarchies are mounted.
+const DEFAULT_CGROUP: &str = "/sys/fs/cgroup";
+
+/// Why the agent can't run, or does so no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The kernel side.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The identity room.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The socket is there and is not containerd's.
+    #[error(transparent)]
+    Containerd(#[from] ProbeError),
+    /// The port.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The sink.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The metrics; of no use to a user, but not to be hidden.
+    #[error("the metrics can't be set up: {0}; please report it")]
+    Metrics(#[from] prometheus::Error),
+    /// Threads, signals, descriptors.
+    #[error("the system refuses what the agent needs: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT, or until nobody reads the events any more.
+///
+/// # Errors
+/// See [`AgentError`]; nothing stays attached.
+pub async fn run(config: RunConfig) -> Result<(), AgentError> {
+    let stop = StopSignal::new()?;
+    let encoder = NativeEncoder::new(&config.node_name);
+    let sink = match &config.output {
+        Output::Stdout => JsonSink::stdout(encoder)?,
+        Output::File(path) => JsonSink::file(path, encoder)?,
+    };
+    match probe(&config.containerd_socket).await {
+        Err(error) if error.is_final() => return Err(error.into()),
+        // Absent, or slow: it may come yet, and the identity room waits for it and says so.
+        Ok(_) | Err(_) => {}
+    }
+    let (sensor, stream, counters) = Sensor::attach()?;
+    let identity = Identity::start(IdentityConfig {
+        socket: config.containerd_socket,
+        namespaces: config.containerd_namespaces,
+        host_proc: config.host_proc.clone(),
+        host_cgroup: config.host_cgroup.unwrap_or_else(|| DEFAULT_CGROUP.into()),
+    })?;
+    let counters = Arc::new(counters);
+    let resolver = Arc::new(Resolver::new(config.host_proc.clone())?);
+    let metrics = Arc::new(Metrics::new(&build(), sources(&identity, &counters, &resolver))?);
+    for (surface, seen) in plan::coverage() {
+        metrics.coverage(surface, seen);
+    }
+    let http = HttpServer::bind(config.metrics_listen, Arc::clone(&metrics), readiness(&identity)).await?;
+    info!(
+        metrics = %http.local_addr()?,
+        hooks = plan::MODE,
+        "attached; events go to {}",
+        sink.target()
+    );
+    let http = tokio::spawn(http.serve());
+    let (outbox, writer_ended) = Outbox::start(sink, Arc::clone(&metrics))?;
+    let pipeline = Pipeline {
+        resolver,
+        ancestry: Ancestry::new(&config.host_proc),
+        identity,
+        outbox,
+        metrics,
+        scope: config.scope,
+        held: Held::default(),
+    };
+    let result = Agent { stream, pipeline, losses: Losses::new(counters), batch: Vec::new() }
+        .serve(sensor, stop, writer_ended)
+        .await;
+    http.abort();
+    result
+}
+
+/// The rooms in use.
+struct Agent {
+    stream: Stream,
+    pipeline: Pipeline,
+    losses: Losses,
+    batch: Vec<Record>,
+}
+
+impl Agent {
+    async fn serve(
+        mut self,
+        sensor: Sensor,
+        mut stop: StopSignal,
+        mut writer_ended: watch::Receiver<bool>,
+    ) -> Result<(), AgentError> {
+        self.pipeline.outbox.send(notes::start());
+        self.pipeline.outbox.send(notes::coverage());
+        let mut changed = self.pipeline.identity.changed();
+        let reason = loop {
+            let deadline = self.pipeline.held.deadline();
+            tokio::select! {
+                biased;
+                reason = stop.received() => break reason,
+                _ = writer_ended.wait_for(|ended| *ended) => break "the reader of the events has gone",
+                result = self.stream.next_batch(&mut self.batch) => result?,
+                // The sender lives as long as the identity room, which the pipeline holds.
+                _ = changed.changed() => {}
+                () = at(deadline) => {}
+            }
+            self.pipeline.metrics.containerd_up(self.pipeline.identity.status().up);
+            self.pipeline.take(&mut self.batch).await;
+            self.losses.report(&self.pipeline, &self.stream);
+        };
+        info!(reason, "stopping");
+        // Detached first: what is in the rings then is all there will be.
+        drop(sensor);
+        while self.stream.drain(&mut self.batch) {
+            self.pipeline.take(&mut self.batch).await;
+        }
+        self.pipeline.take(&mut self.batch).await;
+        self.pipeline.release_all().await;
+        self.losses.report_now(&self.pipeline, &self.stream);
+        self.pipeline.outbox.send(notes::stop(reason));
+        self.pipeline.outbox.close(LAST_WORDS).map_err(AgentError::from)
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals that end the agent.
+struct StopSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignal {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn received(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn build() -> Build {
+    Build {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        hooks: plan::MODE.to_owned(),
+    }
+}
+
+fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolver>) -> Sources {
+    let resolver = Arc::clone(resolver);
+    let identity = identity.clone();
+    let (events, lost) = (Arc::clone(counters), Arc::clone(counters));
+    let read = |counters: &Counters, wanted: &[(&'static str, Counter)]| {
+        wanted.iter().filter_map(|&(name, counter)| Some((name, counters.read(counter).ok()?))).collect::<Vec<_>>()
+    };
+    Sources {
+        containers: Box::new(move || identity.containers()),
+        kernel_events: Box::new(move || read(&events, KERNEL_EVENTS)),
+        kernel_lost: Box::new(move || read(&lost, KERNEL_LOST)),
+        path_resolutions: Box::new(move || resolver.counts()),
+    }
+}
+
+/// Counters of `rosentry_kernel_events_total`, by kind.
+const KERNEL_EVENTS: &[(&str, Counter)] = &[
+    ("write_denied", Counter::WriteDenied),
+    ("mount_attempt", Counter::MountAttempt),
+    ("cgroup_created", Counter::CgroupCreated),
+    ("cgroup_removed", Counter::CgroupRemoved),
+    ("section_unreadable", Counter::SectionUnreadable),
+    ("section_truncated", Counter::SectionTruncated),
+];
+
+/// Counters of `rosentry_events_lost_total`, by stage.
+const KERNEL_LOST: &[(&str, Counter)] =
+    &[("ring_writes", Counter::WriteRingFull), ("ring_urgent", Counter::UrgentRingFull)];
+
+fn readiness(identity: &Identity) -> Box<dyn Fn() -> Vec<Condition> + Send + Sync> {
+    let identity = identity.clone();
+    Box::new(move || {
+        let status = identity.status();
+        vec![
+            // There is no port before the hooks are attached.
+            Condition { name: "hooks", met: true, detail: plan::MODE.to_owned() },
+            Condition {
+                name: "containerd",
+                met: status.up,
+                detail: if status.up { "answers".to_owned() } else { "does not answer".to_owned() },
+            },
+            Condition {
+                name: "containers",
+                met: status.up && status.synced,
+                detail: if status.synced { "known".to_owned() } else { "not all known yet".to_owned() },
+            },
+        ]
+    })
+}

@@ -1,0 +1,48 @@
+//! What the agent says of itself in the stream: events of kind `agent`.
+
+use super::clock;
+use crate::{
+    finding::{
+        Event,
+        event::{AgentNote, AgentValue, AgentWhat, Severity},
+    },
+    kernel::plan,
+};
+
+/// The stream begins.
+pub fn start() -> Event {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    note(
+        AgentWhat::Start,
+        Severity::Info,
+        vec![
+            ("version", AgentValue::Text(env!("CARGO_PKG_VERSION").to_owned())),
+            ("kernel", AgentValue::Text(release)),
+            ("hooks", AgentValue::Text(plan::MODE.to_owned())),
+        ],
+    )
+}
+
+/// What is seen on this node, and what is not.
+pub fn coverage() -> Event {
+    let surfaces = |seen| {
+        let of_kind = plan::coverage().filter(|&(_, is_seen)| is_seen == seen);
+        AgentValue::List(of_kind.map(|(surface, _)| surface.to_owned()).collect())
+    };
+    note(AgentWhat::Coverage, Severity::Info, vec![("seen", surfaces(true)), ("not_seen", surfaces(false))])
+}
+
+/// Records were lost, so many at each stage.
+pub fn lost(stages: &[(&str, u64)]) -> Event {
+    let counts = stages.iter().filter(|&&(_, lost)| lost > 0).map(|&(stage, lost)| (stage.to_owned(), lost)).collect();
+    note(AgentWhat::Lost, Severity::Medium, vec![("events", AgentValue::Counts(counts))])
+}
+
+/// The stream ends.
+pub fn stop(reason: &str) -> Event {
+    note(AgentWhat::Stop, Severity::Info, vec![("reason", AgentValue::Text(reason.to_owned()))])
+}
+
+fn note(what: AgentWhat, severity: Severity, details: Vec<(&'static str, AgentValue)>) -> Event {
+    Event::agent(AgentNote { what, details }, clock::unix_ns(), severity)
+}

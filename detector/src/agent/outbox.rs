@@ -1,0 +1,123 @@
+//! The way out of the pipeline: a thread that writes, behind a queue that never waits.
+//!
+//! A reader of standard output that takes nothing holds up this thread and nothing else. What finds the queue full is counted
+//! as lost; it has no number yet, so that `seq` stays without holes.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{Builder, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::clock;
+use crate::{
+    export::{
+        Metrics,
+        sink::{JsonSink, Progress, SinkError},
+    },
+    finding::Event,
+};
+
+/// Events that wait for the writer at most.
+const QUEUE: usize = 4096;
+
+/// Events that are written at once.
+const BATCH: usize = 512;
+
+/// After how long a writer that took nothing is tried again, where no new event comes.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Puts events in the queue.
+pub struct Outbox {
+    queue: SyncSender<Event>,
+    writer: JoinHandle<Result<(), SinkError>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Outbox {
+    /// Starts the writer. What is given back changes to true when the writer has ended, be it that the sink's other end
+    /// has gone.
+    ///
+    /// # Errors
+    /// Where no thread can be made.
+    pub fn start(sink: JsonSink, metrics: Arc<Metrics>) -> io::Result<(Self, watch::Receiver<bool>)> {
+        let (queue, events) = sync_channel(QUEUE);
+        let (ended, has_ended) = watch::channel(false);
+        let of_writer = Arc::clone(&metrics);
+        let writer = Builder::new().name("rosentry-writer".to_owned()).spawn(move || {
+            let result = write_all(sink, &events, &of_writer);
+            ended.send_replace(true);
+            result
+        })?;
+        Ok((Self { queue, writer, metrics }, has_ended))
+    }
+
+    /// Hands an event to the writer, or counts it as lost.
+    pub fn send(&self, event: Event) {
+        if self.queue.try_send(event).is_err() {
+            self.metrics.lost("writer", 1);
+        }
+    }
+
+    /// Closes the queue and waits until it is written, `patience` at most.
+    ///
+    /// # Errors
+    /// [`SinkError::Closed`] where the other end has gone.
+    pub fn close(self, patience: Duration) -> Result<(), SinkError> {
+        drop(self.queue);
+        let deadline = Instant::now() + patience;
+        while !self.writer.is_finished() {
+            if Instant::now() >= deadline {
+                warn!("the reader of the events takes nothing; ending without it");
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.writer.join().unwrap_or_else(|_| {
+            error!("the writer of the events ended by itself; please report it");
+            Ok(())
+        })
+    }
+}
+
+fn write_all(mut sink: JsonSink, events: &Receiver<Event>, metrics: &Metrics) -> Result<(), SinkError> {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut waiting = false;
+    loop {
+        let next = if waiting {
+            events.recv_timeout(TRY_AGAIN)
+        } else {
+            events.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        let ended = matches!(next, Err(RecvTimeoutError::Disconnected));
+        if let Ok(event) = next {
+            batch.push(event);
+            batch.extend(events.try_iter().take(BATCH - 1));
+        }
+        let Progress { written, dropped, stalled } = sink.write(&batch)?;
+        metrics.sink("json", "written", written);
+        metrics.sink("json", "dropped", dropped);
+        match &stalled {
+            Some(error) if !waiting => warn!(to = sink.target(), %error, "events wait, they can't be written now"),
+            None if waiting => info!(to = sink.target(), "events are written again"),
+            _ => {}
+        }
+        waiting = stalled.is_some();
+        if !waiting {
+            for event in &batch {
+                metrics.delay(event.kind, clock::since(event.last_time_unix_ns));
+            }
+        }
+        batch.clear();
+        if ended {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! From records to events: asks the identity room whose they are, the finding room what they mean, and sends them out.
+//!
+//! Never waits: what is not known yet is held back and looked at again.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use detector_common::record::RecordKind;
+
+use super::{
+    ancestry::Ancestry,
+    clock,
+    held::Held,
+    outbox::Outbox,
+    resolve::{Resolver, Subject},
+};
+use crate::{
+    cli::config::Scope,
+    export::Metrics,
+    finding::{Event, Sighting, assess, is_runtime_setup, questions},
+    identity::{
+        Identity, Lookup,
+        model::{Container, TaskState},
+    },
+    kernel::{attempt::Attempt, stream::Record},
+};
+
+/// What becomes of an attempt.
+enum Verdict {
+    /// It is an event: of this container, or of none.
+    Report { container: Option<Arc<Container>>, cgroup_path: Option<Arc<str>>, unattributed: Option<&'static str> },
+    /// It is none of rosentry's business, for this reason.
+    Ignore(&'static str),
+    /// Nobody can say yet.
+    Wait,
+}
+
+impl Verdict {
+    const fn unattributed(reason: &'static str, cgroup_path: Option<Arc<str>>) -> Self {
+        Self::Report { container: None, cgroup_path, unattributed: Some(reason) }
+    }
+}
+
+/// What the rooms are made of.
+pub struct Pipeline {
+    /// Whose.
+    pub identity: Identity,
+    /// Follows symbolic links in a container's root.
+    pub resolver: Arc<Resolver>,
+    /// Executables of ancestors.
+    pub ancestry: Ancestry,
+    /// The way out.
+    pub outbox: Outbox,
+    /// What is counted on the way.
+    pub metrics: Arc<Metrics>,
+    /// What is reported.
+    pub scope: Scope,
+    /// What waits.
+    pub held: Held,
+}
+
+impl Pipeline {
+    /// Takes records in the order of their time.
+    pub async fn take(&mut self, records: &mut Vec<Record>) {
+        let now = Instant::now();
+        // First, so that what a container did stays in order.
+        self.release(now).await;
+        for record in records.drain(..) {
+            match record {
+                Record::CgroupCreated { id, path, time_ns: _ } => self.identity.cgroup_created(id, &path),
+                Record::CgroupRemoved { id, time_ns: _ } => self.identity.cgroup_removed(id),
+                Record::Attempt(attempt) => self.attempt(attempt, now).await,
+            }
+        }
+    }
+
+    /// Looks again at what waits.
+    pub async fn release(&mut self, now: Instant) {
+        if self.held.is_empty() {
+            return;
+        }
+        let identity = &self.identity;
+        let released = self.held.release(now, |attempt| !matches!(judge(identity, attempt), Verdict::Wait));
+        for attempt in released {
+            self.conclude(&attempt).await;
+        }
+    }
+
+    /// Sends out all that waits, as far as it is known.
+    pub async fn release_all(&mut self) {
+        let end_of_time = Instant::now() + Duration::from_secs(3600);
+        self.release(end_of_time).await;
+    }
+
+    async fn attempt(&mut self, attempt: Box<Attempt>, now: Instant) {
+        if matches!(judge(&self.identity, &attempt), Verdict::Wait) {
+            if let Some(oldest) = self.held.hold(attempt, now) {
+                self.conclude(&oldest).await;
+            }
+        } else {
+            self.conclude(&attempt).await;
+        }
+    }
+
+    /// Reports the attempt with what is known now, or ignores it.
+    async fn conclude(&mut self, attempt: &Attempt) {
+        let verdict = match judge(&self.identity, attempt) {
+            Verdict::Wait => self.out_of_patience(attempt),
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Ignore(reason) => self.metrics.ignored(reason),
+            Verdict::Report { container, cgroup_path, unattributed } => {
+                let outside = unattributed.is_none() && container.is_none();
+                if outside && self.scope == Scope::Containers {
+                    self.metrics.ignored("host_process");
+                    return;
+                }
+                if let Some(reason) = unattributed {
+                    self.metrics.unattributed(reason);
+                }
+                let event = self.event(attempt, container.as_ref(), cgroup_path.as_deref()).await;
+                self.metrics.count(&event);
+                self.outbox.send(event);
+            }
+            // `out_of_patience` never waits.
+            Verdict::Wait => {}
+        }
+    }
+
+    async fn event(
+        &mut self,
+        attempt: &Attempt,
+        container: Option<&Arc<Container>>,
+        cgroup_path: Option<&str>,
+    ) -> Event {
+        let subject = Subject::of(attempt, container.map(AsRef::as_ref));
+        let resolved = self.resolver.resolve(&subject, questions(attempt)).await;
+        let mut event = assess(&Sighting { attempt, container, cgroup_path, resolved, clock: clock::now() });
+        if let Some(process) = &mut event.process {
+            for (told, ancestor) in process.ancestors.iter_mut().zip(&attempt.process.ancestors) {
+                told.exe = self.ancestry.exe(ancestor);
+            }
+        }
+        event
+    }
+
+    /// The verdict about what nobody could say in time.
+    fn out_of_patience(&self, attempt: &Attempt) -> Verdict {
+        match self.identity.lookup(attempt.cgroup_id) {
+            Lookup::Container { container, cgroup_path } => {
+                Verdict::Report { container: Some(container), cgroup_path: Some(cgroup_path), unattributed: None }
+            }
+            Lookup::Pending { cgroup_path, .. } => {
+                let reason = if self.identity.status().up { "no_answer" } else { "containerd_down" };
+                Verdict::unattributed(reason, cgroup_path)
+            }
+            Lookup::Foreign { cgroup_path, .. } => Verdict::unattributed("foreign_container", Some(cgroup_path)),
+            Lookup::Host { cgroup_path } => {
+                Verdict::Report { container: None, cgroup_path: Some(cgroup_path), unattributed: None }
+            }
+            Lookup::Unknown => Verdict::unattributed("unknown_cgroup", None),
+        }
+    }
+}
+
+fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
+    match identity.lookup(attempt.cgroup_id) {
+        Lookup::Container { container, cgroup_path } => {
+            if attempt.kind == RecordKind::MountAttempt {
+                if is_runtime_setup(attempt, &container) {
+                    return Verdict::Ignore("runtime_setup");
+                }
+                if container.task == TaskState::Unseen && attempt.process.has_not_executed() {
+                    // The runtime's set-up, as soon as containerd says which process is the container's first.
+                    return Verdict::Wait;
+                }
+            }
+            Verdict::Report { container: Some(container), cgroup_path: Some(cgroup_path), unattributed: None }
+        }
+        Lookup::Pending { .. } => Verdict::Wait,
+        Lookup::Foreign { cgroup_path, .. } => Verdict::unattributed("foreign_container", Some(cgroup_path)),
+        Lookup::Host { cgroup_path } => {
+            Verdict::Report { container: None, cgroup_path: Some(cgroup_path), unattributed: None }
+        }
+        Lookup::Unknown => Verdict::unattributed("unknown_cgroup", None),
+    }
+}

@@ -1,0 +1,106 @@
+//! The mounts that a process sees, from `/proc/<pid>/mountinfo` (proc_pid_mountinfo(5)).
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+/// What is read of a mount table, at most; that of a busy node takes a tenth.
+const BYTES_MAX: u64 = 8 << 20;
+
+/// One mount.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MountInfo {
+    /// Id, as `STATX_MNT_ID` tells it.
+    pub id: u64,
+    /// Where, absolute in the root of the process whose file it is.
+    pub point: Vec<u8>,
+    /// Type of the filesystem.
+    pub fstype: Vec<u8>,
+    /// Whether the mount or its superblock is read-only.
+    pub readonly: bool,
+}
+
+/// The mounts in the file; lines that are not understood are left out.
+///
+/// # Errors
+/// Where it can't be read.
+pub fn read(path: &Path) -> io::Result<Vec<MountInfo>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes.split(|byte| *byte == b'\n').filter_map(parse).collect())
+}
+
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
+fn parse(line: &[u8]) -> Option<MountInfo> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let point = unescape(fields.nth(3)?);
+    let options = fields.next()?;
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let fstype = unescape(fields.next()?);
+    let of_superblock = fields.nth(1)?;
+    let is_readonly = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
+    Some(MountInfo { id, point, fstype, readonly: is_readonly(options) || is_readonly(of_superblock) })
+}
+
+/// The kernel writes blanks, line ends and backslashes as `\` and three octal digits (`mangle_path`, `fs/seq_file.c`).
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        match after {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] if *first == b'\\' => {
+                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = after;
+            }
+            _ => bytes.push(*first),
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_whatever_optional_fields_it_has() {
+        for optional in ["", "master:1 ", "shared:2 master:1 "] {
+            let line = format!("36 35 98:0 /mnt1 /mnt2 rw,noatime {optional}- ext3 /dev/root rw,errors=continue");
+            let mount = parse(line.as_bytes()).unwrap();
+            let expected = MountInfo { id: 36, point: b"/mnt2".to_vec(), fstype: b"ext3".to_vec(), readonly: false };
+            assert_eq!(mount, expected);
+        }
+    }
+
+    #[test]
+    fn either_the_mount_or_its_superblock_makes_it_read_only() {
+        let readonly = |mount: &str, superblock: &str| {
+            parse(format!("1 0 0:1 / / {mount} - overlay overlay {superblock}").as_bytes()).unwrap().readonly
+        };
+        assert!(readonly("ro,relatime", "rw"));
+        assert!(readonly("rw", "ro,lowerdir=/a"));
+        assert!(!readonly("rw,errors=remount-ro", "rw"));
+    }
+
+    #[test]
+    fn names_with_blanks_come_back() {
+        let mount = parse(b"1 0 0:1 / /a\\040b\\134c\\011 rw - tmpfs tmpfs rw").unwrap();
+        assert_eq!(mount.point, b"/a b\\c\t");
+    }
+
+    #[test]
+    fn what_is_no_line_of_the_table_is_left_out() {
+        for line in [&b""[..], b"x 0 0:1 / / rw - tmpfs tmpfs rw", b"1 0 0:1 / / rw tmpfs tmpfs rw"] {
+            assert_eq!(parse(line), None);
+        }
+    }
+
+    #[test]
+    fn our_own_table_has_a_root() {
+        assert!(read(Path::new("/proc/self/mountinfo")).unwrap().iter().any(|mount| mount.point == b"/"));
+    }
+}

@@ -1,0 +1,260 @@
+//! Which process's root to look in: one that is surely in the mount namespace of the one that did it.
+//!
+//! A pid by itself names whoever has it now. The start time tells whether that is still the same process, the mount
+//! namespace whether another one sees the same files. Reading another process's root takes CAP_SYS_PTRACE.
+
+use std::{
+    fs,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    param::clock_ticks_per_second,
+};
+
+use super::{
+    mountinfo,
+    walk::{self, WalkError},
+};
+use crate::{
+    finding::paths::{MountPoint, Question, Resolved, below},
+    identity::model::Container,
+    kernel::attempt::Attempt,
+};
+
+/// Processes above, of which one is likely to outlive the one that did it.
+const ANCESTORS_MAX: usize = 3;
+
+/// Whose root it is about.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Subject {
+    /// The container, by its id.
+    pub container: Option<String>,
+    /// Inode number of the mount namespace.
+    pub mnt_ns: Option<u32>,
+    /// The process that did it.
+    pub process: Incarnation,
+    /// The processes above it, nearest first.
+    pub ancestors: Vec<Incarnation>,
+    /// The container's first process.
+    pub init_pid: Option<u32>,
+}
+
+/// A process id, and which of those that have had it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Incarnation {
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// Start, in nanoseconds since boot.
+    pub start_time_ns: u64,
+}
+
+impl Subject {
+    /// Of an attempt in a container, or in none.
+    pub fn of(attempt: &Attempt, container: Option<&Container>) -> Self {
+        let process = &attempt.process;
+        let above = process.ancestors.iter().take(ANCESTORS_MAX);
+        Self {
+            container: container.map(|container| container.id.clone()),
+            mnt_ns: process.mnt_ns,
+            process: Incarnation { pid: process.pid, start_time_ns: process.start_time_ns },
+            ancestors: above.map(|above| Incarnation { pid: above.pid, start_time_ns: above.start_time_ns }).collect(),
+            init_pid: container.and_then(|container| container.init_pid),
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// Nobody is left in that mount namespace.
+    #[error("the process and its container are gone")]
+    Gone,
+    /// The path leads nowhere that could be told.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+}
+
+/// The root of a process that stands for the subject.
+struct Root {
+    fd: OwnedFd,
+    folder: PathBuf,
+    /// Whether it is the process that did it, whose root need not be that of the mount namespace.
+    is_own: bool,
+}
+
+/// Answers a question in the subject's real root. May block as long as a filesystem does.
+///
+/// # Errors
+/// Where there is no answer.
+pub fn look(host_proc: &Path, subject: &Subject, question: &Question) -> Result<Resolved, NoAnswer> {
+    // Links would be followed in a root that is not known.
+    if question.anchor.outside {
+        return Err(NoAnswer::Gone);
+    }
+    let mut last = NoAnswer::Gone;
+    for root in roots(host_proc, subject) {
+        match look_in(&root, question) {
+            Ok(resolved) => return Ok(resolved),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn roots<'a>(host_proc: &'a Path, subject: &'a Subject) -> impl Iterator<Item = Root> + 'a {
+    let own = move || open_root(host_proc, subject.process.pid, Some(subject.process), subject.mnt_ns, true);
+    // Those are told from a successor by the mount namespace alone, or as well.
+    let others = subject.init_pid.into_iter().map(|pid| (pid, None));
+    let others = others.chain(subject.ancestors.iter().map(|above| (above.pid, Some(*above)))).chain([(1, None)]);
+    let others = others.filter(|_| subject.mnt_ns.is_some());
+    let others = others.filter_map(move |(pid, above)| open_root(host_proc, pid, above, subject.mnt_ns, false));
+    std::iter::once_with(own).flatten().chain(others)
+}
+
+fn open_root(
+    host_proc: &Path,
+    pid: u32,
+    incarnation: Option<Incarnation>,
+    mnt_ns: Option<u32>,
+    is_own: bool,
+) -> Option<Root> {
+    let folder = host_proc.join(pid.to_string());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = openat(CWD, folder.join("root"), flags, Mode::empty()).ok()?;
+    // In this order: what is held is checked, not what will be opened.
+    let same_namespace = mnt_ns.is_none_or(|expected| namespace(&folder) == Some(expected));
+    let same_process = incarnation.is_none_or(|expected| is_same(&folder, expected));
+    (same_namespace && same_process).then_some(Root { fd, folder, is_own })
+}
+
+fn look_in(root: &Root, question: &Question) -> Result<Resolved, NoAnswer> {
+    let prefix = question.anchor.root.as_slice();
+    // The link tells where the root stands in its mount namespace: that of another must be the namespace's own, and ours may
+    // have been left by a chroot since the call.
+    let expected = if root.is_own { prefix } else { b"/" };
+    if !fs::read_link(root.folder.join("root")).is_ok_and(|stands| stands.as_os_str().as_bytes() == expected) {
+        return Err(NoAnswer::Gone);
+    }
+    let jail = if root.is_own || prefix == b"/" { None } else { Some(walk::open_within(root.fd.as_fd(), prefix)?) };
+    let walked = walk::walk(jail.as_ref().unwrap_or(&root.fd).as_fd(), question)?;
+    let mount = walked.mount_id.and_then(|id| {
+        let mounts = mountinfo::read(&root.folder.join("mountinfo")).ok()?;
+        let mount = mounts.into_iter().find(|mount| mount.id == id)?;
+        // Told in the root of the process whose file it is.
+        Some(MountPoint { point: below(expected, &mount.point), fstype: mount.fstype, readonly: mount.readonly })
+    });
+    Ok(Resolved { path: below(prefix, &walked.path), mount })
+}
+
+/// The inode number of the mount namespace, from `mnt:[4026531841]`.
+fn namespace(folder: &Path) -> Option<u32> {
+    let link = fs::read_link(folder.join("ns/mnt")).ok()?;
+    link.to_str()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
+}
+
+fn is_same(folder: &Path, expected: Incarnation) -> bool {
+    let nanoseconds_per_tick = 1_000_000_000 / clock_ticks_per_second().max(1);
+    let expected = expected.start_time_ns / nanoseconds_per_tick;
+    // The kernel divides in the same way, but for rounding.
+    start_ticks(folder).is_some_and(|ticks| ticks.abs_diff(expected) <= 1)
+}
+
+/// Field 22 of `/proc/<pid>/stat`: start in clock ticks since boot. The name in parentheses may hold anything, `)` too.
+fn start_ticks(folder: &Path) -> Option<u64> {
+    const FIELDS_AFTER_NAME: usize = 19;
+    let stat = fs::read(folder.join("stat")).ok()?;
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
+    rest.split_whitespace().nth(FIELDS_AFTER_NAME)?.parse().ok()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::finding::paths::Anchor;
+
+    /// This very process.
+    pub(in super::super) fn ourselves() -> Subject {
+        let folder = Path::new("/proc/self");
+        let start_time_ns = start_ticks(folder).unwrap() * 1_000_000_000 / clock_ticks_per_second();
+        Subject {
+            container: None,
+            mnt_ns: namespace(folder),
+            process: Incarnation { pid: std::process::id(), start_time_ns },
+            ancestors: Vec::new(),
+            init_pid: None,
+        }
+    }
+
+    pub(in super::super) fn question(requested: &Path) -> Question {
+        let requested = requested.as_os_str().as_encoded_bytes().to_vec();
+        let anchor = Anchor { root: b"/".to_vec(), start: b"/".to_vec(), outside: false };
+        Question { anchor, requested, follow_last: true, mount_of_folder: false }
+    }
+
+    /// A folder with `link -> real`, without links on the way to it.
+    fn folder_with_link() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        fs::create_dir(path.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", path.join("link")).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn a_link_is_followed_in_the_root_of_the_process_itself_and_its_mount_told() {
+        let (_folder, path) = folder_with_link();
+        let resolved = look(Path::new("/proc"), &ourselves(), &question(&path.join("link/x"))).unwrap();
+        assert_eq!(resolved.path, path.join("real/x").as_os_str().as_encoded_bytes());
+        let mount = resolved.mount.unwrap();
+        assert!(crate::finding::paths::is_at_or_below(&resolved.path, &mount.point), "{mount:?}");
+        assert!(!mount.readonly, "we have just written there");
+    }
+
+    #[test]
+    fn a_pid_that_another_process_has_by_now_is_not_looked_at() {
+        let (_folder, path) = folder_with_link();
+        let mut gone = ourselves();
+        gone.process.start_time_ns += 5_000_000_000;
+        gone.mnt_ns = Some(1);
+        let answer = look(Path::new("/proc"), &gone, &question(&path.join("link/x")));
+        assert!(matches!(answer, Err(NoAnswer::Gone)), "{answer:?}");
+    }
+
+    #[test]
+    fn a_process_that_has_changed_its_root_since_is_not_looked_at() {
+        let (_folder, path) = folder_with_link();
+        let mut asked = question(Path::new("/x"));
+        asked.anchor.root = path.as_os_str().as_bytes().to_vec();
+        let alone = Subject { mnt_ns: None, ..ourselves() };
+        assert!(matches!(look(Path::new("/proc"), &alone, &asked), Err(NoAnswer::Gone)));
+    }
+
+    #[test]
+    fn a_process_above_stands_in_for_one_that_is_gone() {
+        let (_folder, path) = folder_with_link();
+        let mut short_lived = ourselves();
+        short_lived.ancestors = vec![short_lived.process];
+        short_lived.process.start_time_ns += 5_000_000_000;
+        let resolved = look(Path::new("/proc"), &short_lived, &question(&path.join("link/x"))).unwrap();
+        assert_eq!(resolved.path, path.join("real/x").as_os_str().as_encoded_bytes());
+    }
+
+    #[test]
+    fn a_chroot_of_one_that_is_gone_is_looked_for_in_the_root_of_another() {
+        let (_folder, path) = folder_with_link();
+        let mut short_lived = ourselves();
+        short_lived.init_pid = Some(short_lived.process.pid);
+        short_lived.process.start_time_ns += 5_000_000_000;
+        let mut asked = question(Path::new("/link/../../x"));
+        asked.anchor.root = path.as_os_str().as_encoded_bytes().to_vec();
+        let resolved = look(Path::new("/proc"), &short_lived, &asked).unwrap();
+        assert_eq!(resolved.path, path.join("x").as_os_str().as_encoded_bytes());
+    }
+}

@@ -1,0 +1,215 @@
+//! Tests of [`super`].
+
+use std::{collections::HashMap, io::Write};
+
+use proptest::prelude::*;
+use tempfile::NamedTempFile;
+
+use super::*;
+
+fn options(arguments: &[&str]) -> Settings {
+    Variable::try_parse_from(arguments).unwrap().settings
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn loaded(arguments: &[&str], environment: &[(&str, &str)]) -> Result<RunConfig, ConfigError> {
+    let environment: HashMap<_, _> = environment.iter().copied().collect();
+    load(options(arguments), |name| environment.get(name).map(OsString::from))
+}
+
+fn refusal(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    loaded(arguments, environment).unwrap_err().to_string()
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let config = loaded(&[], &[("NODE_NAME", "n1")]).unwrap();
+    assert_eq!(
+        config,
+        RunConfig {
+            hook: Hook::Tracepoint,
+            scope: Scope::Containers,
+            containerd_socket: "/run/containerd/containerd.sock".into(),
+            containerd_namespaces: vec!["k8s.io".to_owned()],
+            node_name: "n1".to_owned(),
+            host_proc: "/proc".into(),
+            host_cgroup: None,
+            output: Output::Stdout,
+            metrics_listen: "127.0.0.1:9465".parse().unwrap(),
+        }
+    );
+}
+
+#[test]
+fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_file() {
+    let values = [
+        ("hooks", "tracepoint"),
+        ("scope", "all"),
+        ("containerd-socket", "/run/c.sock"),
+        ("containerd-namespace", "moby"),
+        ("node-name", "n7"),
+        ("host-proc", "/host/proc"),
+        ("host-cgroup", "/host/cgroup"),
+        ("json", "/var/log/e.json"),
+        ("format", "native"),
+        ("metrics-listen", "[::1]:1"),
+        ("observe-writes", "false"),
+    ];
+    assert_eq!(values.map(|(key, _)| key), KEYS);
+    let expected = RunConfig {
+        hook: Hook::Tracepoint,
+        scope: Scope::All,
+        containerd_socket: "/run/c.sock".into(),
+        containerd_namespaces: vec!["moby".to_owned()],
+        node_name: "n7".to_owned(),
+        host_proc: "/host/proc".into(),
+        host_cgroup: Some("/host/cgroup".into()),
+        output: Output::File("/var/log/e.json".into()),
+        metrics_listen: "[::1]:1".parse().unwrap(),
+    };
+
+    let flags = values.map(|(key, value)| format!("--{key}={value}"));
+    assert_eq!(loaded(&flags.each_ref().map(String::as_str), &[]).unwrap(), expected);
+
+    let variables = values.map(|(key, value)| (format!("ROSENTRY_{}", key.replace('-', "_").to_uppercase()), value));
+    let variables = variables.each_ref().map(|(name, value)| (name.as_str(), *value));
+    assert_eq!(loaded(&[], &variables).unwrap(), expected);
+
+    for separator in ['-', '_'] {
+        let text: String = values
+            .iter()
+            .map(|(key, value)| {
+                let key = key.replace('-', &separator.to_string());
+                match key.as_str() {
+                    "observe-writes" | "observe_writes" => format!("{key} = {value}\n"),
+                    "containerd-namespace" | "containerd_namespace" => format!("{key} = [\"{value}\"]\n"),
+                    _ => format!("{key} = \"{value}\"\n"),
+                }
+            })
+            .collect();
+        let file = file(&text);
+        let path = file.path().to_str().unwrap();
+        assert_eq!(loaded(&["--config", path], &[]).unwrap(), expected);
+        assert_eq!(loaded(&[], &[("ROSENTRY_CONFIG", path)]).unwrap(), expected);
+    }
+}
+
+#[test]
+fn repeated_namespaces_are_all_taken_once() {
+    let config = loaded(&["--containerd-namespace", "k8s.io", "--containerd-namespace=moby,k8s.io"], &[]).unwrap();
+    assert_eq!(config.containerd_namespaces, ["k8s.io", "moby"]);
+}
+
+#[test]
+fn the_node_is_named_by_the_option_the_environment_or_the_host() {
+    let environment = [("NODE_NAME", "n1")];
+    assert_eq!(loaded(&["--node-name", "n2"], &environment).unwrap().node_name, "n2");
+    assert_eq!(loaded(&[], &environment).unwrap().node_name, "n1");
+    let host = loaded(&[], &[("NODE_NAME", "")]).unwrap().node_name;
+    assert_eq!(host, rustix::system::uname().nodename().to_str().unwrap());
+}
+
+#[test]
+fn an_empty_variable_says_nothing() {
+    assert_eq!(loaded(&[], &[("ROSENTRY_SCOPE", ""), ("ROSENTRY_CONFIG", "")]).unwrap().scope, Scope::Containers);
+}
+
+#[test]
+fn an_unknown_key_is_told_with_file_line_and_the_known_keys() {
+    let file = file("# ours\nscope = \"all\"\nhoks = \"auto\"\n");
+    let path = file.path().to_str().unwrap();
+    let refusal = refusal(&["--config", path], &[]);
+    let expected = format!("{path}, line 3: unknown key `hoks`; the keys are hooks, scope, containerd-socket, ");
+    assert!(refusal.starts_with(&expected), "{refusal}");
+}
+
+#[test]
+fn a_mistake_in_the_file_is_told_with_its_line() {
+    for (text, line, problem) in [
+        ("scope = \"all\"\n\nhooks = \"kprobe\"\n", 3, "kprobe"),
+        ("scope = all\n", 1, ""),
+        ("\nobserve-writes = \"no\"\n", 2, "boolean"),
+        ("containerd-namespace = \"moby\"\n", 1, "sequence"),
+    ] {
+        let file = file(text);
+        let refusal = refusal(&["--config", file.path().to_str().unwrap()], &[]);
+        assert!(refusal.contains(&format!(", line {line}: ")) && refusal.contains(problem), "{refusal}");
+        assert!(!refusal.contains('\n'), "{refusal}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let refusal = refusal(&["--config", "/no/such.toml"], &[]);
+    assert!(refusal.contains("/no/such.toml") && refusal.contains("--config"), "{refusal}");
+}
+
+#[test]
+fn a_mistake_in_the_environment_names_the_variable() {
+    let refusal = refusal(&[], &[("ROSENTRY_SCOPE", "pods")]);
+    assert!(refusal.starts_with("the environment's ROSENTRY_SCOPE: "), "{refusal}");
+    assert!(refusal.contains("containers, all"), "{refusal}");
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_rather_than_ignored() {
+    for (arguments, asked) in [
+        (&["--format", "ecs"][..], "--format ecs"),
+        (&["--format=ocsf"], "--format ocsf"),
+        (&["--hooks", "fexit"], "--hooks fexit"),
+        (&["--observe-writes"], "--observe-writes"),
+    ] {
+        let refusal = refusal(arguments, &[]);
+        assert!(refusal.starts_with(&format!("{asked} is not built yet: ")), "{refusal}");
+    }
+    assert!(loaded(&[], &[("ROSENTRY_OBSERVE_WRITES", "true")]).is_err());
+    assert!(loaded(&["--observe-writes=false"], &[("ROSENTRY_OBSERVE_WRITES", "true")]).is_ok());
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused_with_an_example() {
+    for (arguments, expected) in [
+        (&["--metrics-listen", "9465"][..], "such as 127.0.0.1:9465"),
+        (&["--containerd-namespace", "a b"], "such as k8s.io"),
+        (&["--containerd-namespace", ""], "such as k8s.io"),
+        (&["--host-proc", "proc"], "no absolute path"),
+        (&["--containerd-socket", "c.sock"], "no absolute path"),
+        (&["--node-name", " "], "--node-name"),
+    ] {
+        let refusal = refusal(arguments, &[]);
+        assert!(refusal.contains(expected), "{refusal}");
+    }
+}
+
+#[test]
+fn a_socket_may_be_named_as_the_cri_tools_do() {
+    let config = loaded(&["--containerd-socket", "unix:///run/c.sock"], &[]).unwrap();
+    assert_eq!(config.containerd_socket, Path::new("/run/c.sock"));
+}
+
+proptest! {
+    #[test]
+    fn the_option_outweighs_the_environment_and_that_the_file(
+        option in proptest::option::of("[a-z]{1,8}"),
+        variable in proptest::option::of("[a-z]{1,8}"),
+        in_file in proptest::option::of("[a-z]{1,8}"),
+    ) {
+        let text = in_file.as_ref().map_or(String::new(), |name| format!("node-name = \"{name}\"\n"));
+        let file = file(&text);
+        let mut arguments = vec!["--config", file.path().to_str().unwrap()];
+        if let Some(name) = &option {
+            arguments.extend(["--node-name", name.as_str()]);
+        }
+        let mut environment = vec![("NODE_NAME", "fallback")];
+        if let Some(name) = &variable {
+            environment.push(("ROSENTRY_NODE_NAME", name.as_str()));
+        }
+        let expected = option.clone().or(variable.clone()).or(in_file.clone()).unwrap_or("fallback".to_owned());
+        prop_assert_eq!(loaded(&arguments, &environment).unwrap().node_name, expected);
+    }
+}
