@@ -138,8 +138,7 @@ fn explain(error: &ProgramError) -> String {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             debug!(%log, "the verifier's log");
-            // The verifier's last words but its statistics name the fault.
-            let last = log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed "));
+            let last = fault(&log); { let all: Vec<_> = log.lines().collect(); for l in &all[all.len().saturating_sub(30)..] { eprintln!("L {l}"); } }
             if let (Some(line), Some(libc::EACCES)) = (last, io_error.raw_os_error()) {
                 return format!("{line}; please report it with the kernel version");
             }
@@ -160,6 +159,12 @@ fn explain(error: &ProgramError) -> String {
     }
 }
 
+/// The verifier's last words before its statistics: they name the fault.
+fn fault(log: &str) -> Option<&str> {
+    const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+    log.lines().rev().find(|line| !line.is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start)))
+}
+
 /// An error and what it came from, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -173,4 +178,17 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fault_stands_before_the_verifiers_statistics() {
+        let log = "12: (79) r1 = *(u64 *)(r2 +0)\nR2 invalid mem access 'scalar'\nverification time 3400 usec\n\
+            stack depth 160+0+16\nprocessed 88 insns (limit 1000000) max_states_per_insn 0\n\n";
+        assert_eq!(fault(log), Some("R2 invalid mem access 'scalar'"));
+        assert_eq!(fault("processed 0 insns (limit 1000000)\n"), None);
+    }
 }
