@@ -56,6 +56,10 @@ offsets! {
     task_thread_pid: "task_struct"."thread_pid";
     /// Namespaces.
     task_nsproxy: "task_struct"."nsproxy";
+    /// cgroups.
+    task_cgroups: "task_struct"."cgroups";
+    /// The cgroup in the cgroup2 hierarchy.
+    css_set_cgroup: "css_set"."dfl_cgrp";
     /// Mount namespace.
     nsproxy_mnt_ns: "nsproxy"."mnt_ns";
     /// Inode number of a mount namespace.

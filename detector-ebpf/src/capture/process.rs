@@ -36,7 +36,36 @@ pub fn fill(scratch: &mut Scratch, task: u64) {
     let nsproxy = memory::kernel_at(task, offset!(task_nsproxy));
     process.mnt_ns = memory::kernel_at(memory::kernel_at(nsproxy, offset!(nsproxy_mnt_ns)), offset!(mnt_ns_inum));
 
+    process.parent_cgroup_id = 0;
+    process.same_program_as_parent = 0;
+    process.padding = 0;
+
     fill_ancestors(scratch, task);
+}
+
+/// Fills what tells the container runtime from the container: the parent's cgroup, and whether it runs the same executable
+/// file in the same mount namespace.
+#[inline(always)]
+pub fn fill_parent(scratch: &mut Scratch, task: u64) {
+    let parent: u64 = memory::kernel_at(task, offset!(task_real_parent));
+    let cgroup = memory::kernel_at(memory::kernel_at(parent, offset!(task_cgroups)), offset!(css_set_cgroup));
+    let node = memory::kernel_at(cgroup, offset!(cgroup_kn));
+    scratch.record.process.parent_cgroup_id = memory::kernel_at(node, offset!(kernfs_node_id));
+    let (file, of_parent) = (executable_dentry(task), executable_dentry(parent));
+    let same = file != 0 && file == of_parent && mount_namespace(task) == mount_namespace(parent);
+    scratch.record.process.same_program_as_parent = u32::from(same);
+}
+
+/// Address of the dentry of the task's executable, which stands for the file.
+#[inline(always)]
+fn executable_dentry(task: u64) -> u64 {
+    executable(mm(task)).map_or(0, |path| memory::kernel_at(path, offset!(path_dentry)))
+}
+
+/// Address of the task's mount namespace.
+#[inline(always)]
+fn mount_namespace(task: u64) -> u64 {
+    memory::kernel_at(memory::kernel_at(task, offset!(task_nsproxy)), offset!(nsproxy_mnt_ns))
 }
 
 /// The `mm_struct` of the task; 0 for a thread of the kernel.

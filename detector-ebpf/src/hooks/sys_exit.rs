@@ -99,6 +99,7 @@ fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usi
         );
     }
     if call.report == Report::Always as u8 {
+        process::fill_parent(scratch, task);
         ring::count(Counter::MountAttempt);
         scratch.record.header.kind = RecordKind::MountAttempt as u16;
         let length = size_of_val(&scratch.record) + scratch.used as usize;

@@ -32,6 +32,7 @@ impl Held {
     }
 
     /// Takes out those that `is_known` now, and those whose time is up at `now`, oldest first.
+    #[expect(clippy::vec_box, reason = "they are in boxes already; to move them out would copy each")]
     pub fn release(&mut self, now: Instant, mut is_known: impl FnMut(&Attempt) -> bool) -> Vec<Box<Attempt>> {
         let mut released = Vec::new();
         let mut kept = VecDeque::with_capacity(self.attempts.len());
@@ -90,6 +91,8 @@ mod tests {
                 mnt_ns: None,
                 user_ns_level: 0,
                 flags: 0,
+                parent_cgroup_id: None,
+                same_program_as_parent: false,
                 ancestors: Vec::new(),
             },
             operation: detector_common::operation::Operation::Open,

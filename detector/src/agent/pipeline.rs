@@ -175,7 +175,7 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
     match identity.lookup(attempt.cgroup_id) {
         Lookup::Container { container, cgroup_path } => {
             if attempt.kind == RecordKind::MountAttempt {
-                if is_runtime_setup(attempt, &container) {
+                if is_runtime_setup(attempt, &container, parent_is_outside(identity, attempt, &container)) {
                     return Verdict::Ignore("runtime_setup");
                 }
                 if container.task == TaskState::Unseen && attempt.process.has_not_executed() {
@@ -191,5 +191,15 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
             Verdict::Report { container: None, cgroup_path: Some(cgroup_path), unattributed: None }
         }
         Lookup::Unknown => Verdict::unattributed("unknown_cgroup", None),
+    }
+}
+
+/// Whether the process's parent is known to be in no cgroup of the container.
+fn parent_is_outside(identity: &Identity, attempt: &Attempt, container: &Container) -> bool {
+    let Some(cgroup_id) = attempt.process.parent_cgroup_id else { return false };
+    match identity.lookup(cgroup_id) {
+        Lookup::Host { .. } => true,
+        Lookup::Container { container: of_parent, .. } => of_parent.id != container.id,
+        Lookup::Pending { .. } | Lookup::Foreign { .. } | Lookup::Unknown => false,
     }
 }

@@ -31,16 +31,15 @@ pub fn main() -> ExitCode {
 fn told(result: std::io::Result<()>) -> ExitCode {
     match result {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            cannot(&format!("can't write to stdout: {error}"))
+            cannot(&format_args!("can't write to stdout: {error}"))
         }
         _ => ExitCode::SUCCESS,
     }
 }
 
 /// Says in one sentence on stderr why it could not be done.
-fn cannot(sentence: &str) -> ExitCode {
-    // Where stderr is closed there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "rosentry: {sentence}");
+fn cannot(sentence: &dyn std::fmt::Display) -> ExitCode {
+    terminal::complain(sentence);
     ExitCode::from(2)
 }
 

@@ -15,10 +15,10 @@ pub fn main(config: RunConfig) -> ExitCode {
     super::log_to_stderr();
     let runtime = match Builder::new_multi_thread().worker_threads(THREADS).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return super::cannot(&format!("the system gives no threads to run on: {error}")),
+        Err(error) => return super::cannot(&format_args!("the system gives no threads to run on: {error}")),
     };
     match runtime.block_on(agent::run(config)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => super::cannot(&error.to_string()),
+        Err(error) => super::cannot(&error),
     }
 }

@@ -40,6 +40,8 @@ pub fn attempt(syscall: &str) -> Attempt {
             mnt_ns: Some(1),
             user_ns_level: 0,
             flags: 0,
+            parent_cgroup_id: None,
+            same_program_as_parent: false,
             ancestors: Vec::new(),
         },
         operation,

@@ -99,7 +99,7 @@ async fn a_mount_over_a_sealed_folder_shadows_it_and_its_umount_detaches() {
 }
 
 #[tokio::test]
-async fn starting_stopping_and_restarting_50_sealed_containers_unseals_nothing() {
+async fn starting_stopping_and_restarting_50_sealed_containers_is_no_attempt() {
     const PODS: usize = 5;
     const CONTAINERS_PER_POD: usize = 10;
     let lab = Lab::start().await;
@@ -121,10 +121,10 @@ async fn starting_stopping_and_restarting_50_sealed_containers_unseals_nothing()
     agent.wait_for_write(&last, "/etc/x").await;
     let events = agent.stop().await;
 
-    let unseals: Vec<&Value> = events.0.iter().filter(|event| event["mount"]["effect"] == "unseal").collect();
-    assert!(unseals.is_empty(), "{} events, the first: {:#}", unseals.len(), unseals[0]);
-    let breaks = events.0.iter().filter(|event| event["kind"] == "seal_broken").count();
-    assert_eq!(breaks, 0);
+    // No container of this test mounts anything: whatever is told would be the runtime's own work, some 40 mounts a start.
+    let attempts = events.of_lab(&lab, "mount_attempt");
+    assert!(attempts.is_empty(), "{} events, the first: {:#}", attempts.len(), attempts[0]);
+    assert!(events.of_lab(&lab, "seal_broken").is_empty());
 }
 
 async fn wait_for_attempt(agent: &Agent, pod: &Pod, operation: &str) -> Value {

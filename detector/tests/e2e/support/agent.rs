@@ -213,6 +213,14 @@ impl Events {
         self.of(pod, "seal_broken")
     }
 
+    /// Those of `kind` of this lab's containers, and of cgroups below the lab's own where the container was not found: another
+    /// containerd may be at work on the same machine.
+    pub fn of_lab(&self, lab: &Lab, kind: &str) -> Vec<&Value> {
+        let own = format!("/{}/", lab.containerd.cgroup());
+        let is_own = |event: &&Value| event["cgroup"]["path"].as_str().is_none_or(|path| path.starts_with(&own));
+        self.0.iter().filter(|event| event["kind"] == kind).filter(is_own).collect()
+    }
+
     fn of(&self, pod: &Pod, kind: &str) -> Vec<&Value> {
         self.0.iter().filter(|event| is_of(event, pod, kind)).collect()
     }
