@@ -138,7 +138,7 @@ fn explain(error: &ProgramError) -> String {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             debug!(%log, "the verifier's log");
-            let last = fault(&log); { let all: Vec<_> = log.lines().collect(); for l in &all[all.len().saturating_sub(30)..] { eprintln!("L {l}"); } }
+            let last = fault(&log);
             if let (Some(line), Some(libc::EACCES)) = (last, io_error.raw_os_error()) {
                 return format!("{line}; please report it with the kernel version");
             }
@@ -148,15 +148,23 @@ fn explain(error: &ProgramError) -> String {
         _ => None,
     };
     match errno.map(Errno::from_raw_os_error) {
+        // What the programs read of the kernel is withheld then, by one errno or another.
+        Some(Errno::PERM | Errno::INVAL) if locked_down() => {
+            "the kernel's lockdown is at `confidentiality`, which forbids it; boot with `lockdown=integrity`".to_owned()
+        }
         Some(Errno::PERM) => {
-            "it is not permitted; check the capabilities and whether the kernel's lockdown is at `confidentiality`"
-                .to_owned()
+            "it is not permitted; check the capabilities of this process and its seccomp profile".to_owned()
         }
         Some(Errno::INVAL) => {
             "the kernel lacks this type of program; it must be 5.17 or newer with CONFIG_BPF_EVENTS=y".to_owned()
         }
         _ => chain(error),
     }
+}
+
+/// Whether the kernel keeps its memory secret from programs (kernel 5.4, `security/lockdown/lockdown.c`).
+fn locked_down() -> bool {
+    std::fs::read_to_string("/sys/kernel/security/lockdown").is_ok_and(|levels| levels.contains("[confidentiality]"))
 }
 
 /// The verifier's last words before its statistics: they name the fault.
