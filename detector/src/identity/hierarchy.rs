@@ -73,6 +73,12 @@ impl Hierarchy {
         }
     }
 
+    /// One that is taken to be there.
+    #[cfg(test)]
+    pub(super) fn at(mount: &Path) -> Self {
+        Self { mount: mount.to_owned(), whole: true }
+    }
+
     /// Where it is mounted.
     pub fn mount(&self) -> &Path {
         &self.mount
