@@ -248,8 +248,8 @@ fn build() -> Build {
 
 fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolver>, seals: &Seals) -> Sources {
     let resolver = Arc::clone(resolver);
-    let identity = identity.clone();
-    let (events, lost) = (Arc::clone(counters), Arc::clone(counters));
+    let (identity, identity_too) = (identity.clone(), identity.clone());
+    let [events, lost, incomplete] = [(); 3].map(|()| Arc::clone(counters));
     let read = |counters: &Counters, wanted: &[(&'static str, Counter)]| {
         wanted.iter().filter_map(|&(name, counter)| Some((name, counters.read(counter).ok()?))).collect::<Vec<_>>()
     };
@@ -258,7 +258,9 @@ fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolve
         seal_broken: Box::new(seals.states()),
         kernel_events: Box::new(move || read(&events, KERNEL_EVENTS)),
         kernel_lost: Box::new(move || read(&lost, losses::KERNEL_STAGES)),
+        incomplete_sections: Box::new(move || read(&incomplete, INCOMPLETE_SECTIONS)),
         path_resolutions: Box::new(move || resolver.counts()),
+        identity: Box::new(move || identity_too.status().counts.by_name()),
     }
 }
 
@@ -268,9 +270,11 @@ const KERNEL_EVENTS: &[(&str, Counter)] = &[
     ("mount_attempt", Counter::MountAttempt),
     ("cgroup_created", Counter::CgroupCreated),
     ("cgroup_removed", Counter::CgroupRemoved),
-    ("section_unreadable", Counter::SectionUnreadable),
-    ("section_truncated", Counter::SectionTruncated),
 ];
+
+/// Counters of `rosentry_incomplete_sections_total`, by reason. They count parts of records, so they are no kind of event.
+const INCOMPLETE_SECTIONS: &[(&str, Counter)] =
+    &[("unreadable", Counter::SectionUnreadable), ("truncated", Counter::SectionTruncated)];
 
 fn readiness(identity: &Identity) -> Box<dyn Fn() -> Vec<Condition> + Send + Sync> {
     let identity = identity.clone();
@@ -291,4 +295,18 @@ fn readiness(identity: &Identity) -> Box<dyn Fn() -> Vec<Condition> + Send + Syn
             },
         ]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_of_the_kernel_side_is_in_one_metric() {
+        let exported = [KERNEL_EVENTS, INCOMPLETE_SECTIONS, losses::KERNEL_STAGES].concat();
+        for counter in Counter::ALL {
+            let times = exported.iter().filter(|(_, exported)| *exported == counter).count();
+            assert_eq!(times, 1, "{counter:?}");
+        }
+    }
 }

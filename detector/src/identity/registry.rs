@@ -104,7 +104,7 @@ pub(super) struct Registry {
     /// Containers that found no room.
     refused: u64,
     /// Lookups of an id that nobody was asked for, since too many are sought.
-    unasked: u64,
+    deferred: u64,
 }
 
 #[derive(Debug, Default)]
@@ -143,7 +143,7 @@ impl Registry {
             sought: HashMap::new(),
             clock: 0,
             refused: 0,
-            unasked: 0,
+            deferred: 0,
         }
     }
 
@@ -176,7 +176,7 @@ impl Registry {
                 Some((_, Sought::Absent(since))) if now.saturating_duration_since(*since) < KEEP_ABSENT => {}
                 // Who fills the table must not make a stranger of a container that comes after.
                 None if self.sought.len() >= MAX_SOUGHT => {
-                    self.unasked += 1;
+                    self.deferred += 1;
                     return Owner::Pending { id: id.into(), namespace: None, ask: false };
                 }
                 Some((_, Sought::Absent(_))) | None => {
@@ -249,8 +249,8 @@ impl Registry {
     }
 
     /// How many lookups of an id came while too many were sought to ask for it.
-    pub(super) const fn unasked(&self) -> u64 {
-        self.unasked
+    pub(super) const fn deferred(&self) -> u64 {
+        self.deferred
     }
 
     /// A point in time for [`reconcile`](Self::reconcile) and [`tasks_listed`](Self::tasks_listed).

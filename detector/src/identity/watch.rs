@@ -188,7 +188,9 @@ impl Session {
                 if std::mem::replace(&mut self.tasks_failed, true) {
                     debug!("containerd still does not list the tasks of {namespace_name}: {error}");
                 } else {
-                    warn!("containerd does not list the tasks of {namespace_name}, asking again until it does: {error}");
+                    warn!(
+                        "containerd does not list the tasks of {namespace_name}, asking again until it does: {error}"
+                    );
                 }
                 self.spawn_tasks(namespace, TASKS_AGAIN);
             }

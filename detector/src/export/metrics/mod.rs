@@ -49,8 +49,12 @@ pub struct Sources {
     pub kernel_events: Counts,
     /// Records that the kernel side lost, by stage.
     pub kernel_lost: Counts,
+    /// Parts of records that the kernel side could not send whole, by reason.
+    pub incomplete_sections: Counts,
     /// What became of looks into containers' real roots, by result.
     pub path_resolutions: Counts,
+    /// What the identity room did and what it had to give up, by name.
+    pub identity: Counts,
 }
 
 /// What runs.
@@ -84,7 +88,15 @@ impl Metrics {
     /// # Errors
     /// None that depends on the arguments: a name that Prometheus does not take.
     pub fn new(build: &Build, sources: Sources) -> prometheus::Result<Self> {
-        let Sources { containers, seal_broken, kernel_events, kernel_lost, path_resolutions } = sources;
+        let Sources {
+            containers,
+            seal_broken,
+            kernel_events,
+            kernel_lost,
+            incomplete_sections,
+            path_resolutions,
+            identity,
+        } = sources;
         let registry = Registry::new();
 
         let write_denied = Arc::new(PodCounters::new(SERIES_MAX));
@@ -132,19 +144,35 @@ impl Metrics {
             }),
         )?))?;
 
-        registry.register(Box::new(Family::counter(
-            "rosentry_kernel_events_total",
-            "What the kernel side saw, counted there and exact.",
-            &["kind"],
-            Box::new(move || named_samples(kernel_events())),
-        )?))?;
-
-        registry.register(Box::new(Family::counter(
-            "rosentry_path_resolutions_total",
-            "Looks into a container's real root for symbolic links and mounts, by what became of them.",
-            &["result"],
-            Box::new(move || named_samples(path_resolutions())),
-        )?))?;
+        for (name, help, label, counts) in [
+            (
+                "rosentry_kernel_events_total",
+                "What the kernel side saw, counted there and exact.",
+                "kind",
+                kernel_events,
+            ),
+            (
+                "rosentry_incomplete_sections_total",
+                "Parts of records (a path, a text) that the kernel side could not send whole, by the reason.",
+                "reason",
+                incomplete_sections,
+            ),
+            (
+                "rosentry_path_resolutions_total",
+                "Looks into a container's real root for symbolic links and mounts, by what became of them.",
+                "result",
+                path_resolutions,
+            ),
+            (
+                "rosentry_identity_total",
+                "What was done to learn whose a cgroup is, and what failed or was given up for room.",
+                "what",
+                identity,
+            ),
+        ] {
+            let ask = Box::new(move || named_samples(counts()));
+            registry.register(Box::new(Family::counter(name, help, &[label], ask)?))?;
+        }
 
         let lost = Arc::new(Mutex::new(BTreeMap::new()));
         let lost_here = Arc::clone(&lost);

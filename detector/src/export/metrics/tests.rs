@@ -18,7 +18,9 @@ pub(crate) fn metrics() -> Metrics {
             seal_broken: Box::new(|id| (id == sealed().id).then_some(true)),
             kernel_events: Box::new(|| vec![("write_denied", 3), ("mount_attempt", 1)]),
             kernel_lost: Box::new(|| vec![("write_ring", 5)]),
+            incomplete_sections: Box::new(|| vec![("truncated", 6)]),
             path_resolutions: Box::new(|| vec![("resolved", 2)]),
+            identity: Box::new(|| crate::identity::Counts { requests_dropped: 4, ..Default::default() }.by_name()),
         },
     )
     .unwrap()
@@ -91,6 +93,9 @@ fn the_state_of_the_agent_is_told() {
     for line in [
         "rosentry_containerd_up 1",
         r#"rosentry_path_resolutions_total{result="resolved"} 2"#,
+        r#"rosentry_incomplete_sections_total{reason="truncated"} 6"#,
+        r#"rosentry_identity_total{what="requests_dropped"} 4"#,
+        r#"rosentry_identity_total{what="cgroups_evicted"} 0"#,
         r#"rosentry_coverage{surface="ia32"} 0"#,
         r#"rosentry_events_unattributed_total{reason="no_container"} 1"#,
         r#"rosentry_events_ignored_total{reason="runtime_setup"} 1"#,

@@ -115,7 +115,9 @@ fn nobody_takes_another_container_s_place_by_the_name_of_a_cgroup() {
         registry.loaded(loaded("k8s.io", ID, "victim", of_victim));
         registry.loaded(loaded("k8s.io", EVIL, "evil", Some(&evil)));
         assert_eq!(owner(&mut registry, &victim, now), "victim");
-        for crafted in [format!("{evil}/{ID}"), format!("{evil}/x/cri-containerd-{ID}.scope"), format!("{evil}{victim}")] {
+        for crafted in
+            [format!("{evil}/{ID}"), format!("{evil}/x/cri-containerd-{ID}.scope"), format!("{evil}{victim}")]
+        {
             assert_eq!(owner(&mut registry, &crafted, now), "evil", "{crafted} {of_victim:?}");
         }
     }
@@ -163,7 +165,7 @@ fn an_id_that_finds_no_room_among_those_sought_is_pending_and_no_stranger() {
     }
     let path = format!("/kubepods/pod1/{ID}");
     assert_eq!(owner(&mut registry, &path, now), "[pending d false]");
-    assert_eq!(registry.unasked(), 1);
+    assert_eq!(registry.deferred(), 1);
     registry.expire(now + KEEP_ABSENT);
     assert_eq!(owner(&mut registry, &path, now), "[pending d true]");
 }
