@@ -84,6 +84,25 @@ fn a_rename_tells_both_names() {
 }
 
 #[test]
+fn a_path_that_must_stay_below_an_open_folder_is_told_below_it() {
+    const RESOLVE_IN_ROOT: u64 = 0x10;
+    let container = sealed();
+    for (requested, expected) in
+        [("/etc/x", "/data/jail/etc/x"), ("../../x", "/data/jail/x"), ("/", "/data/jail"), ("x", "/data/jail/x")]
+    {
+        let mut open = attempt("openat2").extra([0o101, 0o644, RESOLVE_IN_ROOT, 0]).path(requested);
+        open.path.base = PathBase::Dirfd(walk("/data/jail"));
+        let told = |open: &Attempt, container| assessed(open, container, [None, None]).file.unwrap().path.unwrap();
+        assert_eq!(told(&open, Some(&container)), expected.as_bytes(), "{requested}");
+        assert_eq!(told(&open, None), expected.as_bytes(), "{requested}, without a container");
+        open.path.base = PathBase::Cwd;
+        open.process.cwd = Some(walk_in("/srv", "/data/jail"));
+        assert_eq!(told(&open, Some(&container)), [b"/srv", expected.as_bytes()].concat(), "{requested}, in a chroot");
+        assert_eq!(told(&open, None), expected.as_bytes(), "{requested}, in a chroot without a container");
+    }
+}
+
+#[test]
 fn a_symbolic_link_and_an_attribute_tell_theirs() {
     let link = in_container(&attempt("symlink").path("/etc/l").source("../target")).file.unwrap();
     assert_eq!(link.link_target.as_deref(), Some(b"../target".as_slice()));
