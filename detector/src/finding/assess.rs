@@ -9,7 +9,7 @@ use super::{
     effect::{Target, effect},
     event::{Ancestor, Cgroup, Event, File, Kind, Mount, MountAttempt, Outcome, Process, Resolution},
     flags, mount, operation,
-    paths::{self, Located, Manner, MountPoint, Question, Resolved, RootOf, is_at_or_below},
+    paths::{self, Located, Manner, MountPoint, Question, Resolved, RootOf, is_at_or_below, parent},
 };
 use crate::{
     identity::model::Container,
@@ -85,10 +85,18 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
         }
         // Records of cgroups are no attempts; the stream keeps them apart.
         RecordKind::WriteDenied | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => {
-            let certain = path.located.resolved != Some(Resolution::Lexical);
-            let place = mount::place(path.located.path.as_deref(), path.mount.as_ref(), certain, known);
+            // A hard link is refused by the mount of the new name (`do_linkat`, `fs/namei.c`); a rename by that of both.
+            let refused = if operation == Operation::Link { &path2 } else { &path };
+            let certain = refused.located.resolved != Some(Resolution::Lexical);
+            let refused_path = refused.located.path.as_deref();
+            let of_mount = if operation::changes_folder(operation) { refused_path.map(parent) } else { refused_path };
+            let place = mount::place(of_mount, refused.mount.as_ref(), certain, known);
             let file = file(attempt, operation, path.located, path2.located);
-            let meaning = classify::of_write(operation, file.path.as_deref(), file.mode, place.as_ref(), &process);
+            let changed = match operation {
+                Operation::Link => [file.new_path.as_deref(), None],
+                _ => [file.path.as_deref(), file.new_path.as_deref()],
+            };
+            let meaning = classify::of_write(operation, changed, file.mode, place.as_ref(), &process);
             (Kind::WriteDenied, Some(file), place.map(Mount::Place), meaning)
         }
     };
