@@ -93,6 +93,7 @@ mod tests {
                 flags: 0,
                 parent_cgroup_id: None,
                 same_program_as_parent: false,
+                in_node_mount_namespace: false,
                 ancestors: Vec::new(),
             },
             operation: detector_common::operation::Operation::Open,

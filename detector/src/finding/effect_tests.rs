@@ -214,8 +214,15 @@ fn a_copy_of_the_runtime_is_told_by_a_parent_outside_that_runs_the_same_file() {
     let container = sealed();
     let mut stage = mount(0x1021);
     stage.process.same_program_as_parent = true;
+    stage.process.in_node_mount_namespace = true;
     assert!(is_runtime_setup(&stage, &container, true));
     assert!(!is_runtime_setup(&stage, &container, false), "a child of the container's own process");
+    let mut moved = stage.clone();
+    moved.process.in_node_mount_namespace = false;
+    assert!(
+        !is_runtime_setup(&moved, &container, true),
+        "a shell of the container that moved itself to another cgroup"
+    );
     stage.process.same_program_as_parent = false;
     assert!(!is_runtime_setup(&stage, &container, true), "another program that was started from outside");
 }
