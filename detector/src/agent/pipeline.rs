@@ -145,8 +145,9 @@ impl Pipeline {
         let resolved = self.resolver.resolve(&subject, questions(attempt)).await;
         let mut event = assess(&Sighting { attempt, container, cgroup_path, resolved, clock: clock::now() });
         if let Some(process) = &mut event.process {
+            let now = Instant::now();
             for (told, ancestor) in process.ancestors.iter_mut().zip(&attempt.process.ancestors) {
-                told.exe = self.ancestry.exe(ancestor);
+                told.exe = self.ancestry.exe(ancestor, now);
             }
         }
         event
