@@ -102,7 +102,7 @@ impl Pipeline {
 
     async fn attempt(&mut self, attempt: Box<Attempt>, now: Instant) {
         if matches!(judge(&self.identity, &attempt), Verdict::Wait) {
-            if let Some(oldest) = self.held.hold(attempt, now) {
+            for oldest in self.held.hold(attempt, now) {
                 self.conclude(&oldest).await;
             }
         } else {
