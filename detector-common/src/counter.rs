@@ -14,17 +14,19 @@ pub enum Counter {
     CgroupRemoved = 3,
     /// Records of refused writes that found their ring full.
     WriteRingFull = 4,
-    /// Records of mount attempts or cgroups that found their ring full.
+    /// Records of mount attempts that found their ring full.
     UrgentRingFull = 5,
     /// A section of a record (a path, the arguments) could not be read; the record went out without it.
     SectionUnreadable = 6,
     /// A section of a record did not fit; the record went out with the part that did.
     SectionTruncated = 7,
+    /// Records of cgroups that found their ring full.
+    CgroupRingFull = 8,
 }
 
 impl Counter {
     /// Length of the array of counters.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 9;
 
     /// Every counter, in the order of the array.
     #[cfg(feature = "user")]
@@ -37,5 +39,6 @@ impl Counter {
         Self::UrgentRingFull,
         Self::SectionUnreadable,
         Self::SectionTruncated,
+        Self::CgroupRingFull,
     ];
 }

@@ -70,6 +70,10 @@ offsets! {
     pid_numbers: "pid"."numbers";
     /// Effective capabilities.
     cred_cap_effective: "cred"."cap_effective";
+    /// User id, in the initial user namespace.
+    cred_uid: "cred"."uid";
+    /// Group id, in the initial user namespace.
+    cred_gid: "cred"."gid";
     /// User namespace of the credentials.
     cred_user_ns: "cred"."user_ns";
     /// Depth of a user namespace; 0 is the initial one.

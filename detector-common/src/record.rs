@@ -87,10 +87,10 @@ pub struct ProcessRecord {
     pub flags: u32,
     /// 1 where the parent runs the same executable file in the same mount namespace; 0 of a refused write.
     pub same_program_as_parent: u32,
+    /// 1 where it is in the mount namespace of pid 1, hence no container's; 0 where not, or where pid 1 is not among `ancestors`.
+    pub in_node_mount_namespace: u32,
     /// How many of `ancestors` are filled, nearest first.
     pub ancestor_count: u32,
-    /// Explicit padding.
-    pub padding: u32,
     /// Name of the thread, NUL-padded.
     pub comm: [u8; COMM_LEN],
     /// The processes above.

@@ -17,6 +17,8 @@ pub struct Scratch {
     pub walk: Walk,
     /// Addresses of the process's strings to append, by section; 0: none.
     pub strings: [u64; STRINGS],
+    /// For `Structure::address_at`.
+    pub address: u64,
 }
 
 // The kernel allots at most 32 KiB a CPU to one value of a per-CPU map (PCPU_MIN_UNIT_SIZE).

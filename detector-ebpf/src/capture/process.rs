@@ -1,113 +1,174 @@
 //! The process that did it, and those above it.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated::bpf_get_current_comm,
-};
+use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid};
 use detector_common::{
     offsets::UPID_SIZE,
-    record::{AncestorRecord, COMM_LEN},
+    record::{AncestorRecord, COMM_LEN, ProcessRecord},
 };
 
-use crate::{capture::path, memory, offsets::offset, scratch::Scratch};
+use crate::{
+    memory::{self, Structure},
+    offsets::offset,
+    scratch::Scratch,
+};
 
-/// Fills header and process of the record for the running task at `task`.
+/// Fills header and process of the record for the running task.
 #[inline(always)]
-pub fn fill(scratch: &mut Scratch, task: u64) {
+pub fn fill(scratch: &mut Scratch, task: Structure) {
     // SAFETY: the helper has no preconditions.
     scratch.record.header.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     let process = &mut scratch.record.process;
     let pid_tgid = bpf_get_current_pid_tgid();
-    let uid_gid = bpf_get_current_uid_gid();
     process.pid = (pid_tgid >> 32) as u32;
     process.tid = pid_tgid as u32;
-    process.uid = uid_gid as u32;
-    process.gid = (uid_gid >> 32) as u32;
-    // SAFETY: `comm` is writable for its length.
-    unsafe { bpf_get_current_comm(process.comm.as_mut_ptr().cast(), COMM_LEN as u32) };
-    let leader = memory::kernel_at(task, offset!(task_group_leader));
-    process.container_pid = pid_in_namespace(memory::kernel_at(leader, offset!(task_thread_pid)));
-    // The leader's: a new thread has PF_FORKNOEXEC, whatever its process has executed.
-    process.flags = memory::kernel_at(leader, offset!(task_flags));
-    process.start_time_ns = memory::kernel_at(leader, offset!(task_start_boottime));
+    process.comm = comm(task);
+    fill_credentials(process, task);
 
-    let cred = memory::kernel_at(task, offset!(task_cred));
-    process.cap_effective = memory::kernel_at(cred, offset!(cred_cap_effective));
-    process.user_ns_level = memory::kernel_at(memory::kernel_at(cred, offset!(cred_user_ns)), offset!(user_ns_level));
-    let nsproxy = memory::kernel_at(task, offset!(task_nsproxy));
-    process.mnt_ns = memory::kernel_at(memory::kernel_at(nsproxy, offset!(nsproxy_mnt_ns)), offset!(mnt_ns_inum));
-
+    process.container_pid = 0;
+    // The leader's flags: a new thread has PF_FORKNOEXEC, whatever its process has executed.
+    process.flags = 0;
+    process.start_time_ns = 0;
+    if let Some(leader) = task.follow(offset!(task_group_leader)) {
+        process.flags = leader.load(offset!(task_flags));
+        process.start_time_ns = leader.load(offset!(task_start_boottime));
+        if let Some(pid) = leader.follow(offset!(task_thread_pid)) {
+            process.container_pid = pid_in_namespace(pid);
+        }
+    }
+    process.mnt_ns = 0;
+    let mut namespace = 0;
+    if let Some(mnt_ns) = mount_namespace(task) {
+        process.mnt_ns = mnt_ns.load(offset!(mnt_ns_inum));
+        namespace = mnt_ns.address();
+    }
     process.parent_cgroup_id = 0;
     process.same_program_as_parent = 0;
-    process.padding = 0;
 
-    fill_ancestors(scratch, task);
+    let of_node = fill_ancestors(process, task);
+    process.in_node_mount_namespace = u32::from(namespace != 0 && namespace == of_node);
 }
 
 /// Fills what tells the container runtime from the container: the parent's cgroup, and whether it runs the same executable
 /// file in the same mount namespace.
 #[inline(always)]
-pub fn fill_parent(scratch: &mut Scratch, task: u64) {
-    let parent: u64 = memory::kernel_at(task, offset!(task_real_parent));
-    let cgroup = memory::kernel_at(memory::kernel_at(parent, offset!(task_cgroups)), offset!(css_set_cgroup));
-    let node = memory::kernel_at(cgroup, offset!(cgroup_kn));
-    scratch.record.process.parent_cgroup_id = memory::kernel_at(node, offset!(kernfs_node_id));
-    let (file, of_parent) = (executable_dentry(task), executable_dentry(parent));
-    let same = file != 0 && file == of_parent && mount_namespace(task) == mount_namespace(parent);
-    scratch.record.process.same_program_as_parent = u32::from(same);
-}
-
-/// Address of the dentry of the task's executable, which stands for the file.
-#[inline(always)]
-fn executable_dentry(task: u64) -> u64 {
-    executable(mm(task)).map_or(0, |path| memory::kernel_at(path, offset!(path_dentry)))
-}
-
-/// Address of the task's mount namespace.
-#[inline(always)]
-fn mount_namespace(task: u64) -> u64 {
-    memory::kernel_at(memory::kernel_at(task, offset!(task_nsproxy)), offset!(nsproxy_mnt_ns))
-}
-
-/// The `mm_struct` of the task; 0 for a thread of the kernel.
-#[inline(always)]
-pub fn mm(task: u64) -> u64 {
-    memory::kernel_at(task, offset!(task_mm))
-}
-
-/// Address of the `struct path` of the executable.
-#[inline(always)]
-pub fn executable(mm: u64) -> Option<u64> {
-    path::of_file(memory::kernel_at(mm, offset!(mm_exe_file)))
-}
-
-/// The number of the `struct pid` at `pid` in its innermost namespace.
-#[inline(always)]
-fn pid_in_namespace(pid: u64) -> u32 {
-    let level: u32 = memory::kernel_at(pid, offset!(pid_level));
-    let upid = pid.wrapping_add(u64::from(offset!(pid_numbers))).wrapping_add(u64::from(level) * u64::from(UPID_SIZE));
-    memory::kernel_at(upid, 0)
-}
-
-#[inline(always)]
-fn fill_ancestors(scratch: &mut Scratch, task: u64) {
+pub fn fill_parent(scratch: &mut Scratch, task: Structure) {
     let process = &mut scratch.record.process;
-    let mut parent = memory::kernel_at(task, offset!(task_real_parent));
-    process.ppid = memory::kernel_at(parent, offset!(task_tgid));
+    let Some(parent) = task.follow(offset!(task_real_parent)) else { return };
+    if let Some(cgroups) = parent.follow(offset!(task_cgroups))
+        && let Some(cgroup) = cgroups.follow(offset!(css_set_cgroup))
+        && let Some(node) = cgroup.follow(offset!(cgroup_kn))
+    {
+        process.parent_cgroup_id = node.load(offset!(kernfs_node_id));
+    }
+    let file = executable_dentry(task);
+    let namespace = |task| mount_namespace(task).map_or(0, Structure::address);
+    let same = file != 0 && file == executable_dentry(parent) && namespace(task) == namespace(parent);
+    process.same_program_as_parent = u32::from(same);
+}
+
+/// Address of the dentry of the task's executable, which stands for the file; 0 of a thread of the kernel.
+#[inline(always)]
+fn executable_dentry(task: Structure) -> u64 {
+    match executed(task).file {
+        0 => 0,
+        path => memory::kernel_at(path, offset!(path_dentry)),
+    }
+}
+
+#[inline(always)]
+fn mount_namespace(task: Structure) -> Option<Structure> {
+    task.follow(offset!(task_nsproxy))?.follow(offset!(nsproxy_mnt_ns))
+}
+
+#[inline(always)]
+fn fill_credentials(process: &mut ProcessRecord, task: Structure) {
+    process.uid = 0;
+    process.gid = 0;
+    process.cap_effective = 0;
+    process.user_ns_level = 0;
+    if let Some(cred) = task.follow(offset!(task_cred)) {
+        process.uid = cred.load(offset!(cred_uid));
+        process.gid = cred.load(offset!(cred_gid));
+        process.cap_effective = cred.load(offset!(cred_cap_effective));
+        if let Some(user_ns) = cred.follow(offset!(cred_user_ns)) {
+            process.user_ns_level = user_ns.load(offset!(user_ns_level));
+        }
+    }
+}
+
+/// The name of a thread.
+#[inline(always)]
+fn comm(task: Structure) -> [u8; COMM_LEN] {
+    // Two loads, since one has eight bytes at most.
+    let offset = offset!(task_comm);
+    let halves: [u64; 2] = [task.load(offset), task.load(offset + 8)];
+    // SAFETY: of the same size, and any bytes are a value of both types.
+    unsafe { core::mem::transmute(halves) }
+}
+
+/// What a process executes.
+pub struct Executed {
+    /// Address of the `struct path` of the executable; 0 for a thread of the kernel.
+    pub file: u64,
+    /// Address of the arguments in the process's memory; 0 where there are none.
+    pub args: u64,
+    /// Their length, bytes.
+    pub args_length: u64,
+}
+
+/// What the task executes.
+#[inline(always)]
+pub fn executed(task: Structure) -> Executed {
+    let mut executed = Executed { file: 0, args: 0, args_length: 0 };
+    if let Some(mm) = task.follow(offset!(task_mm)) {
+        executed.args = mm.load(offset!(mm_arg_start));
+        executed.args_length = mm.load::<u64>(offset!(mm_arg_end)).wrapping_sub(executed.args);
+        if let Some(file) = mm.follow(offset!(mm_exe_file)) {
+            executed.file = file.address().wrapping_add(u64::from(offset!(file_path)));
+        }
+    }
+    executed
+}
+
+/// The number of the `struct pid` in its innermost namespace.
+#[inline(always)]
+fn pid_in_namespace(pid: Structure) -> u32 {
+    let level: u32 = pid.load(offset!(pid_level));
+    let numbers = pid.address().wrapping_add(u64::from(offset!(pid_numbers)));
+    memory::kernel_at(numbers.wrapping_add(u64::from(level) * u64::from(UPID_SIZE)), 0)
+}
+
+/// Fills the processes above; the address of the mount namespace of pid 1, or 0 where the record has no room to get there.
+#[inline(always)]
+fn fill_ancestors(process: &mut ProcessRecord, task: Structure) -> u64 {
+    process.ppid = 0;
     let mut count = 0;
+    let mut of_node = 0;
+    let mut parent = task.follow(offset!(task_real_parent));
+    if let Some(parent) = parent {
+        process.ppid = parent.load(offset!(task_tgid));
+    }
     for ancestor in &mut process.ancestors {
-        let leader = memory::kernel_at(parent, offset!(task_group_leader));
-        let pid: u32 = memory::kernel_at(leader, offset!(task_tgid));
+        let Some(leader) = parent.and_then(|parent| parent.follow(offset!(task_group_leader))) else {
+            break;
+        };
+        let pid: u32 = leader.load(offset!(task_tgid));
         if pid == 0 {
             break;
         }
         *ancestor = AncestorRecord {
-            start_time_ns: memory::kernel_at(leader, offset!(task_start_boottime)),
+            start_time_ns: leader.load(offset!(task_start_boottime)),
             pid,
             padding: 0,
-            comm: memory::kernel_at(leader, offset!(task_comm)),
+            comm: comm(leader),
         };
         count += 1;
-        parent = memory::kernel_at(leader, offset!(task_real_parent));
+        if pid == 1 {
+            of_node = mount_namespace(leader).map_or(0, Structure::address);
+            break;
+        }
+        parent = leader.follow(offset!(task_real_parent));
     }
     process.ancestor_count = count;
+    of_node
 }

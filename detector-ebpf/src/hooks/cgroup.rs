@@ -51,6 +51,6 @@ fn report(context: &BtfTracePointContext, kind: RecordKind, counter: Counter) {
     };
     // Without a path the record would say nothing.
     if length > 1 {
-        ring::send_urgent(scratch, FIXED + (length - 1) as usize);
+        ring::send_cgroup(scratch, FIXED + (length - 1) as usize);
     }
 }

@@ -4,8 +4,7 @@
 //! Every syscall of every process pays for the first few instructions here, and only for these.
 
 use aya_ebpf::{
-    bindings::pt_regs, helpers::generated::bpf_get_current_task_btf, macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    EbpfContext as _, bindings::pt_regs, cty::c_void, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
 use detector_common::{
@@ -20,9 +19,10 @@ use detector_common::{
 use crate::{
     capture::{
         path::{self, WALKS},
-        process, text,
+        process,
+        text::{self, STRINGS},
     },
-    memory,
+    memory::{self, Structure},
     offsets::offset,
     ring,
     scratch::{self, Scratch},
@@ -47,26 +47,33 @@ const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
 /// `raw_syscalls:sys_exit`.
 #[btf_tracepoint(function = "sys_exit")]
 fn sys_exit(context: BtfTracePointContext) -> i32 {
-    let result: i64 = context.arg(1);
     let registers: *const pt_regs = context.arg(0);
+    let result: i64 = context.arg(1);
     // SAFETY: the kernel hands valid registers to this tracepoint, and the verifier checks the load.
-    let number = unsafe { (*registers).orig_rax } & !X32_BIT;
-    if number >= TABLE_LEN as u64 {
-        return 0;
+    // Masked rather than compared: numbers beyond the table hardly ever come, and are sorted out where there is time.
+    if result == -EROFS || ALWAYS_REPORTED[unsafe { (*registers).orig_rax } as usize & (TABLE_LEN - 1)] {
+        report(context.as_ptr());
     }
-    let number = number as usize & (TABLE_LEN - 1);
-    if result != -EROFS && !ALWAYS_REPORTED[number] {
-        return 0;
-    }
-    report(&context, registers, number, result);
     0
 }
 
-#[inline(always)]
-fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usize, result: i64) {
-    // SAFETY: the helper has no preconditions.
-    let task = unsafe { bpf_get_current_task_btf() } as u64;
-    let status: u32 = memory::kernel_at(task, offset!(task_status));
+/// Reports the call, if it is a watched one. A function of its own that reads the context anew, so that the exit of every syscall
+/// saves no registers and moves nothing for it.
+#[inline(never)]
+fn report(context: *mut c_void) {
+    let context = BtfTracePointContext::new(context);
+    let result: i64 = context.arg(1);
+    let registers: *const pt_regs = context.arg(0);
+    // SAFETY: as in `sys_exit`: valid registers, loads checked by the verifier.
+    let registers = unsafe { &*registers };
+    let number = registers.orig_rax & !X32_BIT;
+    if number >= TABLE_LEN as u64 {
+        return;
+    }
+    // Or the compiler would leave out the mask, which old verifiers need: they don't connect the comparison with this copy.
+    let number = memory::opaque(number) as usize & (TABLE_LEN - 1);
+    let Some(task) = Structure::current_task() else { return };
+    let status: u32 = task.load(offset!(task_status));
     let compat = status & TS_COMPAT != 0;
     let call = if compat { &IA32[number] } else { &X86_64[number] };
     if call.operation == 0 || (result != -EROFS && call.report != Report::Always as u8) {
@@ -75,15 +82,17 @@ fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usi
     let Some(scratch) = scratch::get() else {
         return;
     };
-    // SAFETY: as in `sys_exit`: valid registers, loads checked by the verifier.
-    let registers = unsafe { &*registers };
     let record = &mut scratch.record.call;
-    record.args = if compat {
-        [registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi, registers.rbp, 0, 0]
+    let args = if compat {
+        [registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi, registers.rbp]
             .map(|arg| arg as u32 as u64)
     } else {
-        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9, 0, 0]
+        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]
     };
+    memory::fill(&mut record.args, 0);
+    for (to, arg) in record.args.iter_mut().zip(args) {
+        *to = arg;
+    }
     record.abi = if compat { Abi::Ia32 as u8 } else { Abi::X86_64 as u8 };
     record.syscall = number as u16;
     record.result = result;
@@ -102,8 +111,7 @@ fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usi
         process::fill_parent(scratch, task);
         ring::count(Counter::MountAttempt);
         scratch.record.header.kind = RecordKind::MountAttempt as u16;
-        let length = size_of_val(&scratch.record) + scratch.used as usize;
-        ring::send_urgent(scratch, length);
+        ring::send_mount_attempt(scratch);
     } else {
         ring::count(Counter::WriteDenied);
         scratch.record.header.kind = RecordKind::WriteDenied as u16;
@@ -115,7 +123,7 @@ fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usi
 #[inline(always)]
 fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
     let record = &mut scratch.record.call;
-    record.extra = [0; 4];
+    memory::fill(&mut record.extra, 0);
     if call.form == Form::OpenHow as u8 {
         if let Some([flags, mode, resolve]) = memory::user::<[u64; 3]>(record.args[2]) {
             record.extra = [flags, mode, resolve, 0];
@@ -142,7 +150,7 @@ fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
 
 /// Fills the whole record but its kind.
 #[inline(always)]
-fn capture(scratch: &mut Scratch, call: &Call, task: u64) {
+fn capture(scratch: &mut Scratch, call: &Call, task: Structure) {
     let header = &mut scratch.record.header;
     header.version = WIRE_VERSION;
     header.time_ns = ring::now_ns();
@@ -153,7 +161,7 @@ fn capture(scratch: &mut Scratch, call: &Call, task: u64) {
     record.truncated = 0;
     record.unreadable = 0;
     record.root_at = [ROOT_NOT_MET; WALKS];
-    record.lengths = [0; Section::COUNT];
+    memory::fill(&mut record.lengths, 0);
     scratch.used = 0;
 
     process::fill(scratch, task);
@@ -166,20 +174,36 @@ fn capture(scratch: &mut Scratch, call: &Call, task: u64) {
         argument(scratch, call.fstype),
         argument(scratch, call.data),
     ];
-    text::append_strings(scratch);
+    text::append_strings(scratch, strings_of(call));
 
-    let fs = memory::kernel_at(task, offset!(task_fs));
-    let files = memory::kernel_at(task, offset!(task_files));
-    let mm = process::mm(task);
+    let fs = task.address_at(offset!(task_fs), &mut scratch.address);
+    let files = task.address_at(offset!(task_files), &mut scratch.address);
+    let executed = process::executed(task);
     let [length, length2, ..] = scratch.record.call.lengths;
     let first = if length == 0 { 0 } else { scratch.payload[0] };
     let first2 = if length2 == 0 { 0 } else { scratch.payload[length as usize & (PATH_MAX - 1)] };
     base(scratch, Place { section: Section::Base, path: call.path, dirfd: call.dirfd, first }, fs, files);
     base(scratch, Place { section: Section::Base2, path: call.path2, dirfd: call.dirfd2, first: first2 }, fs, files);
     scratch.walk.places[2] = fs.wrapping_add(u64::from(offset!(fs_pwd)));
-    scratch.walk.places[3] = process::executable(mm).unwrap_or(0);
+    scratch.walk.places[3] = executed.file;
     path::append_walks(scratch, fs);
-    text::append_args(scratch, mm);
+    text::append_args(scratch, executed.args, executed.args_length);
+}
+
+/// How many of the strings of a call have to be looked at: up to the last that it has.
+#[inline(always)]
+fn strings_of(call: &Call) -> u32 {
+    if call.data != NONE {
+        STRINGS as u32
+    } else if call.fstype != NONE {
+        4
+    } else if call.source != NONE {
+        3
+    } else if call.path2 != NONE {
+        2
+    } else {
+        1
+    }
 }
 
 /// The argument at `index`, or 0.

@@ -2,6 +2,7 @@
 
 mod ancestry;
 mod clock;
+mod escaped;
 mod held;
 mod losses;
 pub mod mountinfo;
@@ -26,7 +27,8 @@ use tokio::{
 use tracing::info;
 
 use self::{
-    ancestry::Ancestry, held::Held, losses::Losses, outbox::Outbox, pipeline::Pipeline, resolve::Resolver, seals::Seals,
+    ancestry::Ancestry, escaped::Escaped, held::Held, losses::Losses, outbox::Outbox, pipeline::Pipeline,
+    resolve::Resolver, seals::Seals,
 };
 use crate::{
     cli::config::{Output, RunConfig},
@@ -45,6 +47,9 @@ use crate::{
         stream::{Record, Stream},
     },
 };
+
+/// How long the last records may take to become events; what is left then is counted as lost.
+const LAST_RECORDS: Duration = Duration::from_millis(500);
 
 /// How long the last events may take to be written when the agent stops.
 const LAST_WORDS: Duration = Duration::from_millis(1200);
@@ -120,11 +125,13 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let pipeline = Pipeline {
         resolver,
         ancestry: Ancestry::new(&config.host_proc),
+        escaped: Escaped::new(&config.host_proc),
         identity,
         outbox,
         metrics,
         scope: config.scope,
         held: Held::default(),
+        follow_links: true,
     };
     let result = Agent { stream, pipeline, seals, losses: Losses::new(counters), batch: Vec::new() }
         .serve(sensor, stop, writer_ended)
@@ -153,7 +160,7 @@ impl Agent {
         self.pipeline.outbox.send(notes::coverage());
         let mut changed = self.pipeline.identity.changed();
         let reason = loop {
-            let deadline = self.pipeline.held.deadline();
+            let deadline = earliest(self.pipeline.held.deadline(), self.losses.due());
             tokio::select! {
                 biased;
                 reason = stop.received() => break reason,
@@ -180,10 +187,18 @@ impl Agent {
         info!(reason, "stopping");
         // Detached first: what is in the rings then is all there will be.
         drop(sensor);
-        while self.stream.drain(&mut self.batch) {
-            self.pipeline.take(&mut self.batch).await;
+        let deadline = Instant::now() + LAST_RECORDS;
+        self.pipeline.follow_links = false;
+        let mut more = true;
+        while more {
+            more = self.stream.drain(&mut self.batch);
+            if Instant::now() < deadline {
+                self.pipeline.take(&mut self.batch).await;
+            } else {
+                self.pipeline.metrics.lost(losses::STOP, self.batch.len().try_into().unwrap_or(u64::MAX));
+                self.batch.clear();
+            }
         }
-        self.pipeline.take(&mut self.batch).await;
         self.pipeline.release_all().await;
         for event in self.seals.stop() {
             self.pipeline.send(event);
@@ -192,6 +207,10 @@ impl Agent {
         self.pipeline.outbox.send(notes::stop(reason));
         self.pipeline.outbox.close(LAST_WORDS).map_err(AgentError::from)
     }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 async fn at(deadline: Option<Instant>) {
@@ -239,7 +258,7 @@ fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolve
         containers: Box::new(move || identity.containers()),
         seal_broken: Box::new(seals.states()),
         kernel_events: Box::new(move || read(&events, KERNEL_EVENTS)),
-        kernel_lost: Box::new(move || read(&lost, KERNEL_LOST)),
+        kernel_lost: Box::new(move || read(&lost, losses::KERNEL_STAGES)),
         path_resolutions: Box::new(move || resolver.counts()),
     }
 }
@@ -253,10 +272,6 @@ const KERNEL_EVENTS: &[(&str, Counter)] = &[
     ("section_unreadable", Counter::SectionUnreadable),
     ("section_truncated", Counter::SectionTruncated),
 ];
-
-/// Counters of `rosentry_events_lost_total`, by stage.
-const KERNEL_LOST: &[(&str, Counter)] =
-    &[("ring_writes", Counter::WriteRingFull), ("ring_urgent", Counter::UrgentRingFull)];
 
 fn readiness(identity: &Identity) -> Box<dyn Fn() -> Vec<Condition> + Send + Sync> {
     let identity = identity.clone();

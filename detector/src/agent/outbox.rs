@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{clock, weight};
+use super::{clock, losses, weight};
 use crate::{
     export::{
         Metrics,
@@ -75,7 +75,7 @@ impl Outbox {
         let has_room = waiting.saturating_add(bytes) <= QUEUE_BYTES;
         if !has_room || self.queue.try_send(event).is_err() {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.metrics.lost("writer", 1);
+            self.metrics.lost(losses::WRITER, 1);
         }
     }
 
@@ -122,6 +122,7 @@ fn write_all(
         let Progress { written, dropped, stalled } = sink.write(&batch)?;
         metrics.sink("json", "written", written);
         metrics.sink("json", "dropped", dropped);
+        metrics.lost(losses::SINK, dropped);
         match &stalled {
             Some(error) if !waiting => warn!(to = sink.target(), %error, "events wait, they can't be written now"),
             None if waiting => info!(to = sink.target(), "events are written again"),

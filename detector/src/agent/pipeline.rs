@@ -12,6 +12,7 @@ use detector_common::record::RecordKind;
 use super::{
     ancestry::Ancestry,
     clock,
+    escaped::Escaped,
     held::Held,
     outbox::Outbox,
     resolve::{Resolver, Subject},
@@ -51,6 +52,8 @@ pub struct Pipeline {
     pub resolver: Arc<Resolver>,
     /// Executables of ancestors.
     pub ancestry: Ancestry,
+    /// Processes that left their container's cgroup.
+    pub escaped: Escaped,
     /// The way out.
     pub outbox: Outbox,
     /// What is counted on the way.
@@ -59,6 +62,8 @@ pub struct Pipeline {
     pub scope: Scope,
     /// What waits.
     pub held: Held,
+    /// Whether paths are worth the time to look into a container's root; not when the agent ends.
+    pub follow_links: bool,
 }
 
 impl Pipeline {
@@ -119,6 +124,10 @@ impl Pipeline {
         match verdict {
             Verdict::Ignore(reason) => self.metrics.ignored(reason),
             Verdict::Report { container, cgroup_path, unattributed } => {
+                let mut container = container;
+                if unattributed.is_none() && container.is_none() {
+                    container = self.escaped.container_of(attempt, || self.identity.containers());
+                }
                 let outside = unattributed.is_none() && container.is_none();
                 if outside && self.scope == Scope::Containers {
                     self.metrics.ignored("host_process");
@@ -141,8 +150,12 @@ impl Pipeline {
         container: Option<&Arc<Container>>,
         cgroup_path: Option<&str>,
     ) -> Event {
-        let subject = Subject::of(attempt, container.map(AsRef::as_ref));
-        let resolved = self.resolver.resolve(&subject, questions(attempt)).await;
+        let resolved = if self.follow_links {
+            let subject = Subject::of(attempt, container.map(AsRef::as_ref));
+            self.resolver.resolve(&subject, questions(attempt)).await
+        } else {
+            [None, None]
+        };
         let mut event = assess(&Sighting { attempt, container, cgroup_path, resolved, clock: clock::now() });
         if let Some(process) = &mut event.process {
             let now = Instant::now();
@@ -156,6 +169,12 @@ impl Pipeline {
     /// The verdict about what nobody could say in time.
     fn out_of_patience(&self, attempt: &Attempt) -> Verdict {
         match self.identity.lookup(attempt.cgroup_id) {
+            // containerd has not spoken of a first process, so the container has run nothing: a start that takes its time.
+            Lookup::Container { container, .. }
+                if container.task == TaskState::Unseen && attempt.process.has_not_executed() =>
+            {
+                Verdict::Ignore("runtime_setup_unconfirmed")
+            }
             Lookup::Container { container, cgroup_path } => {
                 Verdict::Report { container: Some(container), cgroup_path: Some(cgroup_path), unattributed: None }
             }

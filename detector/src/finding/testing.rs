@@ -42,6 +42,7 @@ pub fn attempt(syscall: &str) -> Attempt {
             flags: 0,
             parent_cgroup_id: None,
             same_program_as_parent: false,
+            in_node_mount_namespace: false,
             ancestors: Vec::new(),
         },
         operation,

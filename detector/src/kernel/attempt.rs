@@ -85,6 +85,8 @@ pub struct Process {
     pub parent_cgroup_id: Option<u64>,
     /// Whether the parent runs the same executable file in the same mount namespace; told of mount attempts only.
     pub same_program_as_parent: bool,
+    /// Whether it is known to be in the mount namespace of pid 1, hence in no container's.
+    pub in_node_mount_namespace: bool,
     /// The processes above, nearest first.
     pub ancestors: Vec<Ancestor>,
 }

@@ -192,8 +192,8 @@ fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
         user_ns_level,
         flags,
         same_program_as_parent,
+        in_node_mount_namespace,
         ancestor_count,
-        padding: _,
         comm,
         ancestors,
     } = process;
@@ -226,6 +226,7 @@ fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
         flags,
         parent_cgroup_id: (parent_cgroup_id != 0).then_some(parent_cgroup_id),
         same_program_as_parent: same_program_as_parent == 1,
+        in_node_mount_namespace: in_node_mount_namespace == 1,
         ancestors: ancestors.collect(),
     }
 }

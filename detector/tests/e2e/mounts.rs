@@ -41,6 +41,23 @@ async fn a_remount_of_the_sealed_root_is_one_attempt_that_unseals() {
 }
 
 #[tokio::test]
+async fn a_shell_that_moves_itself_to_a_cgroup_of_the_node_is_still_known_by_its_pod() {
+    const ESCAPE: &str =
+        "mkdir /dev/x && mount -t cgroup2 none /dev/x && echo 0 >/dev/x/cgroup.procs && mount -o remount,rw /";
+    let lab = Lab::start().await;
+    let agent = Agent::watching(&lab).await;
+    let web = lab.privileged_pod("prod", "web").await;
+
+    let app = web.run(sealed(["sh", "-c", ESCAPE]).privileged()).await;
+    assert_eq!((app.exit_code, app.output.as_str()), (0, ""));
+    let remount = wait_for_attempt(&agent, &web, "remount").await;
+    agent.stop().await;
+
+    assert_eq!(remount["mount"]["effect"], "unseal");
+    assert_eq!(remount["container"]["id"], app.id.as_str());
+}
+
+#[tokio::test]
 async fn an_unprivileged_remount_is_an_attempt_that_failed() {
     let lab = Lab::start().await;
     let agent = Agent::watching(&lab).await;

@@ -131,6 +131,8 @@ async fn a_seal_that_was_broken_before_the_agent_came_is_found() {
     let shadow = seal_told_soon(&agent, &covered, false).await;
     assert_eq!(gauge(&agent, "web").await, Some(1.0));
     assert_eq!(gauge(&agent, "covered").await, Some(1.0));
+    exec(&other, ["umount", "/usr"]).await;
+    seal_told_soon(&agent, &covered, true).await;
 
     assert_eq!((&broken["mount"]["effect"], &broken["mount"]["cause"]), (&json!("unseal"), &Value::Null));
     assert_eq!(broken["severity"], "critical");

@@ -175,7 +175,7 @@ pub(super) mod tests {
 
     pub(in super::super) fn question(requested: &Path) -> Question {
         let requested = requested.as_os_str().as_encoded_bytes().to_vec();
-        let anchor = Anchor { root: b"/".to_vec(), start: b"/".to_vec(), outside: false };
+        let anchor = Anchor { root: b"/".to_vec(), start: b"/".to_vec(), outside: false, is_root: false };
         Question { anchor, requested, follow_last: true, mount_of_folder: false }
     }
 

@@ -123,7 +123,10 @@ fn link(folder: BorrowedFd<'_>, name: impl rustix::path::Arg) -> Option<Vec<u8>>
 mod tests {
     use std::process::{Command, Stdio};
 
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::{
+        event::{PollFd, PollFlags, Timespec, poll},
+        process::{Signal, WaitOptions, kill_process, waitpid},
+    };
 
     use super::*;
 
@@ -137,9 +140,19 @@ mod tests {
         let mut ourselves = Target::open(Path::new("/proc"), std::process::id()).unwrap().unwrap();
         assert!(ourselves.has_executed().unwrap());
         assert!(ourselves.mounts().unwrap().iter().any(|mount| mount.point == b"/"));
-        // The kernel's own threads execute nothing; the first of them is always there.
-        let mut kthreadd = Target::open(Path::new("/proc"), 2).unwrap().unwrap();
-        assert!(!kthreadd.has_executed().unwrap());
+        // SAFETY: the child does nothing but make system calls, which a fork of several threads may.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            loop {
+                // SAFETY: it takes nothing and touches no memory.
+                unsafe { libc::pause() };
+            }
+        }
+        let forked = Target::open(Path::new("/proc"), child.cast_unsigned()).unwrap().unwrap().has_executed();
+        let child = Pid::from_raw(child).unwrap();
+        kill_process(child, Signal::KILL).unwrap();
+        waitpid(Some(child), WaitOptions::empty()).unwrap();
+        assert!(!forked.unwrap());
     }
 
     #[test]

@@ -246,7 +246,8 @@ impl Watcher {
                     due: Some(now),
                 };
                 let number = self.last;
-                match self.await_table(number, &watched.target).and_then(|()| self.await_exit(number, &watched.target))
+                match await_table(&self.epoll, number, &watched.target)
+                    .and_then(|()| await_exit(&self.epoll, number, &watched.target))
                 {
                     Ok(()) => drop(self.watched.insert(number, watched)),
                     Err(error) => self.complain(&error.to_string()),
@@ -258,17 +259,6 @@ impl Watcher {
         }
     }
 
-    fn await_table(&self, number: u64, target: &Target) -> io::Result<()> {
-        // The kernel keeps for each open table which change it has told of; a look at the table does not matter.
-        let flags = epoll::EventFlags::PRI | epoll::EventFlags::ERR | epoll::EventFlags::ET;
-        Ok(epoll::add(&self.epoll, target.table(), epoll::EventData::new_u64(number * 2), flags)?)
-    }
-
-    fn await_exit(&self, number: u64, target: &Target) -> io::Result<()> {
-        let Some(exit) = target.exit() else { return Ok(()) };
-        Ok(epoll::add(&self.epoll, exit, epoll::EventData::new_u64(number * 2 + 1), epoll::EventFlags::IN)?)
-    }
-
     /// Reads and judges; what is new is an event each.
     fn look(&mut self, number: u64) -> io::Result<Vec<Event>> {
         let Some(watched) = self.watched.get_mut(&number) else { return Ok(Vec::new()) };
@@ -277,8 +267,7 @@ impl Watcher {
         watched.due = None;
         // Awaited before it is read, so that no change falls between the two. Closing the former ends its watch.
         if again && watched.target.reopen()? {
-            let flags = epoll::EventFlags::PRI | epoll::EventFlags::ERR | epoll::EventFlags::ET;
-            epoll::add(&self.epoll, watched.target.table(), epoll::EventData::new_u64(number * 2), flags)?;
+            await_table(&self.epoll, number, &watched.target)?;
         }
         let mounts = watched.target.mounts()?;
         // After the mounts: had the program been executed in between, none of them would be surely the runtime's.
@@ -311,6 +300,17 @@ impl Watcher {
             warn!("the seals of some containers can't be watched: {why}");
         }
     }
+}
+
+/// The kernel keeps for each open table which change it has told of; whether the table was read does not matter.
+fn await_table(epoll: &OwnedFd, number: u64, target: &Target) -> io::Result<()> {
+    let flags = epoll::EventFlags::PRI | epoll::EventFlags::ERR | epoll::EventFlags::ET;
+    Ok(epoll::add(epoll, target.table(), epoll::EventData::new_u64(number * 2), flags)?)
+}
+
+fn await_exit(epoll: &OwnedFd, number: u64, target: &Target) -> io::Result<()> {
+    let Some(exit) = target.exit() else { return Ok(()) };
+    Ok(epoll::add(epoll, exit, epoll::EventData::new_u64(number * 2 + 1), epoll::EventFlags::IN)?)
 }
 
 fn key(container: &Container) -> (String, String) {

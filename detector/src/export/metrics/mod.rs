@@ -241,6 +241,11 @@ impl Metrics {
         *lost.entry(stage).or_default() += count;
     }
 
+    /// What was lost at a stage in user space so far.
+    pub fn lost_so_far(&self, stage: &'static str) -> u64 {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).get(stage).copied().unwrap_or_default()
+    }
+
     /// Counts an event whose container is not known.
     pub fn unattributed(&self, reason: &'static str) {
         self.unattributed.with_label_values(&[reason]).inc();
