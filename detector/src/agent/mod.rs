@@ -11,6 +11,7 @@ mod outbox;
 mod pipeline;
 pub mod resolve;
 mod seals;
+mod weight;
 
 use std::{
     io,

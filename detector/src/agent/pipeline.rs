@@ -107,7 +107,7 @@ impl Pipeline {
 
     async fn attempt(&mut self, attempt: Box<Attempt>, now: Instant) {
         if matches!(judge(&self.identity, &attempt), Verdict::Wait) {
-            if let Some(oldest) = self.held.hold(attempt, now) {
+            for oldest in self.held.hold(attempt, now) {
                 self.conclude(&oldest).await;
             }
         } else {
@@ -158,8 +158,9 @@ impl Pipeline {
         };
         let mut event = assess(&Sighting { attempt, container, cgroup_path, resolved, clock: clock::now() });
         if let Some(process) = &mut event.process {
+            let now = Instant::now();
             for (told, ancestor) in process.ancestors.iter_mut().zip(&attempt.process.ancestors) {
-                told.exe = self.ancestry.exe(ancestor);
+                told.exe = self.ancestry.exe(ancestor, now);
             }
         }
         event

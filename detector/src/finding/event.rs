@@ -103,6 +103,8 @@ named! {
         MountAttempt = "mount_attempt",
         /// A root that was declared read-only is writable.
         SealBroken = "seal_broken",
+        /// A root that was declared read-only, and was found writable, is so no longer.
+        SealMended = "seal_mended",
         /// A write that succeeded on a root filesystem.
         WriteObserved = "write_observed",
         /// rosentry itself: start, stop, coverage, loss.
@@ -282,8 +284,6 @@ pub enum Mount {
     Seal {
         /// The place.
         breach: Breach,
-        /// Whether it is broken there no longer.
-        mended: bool,
     },
 }
 

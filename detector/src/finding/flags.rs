@@ -23,6 +23,8 @@ pub const AT_REMOVEDIR: u64 = 0x200;
 pub const AT_SYMLINK_FOLLOW: u64 = 0x400;
 /// `AT_RECURSIVE`.
 pub const AT_RECURSIVE: u64 = 0x8000;
+/// `RESOLVE_IN_ROOT` of openat2.
+pub const RESOLVE_IN_ROOT: u64 = 0x10;
 /// `MS_RDONLY`.
 pub const MS_RDONLY: u64 = 1;
 /// `MS_REMOUNT`.

@@ -229,7 +229,7 @@ pub fn event(container: &Arc<Container>, change: Change) -> Event {
     let Change { breach, since_unix_ns, mended_unix_ns } = change;
     let mended = mended_unix_ns.is_some();
     Event {
-        kind: Kind::SealBroken,
+        kind: if mended { Kind::SealMended } else { Kind::SealBroken },
         operation: None,
         outcome: None,
         count: 1,
@@ -246,7 +246,7 @@ pub fn event(container: &Arc<Container>, change: Change) -> Event {
         // Impair Defenses: somebody took the seal off, as the attempt does that is told by itself.
         attack: if !mended && breach.cause == Some(Cause::Remount) { vec!["T1562"] } else { Vec::new() },
         file: None,
-        mount: Some(Mount::Seal { breach, mended }),
+        mount: Some(Mount::Seal { breach }),
         process: None,
         container: Some(Arc::clone(container)),
         cgroup: None,

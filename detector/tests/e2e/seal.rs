@@ -41,7 +41,7 @@ async fn a_root_that_is_remounted_writable_is_told_within_a_second_and_so_is_its
         broken["mount"],
         json!({
             "kind": "rootfs", "point": "/", "fstype": "overlay", "volume": null, "declared_readonly": true,
-            "effect": "unseal", "cause": "remount", "mended": false,
+            "effect": "unseal", "cause": "remount",
         })
     );
     assert_eq!(broken["severity"], "critical");
@@ -258,10 +258,9 @@ async fn exec<const N: usize>(app: &Container, command: [&str; N]) -> String {
 /// What was found of the pod's seal, and that it was found soon.
 async fn seal_told_soon(agent: &Agent, pod: &Pod, mended: bool) -> Value {
     let start = Instant::now();
-    let wanted = |event: &Value| {
-        event["kind"] == "seal_broken" && event["pod"]["uid"] == pod.uid.as_str() && event["mount"]["mended"] == mended
-    };
-    let event = agent.wait_for(&format!("a seal, mended: {mended}, of {}", pod.name), wanted).await;
+    let kind = if mended { "seal_mended" } else { "seal_broken" };
+    let wanted = |event: &Value| event["kind"] == kind && event["pod"]["uid"] == pod.uid.as_str();
+    let event = agent.wait_for(&format!("{kind} of {}", pod.name), wanted).await;
     assert!(start.elapsed() < SOON, "told after {:?}", start.elapsed());
     event
 }

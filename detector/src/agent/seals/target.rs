@@ -17,7 +17,7 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use crate::{agent::mountinfo, finding::seal::MountInfo};
+use crate::{agent::mountinfo, finding::seal::MountInfo, kernel::attempt::PF_FORKNOEXEC, process_stat::Stat};
 
 /// See the module.
 pub(super) struct Target {
@@ -84,23 +84,14 @@ impl Target {
     /// # Errors
     /// Where it has ended.
     pub(super) fn has_executed(&mut self) -> io::Result<bool> {
-        /// `include/linux/sched.h`: forked, and has not executed.
-        const PF_FORKNOEXEC: u32 = 0x40;
         self.executed = self.executed || self.flags()? & PF_FORKNOEXEC == 0;
         Ok(self.executed)
     }
 
-    /// Field 9 of `/proc/<pid>/stat`. The name in parentheses may hold anything, `)` too.
     fn flags(&self) -> io::Result<u32> {
-        const FIELDS_AFTER_NAME: usize = 6;
         let mut stat = Vec::new();
         open_below(self.folder.as_fd(), "stat")?.read_to_end(&mut stat)?;
-        let flags = || {
-            let end = stat.iter().rposition(|byte| *byte == b')')?;
-            let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
-            rest.split_whitespace().nth(FIELDS_AFTER_NAME)?.parse().ok()
-        };
-        flags().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+        Stat::parse(&stat).map(|stat| stat.flags).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
     }
 
     /// Whether its root is that of its mount namespace; also where the agent may not ask.

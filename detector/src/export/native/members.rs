@@ -58,7 +58,6 @@ pub(super) enum MountLine<'a> {
         declared_readonly: bool,
         effect: &'static str,
         cause: Option<&'static str>,
-        mended: bool,
     },
 }
 
@@ -178,7 +177,7 @@ impl<'a> From<&'a Mount> for MountLine<'a> {
                 options: bytes(options),
                 truncated,
             },
-            Mount::Seal { breach: Breach { point, fstype, effect, cause }, mended } => MountLine::Seal {
+            Mount::Seal { breach: Breach { point, fstype, effect, cause } } => MountLine::Seal {
                 kind: PlaceKind::Rootfs.name(),
                 point: Text(point),
                 fstype: Text(fstype),
@@ -186,7 +185,6 @@ impl<'a> From<&'a Mount> for MountLine<'a> {
                 declared_readonly: true,
                 effect: effect.name(),
                 cause: cause.map(|cause| cause.name()),
-                mended: *mended,
             },
         }
     }

@@ -136,7 +136,7 @@ fn a_broken_seal_is_told_with_its_place_and_nobody_who_did_it() {
         told["mount"],
         json!({
             "kind": "rootfs", "point": "/", "fstype": "overlay", "volume": null, "declared_readonly": true,
-            "effect": "unseal", "cause": "remount", "mended": false,
+            "effect": "unseal", "cause": "remount",
         })
     );
 }

@@ -210,7 +210,7 @@ impl Events {
 
     /// What was found of the seals of one pod.
     pub fn seals_of(&self, pod: &Pod) -> Vec<&Value> {
-        self.of(pod, "seal_broken")
+        self.0.iter().filter(|event| is_of(event, pod, "seal_broken") || is_of(event, pod, "seal_mended")).collect()
     }
 
     /// Those of `kind` of this lab's containers, and of cgroups below the lab's own where the container was not found: another

@@ -36,7 +36,9 @@ const EVENT: Fields = &[
     ("seq", Value::is_u64),
     ("time", time),
     ("node", |it| it == NODE),
-    ("kind", |it| one_of(it, &["write_denied", "mount_attempt", "seal_broken", "write_observed", "agent"])),
+    ("kind", |it| {
+        one_of(it, &["write_denied", "mount_attempt", "seal_broken", "seal_mended", "write_observed", "agent"])
+    }),
 ];
 const FINDING: Fields = &[
     ("errno", |it| it.is_null() || it.as_str().is_some_and(|name| name.starts_with('E'))),
@@ -94,7 +96,6 @@ const SEAL: Fields = &[
     ("declared_readonly", |it| it == true),
     ("effect", |it| one_of(it, &["unseal", "shadow"])),
     ("cause", |it| it.is_null() || one_of(it, &["remount", "mount", "runtime"])),
-    ("mended", Value::is_boolean),
 ];
 const PROCESS: Fields = &[
     ("pid", Value::is_u64),
@@ -131,10 +132,11 @@ const AGENT: Fields = &[("what", |it| one_of(it, &["start", "stop", "coverage", 
 
 fn check_finding(event: &Value, faults: &mut Vec<String>) {
     check(event, FINDING, "", faults);
-    check(event, if event["kind"] == "seal_broken" { STATE } else { ATTEMPT }, "", faults);
+    let of_a_seal = one_of(&event["kind"], &["seal_broken", "seal_mended"]);
+    check(event, if of_a_seal { STATE } else { ATTEMPT }, "", faults);
     let mount = match event["kind"].as_str() {
         Some("mount_attempt") => MOUNT_ATTEMPT,
-        Some("seal_broken") => SEAL,
+        _ if of_a_seal => SEAL,
         _ => WRITE_MOUNT,
     };
     let parts = [("file", FILE), ("mount", mount), ("process", PROCESS), ("container", CONTAINER), ("pod", POD)];
