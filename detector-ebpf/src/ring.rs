@@ -10,7 +10,7 @@ use aya_ebpf::{
     macros::map,
     maps::{PerCpuArray, RingBuf},
 };
-use detector_common::{counter::Counter, ring::WAKE_INTERVAL_NS};
+use detector_common::{counter::Counter, record::RecordKind, ring::WAKE_INTERVAL_NS};
 
 use crate::scratch::Scratch;
 
@@ -40,9 +40,24 @@ pub fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
+/// Counts and sends the record of an operation: a change of mounts, or a refused write.
+#[inline(always)]
+pub fn send_attempt(scratch: &mut Scratch, changes_mounts: bool) {
+    if changes_mounts {
+        count(Counter::MountAttempt);
+        scratch.record.header.kind = RecordKind::MountAttempt as u16;
+        let length = size_of_val(&scratch.record) + scratch.used as usize;
+        send_urgent(scratch, length);
+    } else {
+        count(Counter::WriteDenied);
+        scratch.record.header.kind = RecordKind::WriteDenied as u16;
+        send_write(scratch);
+    }
+}
+
 /// Sends the record of a refused write.
 #[inline(always)]
-pub fn send_write(scratch: &mut Scratch) {
+fn send_write(scratch: &mut Scratch) {
     let time_ns = scratch.record.header.time_ns;
     let mut flags = BPF_RB_NO_WAKEUP;
     if let Some(last) = LAST_WAKE.get_ptr_mut(0) {

@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about reporting.
 
+pub mod call;
 pub mod path;
 pub mod process;
 pub mod text;

@@ -54,10 +54,9 @@ struct Steps<'a> {
     scratch: &'a mut Scratch,
 }
 
-/// Appends the walks from `scratch.walk.places`. The root of the process whose `fs_struct` is at `fs` is noted where met.
+/// Appends the walks from `scratch.walk.places`. The process's root, whose `struct path` is at `root`, is noted where met.
 #[inline(always)]
-pub fn append_walks(scratch: &mut Scratch, fs: u64) {
-    let root = fs.wrapping_add(u64::from(offset!(fs_root)));
+pub fn append_walks(scratch: &mut Scratch, root: u64) {
     scratch.walk.root_mnt = memory::kernel_at(root, offset!(path_mnt));
     scratch.walk.root_dentry = memory::kernel_at(root, offset!(path_dentry));
     scratch.walk.place = 0;

@@ -34,17 +34,19 @@ struct Steps<'a> {
     scratch: &'a mut Scratch,
 }
 
-/// Appends the strings of the process at the addresses in `scratch.strings` (0: none), each without its NUL.
+/// Appends the strings at the addresses in `scratch.strings` (0: none), each without its NUL; they are the running process's,
+/// or the kernel's own.
 ///
 /// By `bpf_loop`, so that the verifier follows the outcomes of one string rather than those of five in a row.
 #[inline(always)]
-pub fn append_strings(scratch: &mut Scratch) {
+pub fn append_strings<const OF_KERNEL: bool>(scratch: &mut Scratch) {
     let mut steps = Steps { scratch };
+    let append = append_string::<OF_KERNEL> as *const () as *mut c_void;
     // SAFETY: `append_string` has the signature that the helper calls, and `steps` outlives the call.
-    unsafe { bpf_loop(STRINGS as u32, append_string as *const () as *mut c_void, (&raw mut steps).cast(), 0) };
+    unsafe { bpf_loop(STRINGS as u32, append, (&raw mut steps).cast(), 0) };
 }
 
-extern "C" fn append_string(index: u64, steps: *mut c_void) -> i64 {
+extern "C" fn append_string<const OF_KERNEL: bool>(index: u64, steps: *mut c_void) -> i64 {
     // SAFETY: `append_strings` handed on its own live `Steps`, and touches it again only after the loop.
     let scratch = unsafe { &mut *(*steps.cast::<Steps<'_>>()).scratch };
     if index >= STRINGS as u64 {
@@ -65,10 +67,11 @@ extern "C" fn append_string(index: u64, steps: *mut c_void) -> i64 {
     // SAFETY: `used + PATH_MAX + 1` is within the payload, as checked, and STRING_MAX is less.
     let length = unsafe {
         let to = scratch.payload.as_mut_ptr().add(used);
-        if is_path {
-            memory::user_string::<{ PATH_MAX as u32 + 1 }>(to, address)
-        } else {
-            memory::user_string::<{ STRING_MAX as u32 + 1 }>(to, address)
+        match (OF_KERNEL, is_path) {
+            (false, true) => memory::user_string::<{ PATH_MAX as u32 + 1 }>(to, address),
+            (false, false) => memory::user_string::<{ STRING_MAX as u32 + 1 }>(to, address),
+            (true, true) => memory::kernel_string::<{ PATH_MAX as u32 + 1 }>(to, address),
+            (true, false) => memory::kernel_string::<{ STRING_MAX as u32 + 1 }>(to, address),
         }
     };
     if length <= 0 {
