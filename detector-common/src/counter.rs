@@ -20,11 +20,14 @@ pub enum Counter {
     SectionUnreadable = 6,
     /// A section of a record did not fit; the record went out with the part that did.
     SectionTruncated = 7,
+    /// A request of an io_uring that hides its result, whether it is refused or not: it was queued with
+    /// IOSQE_CQE_SKIP_SUCCESS, and its operation tells of no failures then.
+    ResultHidden = 8,
 }
 
 impl Counter {
     /// Length of the array of counters.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 9;
 
     /// Every counter, in the order of the array.
     #[cfg(feature = "user")]
@@ -37,5 +40,6 @@ impl Counter {
         Self::UrgentRingFull,
         Self::SectionUnreadable,
         Self::SectionTruncated,
+        Self::ResultHidden,
     ];
 }

@@ -5,4 +5,5 @@
 pub mod call;
 pub mod path;
 pub mod process;
+pub mod request;
 pub mod text;

@@ -99,7 +99,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let counters = Arc::new(counters);
     let resolver = Arc::new(Resolver::new(config.host_proc.clone())?);
     let metrics = Arc::new(Metrics::new(&build(), sources(&identity, &counters, &resolver))?);
-    for (surface, seen) in plan::coverage() {
+    for &(surface, seen) in sensor.coverage() {
         metrics.coverage(surface, seen);
     }
     let http = HttpServer::bind(config.metrics_listen, Arc::clone(&metrics), readiness(&identity)).await?;
@@ -143,7 +143,7 @@ impl Agent {
         mut writer_ended: watch::Receiver<bool>,
     ) -> Result<(), AgentError> {
         self.pipeline.outbox.send(notes::start());
-        self.pipeline.outbox.send(notes::coverage());
+        self.pipeline.outbox.send(notes::coverage(sensor.coverage()));
         let mut changed = self.pipeline.identity.changed();
         let reason = loop {
             let deadline = self.pipeline.held.deadline();
@@ -231,6 +231,7 @@ const KERNEL_EVENTS: &[(&str, Counter)] = &[
     ("cgroup_removed", Counter::CgroupRemoved),
     ("section_unreadable", Counter::SectionUnreadable),
     ("section_truncated", Counter::SectionTruncated),
+    ("result_hidden", Counter::ResultHidden),
 ];
 
 /// Counters of `rosentry_events_lost_total`, by stage.
