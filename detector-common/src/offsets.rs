@@ -61,12 +61,12 @@ offsets! {
     task_cred: "task_struct"."cred";
     /// The thread's struct pid.
     task_thread_pid: "task_struct"."thread_pid";
-    /// Where the task stands in each hierarchy of cgroups.
-    task_cgroups: "task_struct"."cgroups";
-    /// The cgroup of the cgroup2 hierarchy.
-    css_set_dfl_cgrp: "css_set"."dfl_cgrp";
     /// Namespaces.
     task_nsproxy: "task_struct"."nsproxy";
+    /// cgroups.
+    task_cgroups: "task_struct"."cgroups";
+    /// The cgroup in the cgroup2 hierarchy.
+    css_set_cgroup: "css_set"."dfl_cgrp";
     /// Mount namespace.
     nsproxy_mnt_ns: "nsproxy"."mnt_ns";
     /// Inode number of a mount namespace.
@@ -75,12 +75,12 @@ offsets! {
     pid_level: "pid"."level";
     /// The pid in each namespace.
     pid_numbers: "pid"."numbers";
-    /// User id.
-    cred_uid: "cred"."uid";
-    /// Group id.
-    cred_gid: "cred"."gid";
     /// Effective capabilities.
     cred_cap_effective: "cred"."cap_effective";
+    /// User id, in the initial user namespace.
+    cred_uid: "cred"."uid";
+    /// Group id, in the initial user namespace.
+    cred_gid: "cred"."gid";
     /// User namespace of the credentials.
     cred_user_ns: "cred"."user_ns";
     /// Depth of a user namespace; 0 is the initial one.

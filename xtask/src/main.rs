@@ -15,6 +15,7 @@ mod privilege;
 mod process;
 mod requirements;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use workspace::Workspace;
@@ -48,6 +49,19 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Run the tests of the kernel side inside Debian's kernels in QEMU
+    TestVm {
+        /// The kernel to run in; all of them when it is not given
+        #[arg(long = "kernel")]
+        kernels: Vec<vm::kernel::Series>,
+        /// Run only tests whose name contains one of these
+        filters: Vec<String>,
+    },
+    /// Measure what rosentry costs
+    Bench {
+        #[command(subcommand)]
+        bench: commands::bench::Bench,
+    },
     /// Check format, clippy with warnings denied on both targets, and licences where cargo-deny is installed
     Lint,
 }
@@ -59,6 +73,8 @@ fn main() -> ExitCode {
         Chore::Build { kernel_only } => commands::build::run(&workspace, kernel_only),
         Chore::Demo { arguments } => commands::demo::run(&workspace, &arguments),
         Chore::Test { arguments } => commands::test::run(&workspace, &arguments),
+        Chore::TestVm { kernels, filters } => commands::test_vm::run(&workspace, &kernels, &filters),
+        Chore::Bench { bench } => commands::bench::run(&workspace, &bench),
         Chore::Lint => commands::lint::run(&workspace),
     };
     done.unwrap_or_else(|error| {

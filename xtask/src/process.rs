@@ -92,7 +92,8 @@ pub fn probe(command: &mut Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn announce(purpose: &str, command: &Command) {
+/// Says what is run, and what for.
+pub fn announce(purpose: &str, command: &Command) {
     eprintln!("+ {purpose}: {}", shown(command));
 }
 

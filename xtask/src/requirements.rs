@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::vm::machine::QEMU;
+
 /// Which commands a requirement is for. Each needs what those before it need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
@@ -13,8 +15,10 @@ pub enum Need {
     Build,
     /// `lint`.
     Lint,
-    /// `test` and `setup`.
+    /// `test`.
     Test,
+    /// `test-vm`, `bench` and `setup`.
+    VirtualMachine,
 }
 
 /// How to see that something is there.
@@ -39,7 +43,7 @@ pub struct Requirement {
 }
 
 /// What is needed besides the kernel side's compiler and linker, which `toolchain` and `linker` know, and cargo-nextest.
-pub const REQUIREMENTS: [Requirement; 5] = [
+pub const REQUIREMENTS: [Requirement; 7] = [
     Requirement {
         need: Need::Build,
         probe: Probe::Program("protoc"),
@@ -69,6 +73,18 @@ pub const REQUIREMENTS: [Requirement; 5] = [
         probe: Probe::Program("gcc"),
         package: "gcc",
         purpose: "the small static programs in those images",
+    },
+    Requirement {
+        need: Need::VirtualMachine,
+        probe: Probe::Program(QEMU),
+        package: "qemu-system-x86",
+        purpose: "the tests inside other kernels",
+    },
+    Requirement {
+        need: Need::VirtualMachine,
+        probe: Probe::Program("strip"),
+        package: "binutils",
+        purpose: "the tests inside other kernels",
     },
 ];
 
@@ -102,6 +118,11 @@ pub fn find_program(name: &str) -> Vec<PathBuf> {
         .map(|folder| folder.join(name))
         .filter(|path| is_executable(path))
         .collect()
+}
+
+/// A program of this name that loads no library.
+pub fn static_program(name: &str) -> Option<PathBuf> {
+    find_program(name).into_iter().find(|path| fs::read(path).is_ok_and(|elf| is_static(&elf)))
 }
 
 fn is_executable(path: &Path) -> bool {

@@ -10,9 +10,10 @@ use detector_common::{
 use crate::{
     capture::{
         path::{self, WALKS},
-        process, text,
+        process::Executed,
+        text::{self, STRINGS},
     },
-    memory,
+    memory::{self, Readable},
     offsets::offset,
     ring,
     scratch::Scratch,
@@ -28,20 +29,17 @@ pub struct Origin {
     pub pwd: u64,
     /// Its `files_struct`.
     pub files: u64,
-    /// Its `mm_struct`; 0 for a thread of the kernel.
-    pub mm: u64,
 }
 
 impl Origin {
-    /// That of the task at `task`.
+    /// That of a task. `map` is a word of a map's value.
     #[inline(always)]
-    pub fn of(task: u64) -> Self {
-        let fs: u64 = memory::kernel_at(task, offset!(task_fs));
+    pub fn of<S: Readable>(task: S, map: &mut u64) -> Self {
+        let fs = task.address_at(offset!(task_fs), map);
         Self {
             root: fs.wrapping_add(u64::from(offset!(fs_root))),
             pwd: fs.wrapping_add(u64::from(offset!(fs_pwd))),
-            files: memory::kernel_at(task, offset!(task_files)),
-            mm: process::mm(task),
+            files: task.address_at(offset!(task_files), map),
         }
     }
 }
@@ -65,13 +63,29 @@ pub fn begin(scratch: &mut Scratch, call: &Call) {
     record.truncated = 0;
     record.unreadable = 0;
     record.root_at = [ROOT_NOT_MET; WALKS];
-    record.lengths = [0; Section::COUNT];
+    memory::fill(&mut record.lengths, 0);
 }
 
 /// The argument at `index`, or 0.
 #[inline(always)]
 pub fn argument(scratch: &Scratch, index: u8) -> u64 {
     if index == NONE { 0 } else { scratch.record.call.args[index as usize & 7] }
+}
+
+/// How many of the strings of a call have to be looked at: up to the last that it has.
+#[inline(always)]
+pub fn strings_of(call: &Call) -> u32 {
+    if call.data != NONE {
+        STRINGS as u32
+    } else if call.fstype != NONE {
+        4
+    } else if call.source != NONE {
+        3
+    } else if call.path2 != NONE {
+        2
+    } else {
+        1
+    }
 }
 
 /// Finds what both paths are relative to, and notes it for the walks. The strings begin at `start` of the payload.
@@ -86,9 +100,9 @@ pub fn find_bases(scratch: &mut Scratch, call: &Call, start: usize, origin: &Ori
 
 /// Appends the walks: what the paths are relative to, as noted, the working directory, and the executable.
 #[inline(always)]
-pub fn append_walks(scratch: &mut Scratch, origin: &Origin) {
+pub fn append_walks(scratch: &mut Scratch, origin: &Origin, executed: &Executed) {
     scratch.walk.places[2] = origin.pwd;
-    scratch.walk.places[3] = process::executable(origin.mm).unwrap_or(0);
+    scratch.walk.places[3] = executed.file;
     path::append_walks(scratch, origin.root);
 }
 

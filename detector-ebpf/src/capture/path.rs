@@ -25,7 +25,7 @@ const COMPONENT_MAX: u32 = 256;
 /// The sections that are walks, one behind the other in the payload: base, second base, working directory, executable.
 pub const WALKS: usize = 4;
 const FIRST: u32 = Section::Base as u32;
-const _: () = assert!(Section::Exe as usize == FIRST as usize + WALKS - 1);
+const _: () = assert!(Section::Exe as usize == FIRST as usize + WALKS - 1 && WALKS.is_power_of_two());
 
 /// The paths to walk, and the position.
 #[repr(C)]
@@ -57,13 +57,13 @@ struct Steps<'a> {
 /// Appends the walks from `scratch.walk.places`. The process's root, whose `struct path` is at `root`, is noted where met.
 #[inline(always)]
 pub fn append_walks(scratch: &mut Scratch, root: u64) {
-    scratch.walk.root_mnt = memory::kernel_at(root, offset!(path_mnt));
-    scratch.walk.root_dentry = memory::kernel_at(root, offset!(path_dentry));
+    [scratch.walk.root_mnt, scratch.walk.root_dentry] =
+        memory::kernel_words(root, offset!(path_mnt), offset!(path_dentry));
     scratch.walk.place = 0;
     scratch.walk.mnt = 0;
     let mut steps = Steps { scratch };
-    // A step to begin each walk, besides those of the walk itself.
-    const MOST: u32 = WALKS as u32 * (WALK_STEPS + 2);
+    // A step to find that there is no walk left, besides those of the walks themselves.
+    const MOST: u32 = WALKS as u32 * (WALK_STEPS + 1) + 1;
     // SAFETY: `step` has the signature that the helper calls, and `steps` outlives the call.
     unsafe { bpf_loop(MOST, step as *const () as *mut c_void, (&raw mut steps).cast(), 0) };
 }
@@ -71,12 +71,12 @@ pub fn append_walks(scratch: &mut Scratch, root: u64) {
 const CONTINUE: i64 = 0;
 const STOP: i64 = 1;
 
-/// Begins a walk, or takes one step up.
+/// Takes one step up, at the beginning of a walk and after it.
 extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
     // SAFETY: `append_walks` handed on its own live `Steps`, and touches it again only after the loop.
     let scratch = unsafe { &mut *(*steps.cast::<Steps<'_>>()).scratch };
-    if scratch.walk.mnt == 0 {
-        return begin(scratch);
+    if scratch.walk.mnt == 0 && !begin(scratch) {
+        return STOP;
     }
     let walk = &mut scratch.walk;
     if walk.dentry == walk.root_dentry && walk.mnt == walk.root_mnt && walk.root_at == ROOT_NOT_MET {
@@ -88,16 +88,16 @@ extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
     walk.steps += 1;
     if walk.dentry == walk.mnt_root {
         let mount = walk.mnt.wrapping_sub(u64::from(offset!(mount_mnt)));
-        let parent: u64 = memory::kernel_at(mount, offset!(mount_parent));
+        let [parent, mountpoint] = memory::kernel_words(mount, offset!(mount_parent), offset!(mount_mountpoint));
         if parent == mount || parent == 0 {
             return end(scratch, false);
         }
-        walk.dentry = memory::kernel_at(mount, offset!(mount_mountpoint));
+        walk.dentry = mountpoint;
         walk.mnt = parent.wrapping_add(u64::from(offset!(mount_mnt)));
         walk.mnt_root = memory::kernel_at(walk.mnt, offset!(vfsmount_root));
         return CONTINUE;
     }
-    let parent: u64 = memory::kernel_at(walk.dentry, offset!(dentry_parent));
+    let [parent, name] = memory::kernel_words(walk.dentry, offset!(dentry_parent), offset!(dentry_name));
     if parent == walk.dentry || parent == 0 {
         // Not below its mount's root: a path that was moved away under us, or a dentry without a tree.
         return end(scratch, false);
@@ -107,9 +107,8 @@ extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
     if used > PAYLOAD_MAX - COMPONENT_MAX as usize || used > start + WALK_MAX - COMPONENT_MAX as usize {
         return end(scratch, true);
     }
-    let name = memory::kernel_at(scratch.walk.dentry, offset!(dentry_name));
     // SAFETY: `used + COMPONENT_MAX` is within the payload, as checked.
-    let length = unsafe { memory::kernel_string::<COMPONENT_MAX>(scratch.payload.as_mut_ptr().add(used), name) };
+    let length = unsafe { memory::kernel_string(scratch.payload.as_mut_ptr().add(used), COMPONENT_MAX, name) };
     if length <= 0 {
         return end(scratch, true);
     }
@@ -119,32 +118,28 @@ extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
     CONTINUE
 }
 
-/// Begins the walk of the next place that has one.
+/// Begins the walk of the next place that has one; false where none is left.
 #[inline(always)]
-fn begin(scratch: &mut Scratch) -> i64 {
-    let place = scratch.walk.place;
-    if place >= WALKS as u32 {
-        return STOP;
-    }
-    let path = scratch.walk.places[place as usize];
-    let walk = &mut scratch.walk;
-    walk.place = place + 1;
-    if path == 0 {
-        return CONTINUE;
-    }
-    walk.start = scratch.used;
-    walk.steps = 0;
-    walk.components = 0;
-    walk.root_at = ROOT_NOT_MET;
-    walk.dentry = memory::kernel_at(path, offset!(path_dentry));
-    walk.mnt = memory::kernel_at(path, offset!(path_mnt));
-    if walk.mnt == 0 || walk.dentry == 0 {
+fn begin(scratch: &mut Scratch) -> bool {
+    for place in 0..WALKS {
+        let walk = &mut scratch.walk;
+        if (place as u32) < walk.place || walk.places[place] == 0 {
+            continue;
+        }
+        walk.place = place as u32 + 1;
+        walk.start = scratch.used;
+        walk.steps = 0;
+        walk.components = 0;
+        walk.root_at = ROOT_NOT_MET;
+        [walk.mnt, walk.dentry] = memory::kernel_words(walk.places[place], offset!(path_mnt), offset!(path_dentry));
+        if walk.mnt != 0 && walk.dentry != 0 {
+            walk.mnt_root = memory::kernel_at(walk.mnt, offset!(vfsmount_root));
+            return true;
+        }
         walk.mnt = 0;
-        mark_unreadable(scratch, FIRST + place);
-        return CONTINUE;
+        mark_unreadable(scratch, FIRST + place as u32);
     }
-    walk.mnt_root = memory::kernel_at(walk.mnt, offset!(vfsmount_root));
-    CONTINUE
+    false
 }
 
 /// Notes what the walk that ends here has found.
@@ -152,16 +147,15 @@ fn begin(scratch: &mut Scratch) -> i64 {
 fn end(scratch: &mut Scratch, truncated: bool) -> i64 {
     let walk = &mut scratch.walk;
     walk.mnt = 0;
-    let place = walk.place.wrapping_sub(1);
-    if place >= WALKS as u32 {
-        return STOP;
-    }
+    // Masked rather than compared: the verifier believes a mask wherever the compiler moves it.
+    let place = walk.place.wrapping_sub(1) & (WALKS as u32 - 1);
     scratch.record.call.root_at[place as usize] = walk.root_at;
     scratch.record.call.lengths[FIRST as usize + place as usize] = (scratch.used - walk.start) as u16;
     if truncated {
         mark_truncated(scratch, FIRST + place);
     }
-    CONTINUE
+    // The last place has no other after it.
+    if place + 1 == WALKS as u32 { STOP } else { CONTINUE }
 }
 
 /// Address of the `struct path` of the open file `fd` of the process whose `files_struct` is at `files`.

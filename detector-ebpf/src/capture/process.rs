@@ -1,89 +1,197 @@
 //! The process that did it, and those above it.
 
-use detector_common::{offsets::UPID_SIZE, record::AncestorRecord};
+use detector_common::{
+    offsets::UPID_SIZE,
+    record::{AncestorRecord, COMM_LEN, ProcessRecord},
+};
 
-use crate::{capture::path, memory, offsets::offset, scratch::Scratch};
+use crate::{
+    memory::{self, Readable},
+    offsets::offset,
+    scratch::Scratch,
+};
 
 /// A thread that the kernel made to work for a process's io_uring (`include/linux/sched.h`, 6.18).
 const PF_IO_WORKER: u32 = 0x10;
 
-/// Fills the cgroup of the header and the process of the record for the task at `task`, which need not be the running one.
+/// Fills the cgroup of the header and the process of the record for `task`, which need not be the running one.
 #[inline(always)]
-pub fn fill(scratch: &mut Scratch, task: u64) {
-    // What `bpf_get_current_cgroup_id` does, for any task.
-    let cgroup = memory::kernel_at(memory::kernel_at(task, offset!(task_cgroups)), offset!(css_set_dfl_cgrp));
-    scratch.record.header.cgroup_id =
-        memory::kernel_at(memory::kernel_at(cgroup, offset!(cgroup_kn)), offset!(kernfs_node_id));
+pub fn fill<S: Readable>(scratch: &mut Scratch, task: S) {
+    scratch.record.header.cgroup_id = cgroup_id(task);
     let process = &mut scratch.record.process;
-    process.pid = memory::kernel_at(task, offset!(task_tgid));
-    let leader = memory::kernel_at(task, offset!(task_group_leader));
-    // A thread that the kernel made for the process (the poller of an io_uring) has no name of the program's: its process's
-    // first thread speaks for it.
-    let thread = if is_io_worker(task) { leader } else { task };
-    process.tid = memory::kernel_at(thread, offset!(task_pid));
-    process.comm = memory::kernel_at(thread, offset!(task_comm));
-    process.container_pid = pid_in_namespace(memory::kernel_at(leader, offset!(task_thread_pid)));
-    // The leader's: a new thread has PF_FORKNOEXEC, whatever its process has executed.
-    process.flags = memory::kernel_at(leader, offset!(task_flags));
-    process.start_time_ns = memory::kernel_at(leader, offset!(task_start_boottime));
+    process.pid = task.load(offset!(task_tgid));
+    process.tid = task.load(offset!(task_pid));
+    process.comm = comm(task);
+    fill_credentials(process, task);
 
-    let cred = memory::kernel_at(task, offset!(task_cred));
-    process.uid = memory::kernel_at(cred, offset!(cred_uid));
-    process.gid = memory::kernel_at(cred, offset!(cred_gid));
-    process.cap_effective = memory::kernel_at(cred, offset!(cred_cap_effective));
-    process.user_ns_level = memory::kernel_at(memory::kernel_at(cred, offset!(cred_user_ns)), offset!(user_ns_level));
-    let nsproxy = memory::kernel_at(task, offset!(task_nsproxy));
-    process.mnt_ns = memory::kernel_at(memory::kernel_at(nsproxy, offset!(nsproxy_mnt_ns)), offset!(mnt_ns_inum));
+    process.container_pid = 0;
+    // The leader's flags: a new thread has PF_FORKNOEXEC, whatever its process has executed.
+    process.flags = 0;
+    process.start_time_ns = 0;
+    if let Some(leader) = task.follow(offset!(task_group_leader)) {
+        process.flags = leader.load(offset!(task_flags));
+        process.start_time_ns = leader.load(offset!(task_start_boottime));
+        if let Some(pid) = leader.follow(offset!(task_thread_pid)) {
+            process.container_pid = pid_in_namespace(pid);
+        }
+    }
+    process.mnt_ns = 0;
+    let mut namespace = 0;
+    if let Some(mnt_ns) = mount_namespace(task) {
+        process.mnt_ns = mnt_ns.load(offset!(mnt_ns_inum));
+        namespace = mnt_ns.address();
+    }
+    process.parent_cgroup_id = 0;
+    process.same_program_as_parent = 0;
 
-    fill_ancestors(scratch, task);
+    let of_node = fill_ancestors(process, task);
+    process.in_node_mount_namespace = u32::from(namespace != 0 && namespace == of_node);
 }
 
 /// Whether the kernel made the thread to work for its process's io_uring.
 #[inline(always)]
-pub fn is_io_worker(task: u64) -> bool {
-    memory::kernel_at::<u32>(task, offset!(task_flags)) & PF_IO_WORKER != 0
+pub fn is_io_worker<S: Readable>(task: S) -> bool {
+    task.load::<u32>(offset!(task_flags)) & PF_IO_WORKER != 0
 }
 
-/// The `mm_struct` of the task; 0 for a thread of the kernel.
+/// Lets the process's first thread speak for a thread that the kernel made: that has no name of the program's.
 #[inline(always)]
-pub fn mm(task: u64) -> u64 {
-    memory::kernel_at(task, offset!(task_mm))
+pub fn fill_first_thread<S: Readable>(scratch: &mut Scratch, task: S) {
+    if let Some(leader) = task.follow(offset!(task_group_leader)) {
+        scratch.record.process.tid = leader.load(offset!(task_pid));
+        scratch.record.process.comm = comm(leader);
+    }
 }
 
-/// Address of the `struct path` of the executable.
+/// Fills what tells the container runtime from the container: the parent's cgroup, and whether it runs the same executable
+/// file in the same mount namespace.
 #[inline(always)]
-pub fn executable(mm: u64) -> Option<u64> {
-    path::of_file(memory::kernel_at(mm, offset!(mm_exe_file)))
-}
-
-/// The number of the `struct pid` at `pid` in its innermost namespace.
-#[inline(always)]
-fn pid_in_namespace(pid: u64) -> u32 {
-    let level: u32 = memory::kernel_at(pid, offset!(pid_level));
-    let upid = pid.wrapping_add(u64::from(offset!(pid_numbers))).wrapping_add(u64::from(level) * u64::from(UPID_SIZE));
-    memory::kernel_at(upid, 0)
-}
-
-#[inline(always)]
-fn fill_ancestors(scratch: &mut Scratch, task: u64) {
+pub fn fill_parent<S: Readable>(scratch: &mut Scratch, task: S) {
     let process = &mut scratch.record.process;
-    let mut parent = memory::kernel_at(task, offset!(task_real_parent));
-    process.ppid = memory::kernel_at(parent, offset!(task_tgid));
+    let Some(parent) = task.follow(offset!(task_real_parent)) else { return };
+    process.parent_cgroup_id = cgroup_id(parent);
+    let file = executable_dentry(task);
+    let namespace = |task: S| mount_namespace(task).map_or(0, Readable::address);
+    let same = file != 0 && file == executable_dentry(parent) && namespace(task) == namespace(parent);
+    process.same_program_as_parent = u32::from(same);
+}
+
+/// Id of the task's cgroup in the cgroup2 hierarchy; 0 where it can't be read.
+#[inline(always)]
+fn cgroup_id<S: Readable>(task: S) -> u64 {
+    if let Some(cgroups) = task.follow(offset!(task_cgroups))
+        && let Some(cgroup) = cgroups.follow(offset!(css_set_cgroup))
+        && let Some(node) = cgroup.follow(offset!(cgroup_kn))
+    {
+        node.load(offset!(kernfs_node_id))
+    } else {
+        0
+    }
+}
+
+/// Address of the dentry of the task's executable, which stands for the file; 0 of a thread of the kernel.
+#[inline(always)]
+fn executable_dentry<S: Readable>(task: S) -> u64 {
+    match executed(task).file {
+        0 => 0,
+        path => memory::kernel_at(path, offset!(path_dentry)),
+    }
+}
+
+#[inline(always)]
+fn mount_namespace<S: Readable>(task: S) -> Option<S> {
+    task.follow(offset!(task_nsproxy))?.follow(offset!(nsproxy_mnt_ns))
+}
+
+#[inline(always)]
+fn fill_credentials<S: Readable>(process: &mut ProcessRecord, task: S) {
+    process.uid = 0;
+    process.gid = 0;
+    process.cap_effective = 0;
+    process.user_ns_level = 0;
+    if let Some(cred) = task.follow(offset!(task_cred)) {
+        process.uid = cred.load(offset!(cred_uid));
+        process.gid = cred.load(offset!(cred_gid));
+        process.cap_effective = cred.load(offset!(cred_cap_effective));
+        if let Some(user_ns) = cred.follow(offset!(cred_user_ns)) {
+            process.user_ns_level = user_ns.load(offset!(user_ns_level));
+        }
+    }
+}
+
+/// The name of a thread.
+#[inline(always)]
+fn comm<S: Readable>(task: S) -> [u8; COMM_LEN] {
+    // Two loads, since one has eight bytes at most.
+    let offset = offset!(task_comm);
+    let halves: [u64; 2] = [task.load(offset), task.load(offset + 8)];
+    // SAFETY: of the same size, and any bytes are a value of both types.
+    unsafe { core::mem::transmute(halves) }
+}
+
+/// What a process executes.
+pub struct Executed {
+    /// Address of the `struct path` of the executable; 0 for a thread of the kernel.
+    pub file: u64,
+    /// Address of the arguments in the process's memory; 0 where there are none.
+    pub args: u64,
+    /// Their length, bytes.
+    pub args_length: u64,
+}
+
+/// What the task executes.
+#[inline(always)]
+pub fn executed<S: Readable>(task: S) -> Executed {
+    let mut executed = Executed { file: 0, args: 0, args_length: 0 };
+    if let Some(mm) = task.follow(offset!(task_mm)) {
+        executed.args = mm.load(offset!(mm_arg_start));
+        executed.args_length = mm.load::<u64>(offset!(mm_arg_end)).wrapping_sub(executed.args);
+        if let Some(file) = mm.follow(offset!(mm_exe_file)) {
+            executed.file = file.address().wrapping_add(u64::from(offset!(file_path)));
+        }
+    }
+    executed
+}
+
+/// The number of the `struct pid` in its innermost namespace.
+#[inline(always)]
+fn pid_in_namespace<S: Readable>(pid: S) -> u32 {
+    let level: u32 = pid.load(offset!(pid_level));
+    let numbers = pid.address().wrapping_add(u64::from(offset!(pid_numbers)));
+    memory::kernel_at(numbers.wrapping_add(u64::from(level) * u64::from(UPID_SIZE)), 0)
+}
+
+/// Fills the processes above; the address of the mount namespace of pid 1, or 0 where the record has no room to get there.
+#[inline(always)]
+fn fill_ancestors<S: Readable>(process: &mut ProcessRecord, task: S) -> u64 {
+    process.ppid = 0;
     let mut count = 0;
+    let mut of_node = 0;
+    let mut parent = task.follow(offset!(task_real_parent));
+    if let Some(parent) = parent {
+        process.ppid = parent.load(offset!(task_tgid));
+    }
     for ancestor in &mut process.ancestors {
-        let leader = memory::kernel_at(parent, offset!(task_group_leader));
-        let pid: u32 = memory::kernel_at(leader, offset!(task_tgid));
+        let Some(leader) = parent.and_then(|parent| parent.follow(offset!(task_group_leader))) else {
+            break;
+        };
+        let pid: u32 = leader.load(offset!(task_tgid));
         if pid == 0 {
             break;
         }
         *ancestor = AncestorRecord {
-            start_time_ns: memory::kernel_at(leader, offset!(task_start_boottime)),
+            start_time_ns: leader.load(offset!(task_start_boottime)),
             pid,
             padding: 0,
-            comm: memory::kernel_at(leader, offset!(task_comm)),
+            comm: comm(leader),
         };
         count += 1;
-        parent = memory::kernel_at(leader, offset!(task_real_parent));
+        if pid == 1 {
+            of_node = mount_namespace(leader).map_or(0, Readable::address);
+            break;
+        }
+        parent = leader.follow(offset!(task_real_parent));
     }
     process.ancestor_count = count;
+    of_node
 }

@@ -7,7 +7,7 @@
 
 use aya_ebpf::{
     cty::c_void,
-    helpers::generated::{bpf_for_each_map_elem, bpf_get_current_task_btf, bpf_probe_read_kernel},
+    helpers::generated::{bpf_for_each_map_elem, bpf_probe_read_kernel},
     macros::map,
     maps::LruHashMap,
 };
@@ -27,7 +27,7 @@ use crate::{
         path, process,
         text::{self, STRINGS},
     },
-    memory,
+    memory::{self, Readable as _, Structure, Untyped},
     offsets::offset,
     ring,
     scratch::Scratch,
@@ -93,12 +93,12 @@ pub fn is_refused(request: u64) -> bool {
 
 /// The task that submitted the request.
 #[inline(always)]
-pub fn submitter(request: u64) -> u64 {
-    if offset!(kiocb_task) == UNAVAILABLE {
+pub fn submitter(request: u64) -> Untyped {
+    Untyped(if offset!(kiocb_task) == UNAVAILABLE {
         memory::kernel_at(memory::kernel_at(request, offset!(kiocb_tctx)), offset!(uring_task_task))
     } else {
         memory::kernel_at(request, offset!(kiocb_task))
-    }
+    })
 }
 
 /// Keeps what the request at `request`, which the running task submits, asks for.
@@ -146,7 +146,7 @@ pub fn keep(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call) {
         member(request, members.data),
     ];
     scratch.used = NAMES_START as u32;
-    text::append_strings::<true>(scratch);
+    text::append_strings::<true>(scratch, call::strings_of(call));
     if call.form == Form::SockAddr as u8 {
         // A name need not end with NUL: the length of the address says where it ends. The family is not part of it.
         let length = member::<u32>(request, members.length).saturating_sub(2) as u16;
@@ -154,8 +154,8 @@ pub fn keep(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call) {
         *name = length.min(*name);
     }
 
-    // SAFETY: the helper has no preconditions.
-    let origin = Origin::of(unsafe { bpf_get_current_task_btf() } as u64);
+    let Some(task) = Structure::current_task() else { return };
+    let origin = Origin::of(task, &mut scratch.address);
     scratch.walk.places = [0; _];
     if is_on_file(call) {
         set_argument(&mut scratch.record.call, call.dirfd, memory::kernel_at::<u32>(request, offset!(kiocb_fd)).into());
@@ -180,12 +180,11 @@ pub fn keep(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call) {
 /// Puts what was kept of the request into the record, and gives where its paths begin. Without it (there were too many requests
 /// at once) the paths are told to be unreadable.
 #[inline(always)]
-pub fn take(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call, task: u64) -> Origin {
-    let mut origin = Origin::of(task);
-    // SAFETY: the helper has no preconditions.
-    let current = unsafe { bpf_get_current_task_btf() } as u64;
+pub fn take(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call, task: Untyped) -> Origin {
+    let mut origin = Origin::of(task, &mut scratch.address);
     // A worker has looked the paths up only now, just before this; everyone else when the request was submitted.
-    let is_late = current != task && process::is_io_worker(current);
+    let is_late = Structure::current_task()
+        .is_some_and(|current| current.address() != task.address() && process::is_io_worker(current));
     scratch.walk.places = [0; _];
     call::begin_header(scratch);
     if restore(scratch, request, opcode) {
@@ -299,8 +298,8 @@ fn unix_address(request: u64) -> Option<u64> {
 fn begin(scratch: &mut Scratch, opcode: u8, call: &Call) {
     call::begin(scratch, call);
     let record = &mut scratch.record.call;
-    record.args = [0; 8];
-    record.extra = [0; 4];
+    memory::fill(&mut record.args, 0);
+    memory::fill(&mut record.extra, 0);
     record.abi = Abi::IoUring as u8;
     record.hook = Hook::Tracepoint as u8;
     record.syscall = opcode.into();

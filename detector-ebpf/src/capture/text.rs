@@ -9,7 +9,7 @@ use detector_common::{
     record::{ARGS_MAX, PATH_MAX, PAYLOAD_MAX, STRING_MAX, Section},
 };
 
-use crate::{memory, offsets::offset, ring, scratch::Scratch};
+use crate::{memory, ring, scratch::Scratch};
 
 /// The sections that are strings of the program: the first ones of the payload.
 pub const STRINGS: usize = 5;
@@ -35,15 +35,15 @@ struct Steps<'a> {
 }
 
 /// Appends the strings at the addresses in `scratch.strings` (0: none), each without its NUL; they are the running process's,
-/// or the kernel's own.
+/// or the kernel's own. `count` of them are looked at.
 ///
 /// By `bpf_loop`, so that the verifier follows the outcomes of one string rather than those of five in a row.
 #[inline(always)]
-pub fn append_strings<const OF_KERNEL: bool>(scratch: &mut Scratch) {
+pub fn append_strings<const OF_KERNEL: bool>(scratch: &mut Scratch, count: u32) {
     let mut steps = Steps { scratch };
     let append = append_string::<OF_KERNEL> as *const () as *mut c_void;
     // SAFETY: `append_string` has the signature that the helper calls, and `steps` outlives the call.
-    unsafe { bpf_loop(STRINGS as u32, append, (&raw mut steps).cast(), 0) };
+    unsafe { bpf_loop(count, append, (&raw mut steps).cast(), 0) };
 }
 
 extern "C" fn append_string<const OF_KERNEL: bool>(index: u64, steps: *mut c_void) -> i64 {
@@ -67,11 +67,10 @@ extern "C" fn append_string<const OF_KERNEL: bool>(index: u64, steps: *mut c_voi
     // SAFETY: `used + PATH_MAX + 1` is within the payload, as checked, and STRING_MAX is less.
     let length = unsafe {
         let to = scratch.payload.as_mut_ptr().add(used);
-        match (OF_KERNEL, is_path) {
-            (false, true) => memory::user_string::<{ PATH_MAX as u32 + 1 }>(to, address),
-            (false, false) => memory::user_string::<{ STRING_MAX as u32 + 1 }>(to, address),
-            (true, true) => memory::kernel_string::<{ PATH_MAX as u32 + 1 }>(to, address),
-            (true, false) => memory::kernel_string::<{ STRING_MAX as u32 + 1 }>(to, address),
+        if OF_KERNEL {
+            memory::kernel_string(to, most as u32 + 1, address)
+        } else {
+            memory::user_string(to, most as u32 + 1, address)
         }
     };
     if length <= 0 {
@@ -86,11 +85,9 @@ extern "C" fn append_string<const OF_KERNEL: bool>(index: u64, steps: *mut c_voi
     0
 }
 
-/// Appends the arguments of the process whose `mm_struct` is at `mm`.
+/// Appends the arguments of the process: `length` bytes of its memory from `start` on.
 #[inline(always)]
-pub fn append_args(scratch: &mut Scratch, mm: u64) {
-    let start = memory::kernel_at(mm, offset!(mm_arg_start));
-    let length = memory::kernel_at::<u64>(mm, offset!(mm_arg_end)).wrapping_sub(start);
+pub fn append_args(scratch: &mut Scratch, start: u64, length: u64) {
     let used = scratch.used as usize;
     if start == 0 || length == 0 || used > PAYLOAD_MAX - ARGS_MAX {
         return;

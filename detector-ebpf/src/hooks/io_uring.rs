@@ -3,11 +3,16 @@
 //! Processes that use no io_uring pay nothing here. Of those that do, each request pays for one look at its operation, and at
 //! its result.
 
-use aya_ebpf::{helpers::generated::bpf_get_current_task_btf, macros::btf_tracepoint, programs::BtfTracePointContext};
-use detector_common::record::Section;
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use detector_common::{
+    counter::Counter,
+    record::{RecordKind, Section},
+};
 
 use crate::{
     capture::{call, process, request, text},
+    memory::{Readable as _, Structure},
+    offsets::offset,
     ring, scratch,
 };
 
@@ -59,14 +64,20 @@ fn report(request: u64) {
     let task = request::submitter(request);
     let origin = request::take(scratch, request, opcode, call, task);
     process::fill(scratch, task);
-    call::append_walks(scratch, &origin);
-    // SAFETY: the helper has no preconditions.
-    let current = unsafe { bpf_get_current_task_btf() } as u64;
+    if process::is_io_worker(task) {
+        process::fill_first_thread(scratch, task);
+    }
+    let executed = process::executed(task);
+    call::append_walks(scratch, &origin, &executed);
     // Another process may be running, and only the memory of the running one can be read.
-    if process::mm(current) == origin.mm {
-        text::append_args(scratch, origin.mm);
+    let own = task.address_at(offset!(task_mm), &mut scratch.address);
+    let running = Structure::current_task().map_or(0, |task| task.address_at(offset!(task_mm), &mut scratch.address));
+    if own == running {
+        text::append_args(scratch, executed.args, executed.args_length);
     } else {
         text::mark_unreadable(scratch, Section::Args as u32);
     }
-    ring::send_attempt(scratch, false);
+    ring::count(Counter::WriteDenied);
+    scratch.record.header.kind = RecordKind::WriteDenied as u16;
+    ring::send_write(scratch);
 }

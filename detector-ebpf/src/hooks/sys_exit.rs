@@ -4,13 +4,13 @@
 //! Every syscall of every process pays for the first few instructions here, and only for these.
 
 use aya_ebpf::{
-    bindings::pt_regs, helpers::generated::bpf_get_current_task_btf, macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    EbpfContext as _, bindings::pt_regs, cty::c_void, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
 use detector_common::{
     abi::Abi,
-    record::Hook,
+    counter::Counter,
+    record::{Hook, RecordKind},
     syscalls::{self, Call, CallTable, Form, Report, TABLE_LEN},
 };
 
@@ -19,7 +19,7 @@ use crate::{
         call::{self, Origin},
         process, text,
     },
-    memory,
+    memory::{self, Readable as _, Structure},
     offsets::offset,
     ring,
     scratch::{self, Scratch},
@@ -43,26 +43,33 @@ const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
 /// `raw_syscalls:sys_exit`.
 #[btf_tracepoint(function = "sys_exit")]
 fn sys_exit(context: BtfTracePointContext) -> i32 {
-    let result: i64 = context.arg(1);
     let registers: *const pt_regs = context.arg(0);
+    let result: i64 = context.arg(1);
     // SAFETY: the kernel hands valid registers to this tracepoint, and the verifier checks the load.
-    let number = unsafe { (*registers).orig_rax } & !X32_BIT;
-    if number >= TABLE_LEN as u64 {
-        return 0;
+    // Masked rather than compared: numbers beyond the table hardly ever come, and are sorted out where there is time.
+    if result == -EROFS || ALWAYS_REPORTED[unsafe { (*registers).orig_rax } as usize & (TABLE_LEN - 1)] {
+        report(context.as_ptr());
     }
-    let number = number as usize & (TABLE_LEN - 1);
-    if result != -EROFS && !ALWAYS_REPORTED[number] {
-        return 0;
-    }
-    report(&context, registers, number, result);
     0
 }
 
-#[inline(always)]
-fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usize, result: i64) {
-    // SAFETY: the helper has no preconditions.
-    let task = unsafe { bpf_get_current_task_btf() } as u64;
-    let status: u32 = memory::kernel_at(task, offset!(task_status));
+/// Reports the call, if it is a watched one. A function of its own that reads the context anew, so that the exit of every syscall
+/// saves no registers and moves nothing for it.
+#[inline(never)]
+fn report(context: *mut c_void) {
+    let context = BtfTracePointContext::new(context);
+    let result: i64 = context.arg(1);
+    let registers: *const pt_regs = context.arg(0);
+    // SAFETY: as in `sys_exit`: valid registers, loads checked by the verifier.
+    let registers = unsafe { &*registers };
+    let number = registers.orig_rax & !X32_BIT;
+    if number >= TABLE_LEN as u64 {
+        return;
+    }
+    // Or the compiler would leave out the mask, which old verifiers need: they don't connect the comparison with this copy.
+    let number = memory::opaque(number) as usize & (TABLE_LEN - 1);
+    let Some(task) = Structure::current_task() else { return };
+    let status: u32 = task.load(offset!(task_status));
     let compat = status & TS_COMPAT != 0;
     let call = if compat { &IA32[number] } else { &X86_64[number] };
     if call.operation == 0 || (result != -EROFS && call.report != Report::Always as u8) {
@@ -71,15 +78,17 @@ fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usi
     let Some(scratch) = scratch::get() else {
         return;
     };
-    // SAFETY: as in `sys_exit`: valid registers, loads checked by the verifier.
-    let registers = unsafe { &*registers };
     let record = &mut scratch.record.call;
-    record.args = if compat {
-        [registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi, registers.rbp, 0, 0]
+    let args = if compat {
+        [registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi, registers.rbp]
             .map(|arg| arg as u32 as u64)
     } else {
-        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9, 0, 0]
+        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]
     };
+    memory::fill(&mut record.args, 0);
+    for (to, arg) in record.args.iter_mut().zip(args) {
+        *to = arg;
+    }
     record.abi = if compat { Abi::Ia32 as u8 } else { Abi::X86_64 as u8 };
     record.syscall = number as u16;
     record.result = result;
@@ -95,14 +104,23 @@ fn report(context: &BtfTracePointContext, registers: *const pt_regs, number: usi
             "syscall {} of process {}: unreadable sections {:x}", number, record.process.pid, record.call.unreadable
         );
     }
-    ring::send_attempt(scratch, call.report == Report::Always as u8);
+    if call.report == Report::Always as u8 {
+        process::fill_parent(scratch, task);
+        ring::count(Counter::MountAttempt);
+        scratch.record.header.kind = RecordKind::MountAttempt as u16;
+        ring::send_mount_attempt(scratch);
+    } else {
+        ring::count(Counter::WriteDenied);
+        scratch.record.header.kind = RecordKind::WriteDenied as u16;
+        ring::send_write(scratch);
+    }
 }
 
 /// Reads what is peculiar about the call's arguments; false where it is none of the watched kind after all.
 #[inline(always)]
 fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
     let record = &mut scratch.record.call;
-    record.extra = [0; 4];
+    memory::fill(&mut record.extra, 0);
     if call.form == Form::OpenHow as u8 {
         if let Some([flags, mode, resolve]) = memory::user::<[u64; 3]>(record.args[2]) {
             record.extra = [flags, mode, resolve, 0];
@@ -129,12 +147,14 @@ fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
 
 /// Fills the whole record but its kind.
 #[inline(always)]
-fn capture(scratch: &mut Scratch, call: &Call, task: u64) {
-    let origin = Origin::of(task);
+fn capture(scratch: &mut Scratch, call: &Call, task: Structure) {
     call::begin_header(scratch);
     call::begin(scratch, call);
-    process::fill(scratch, task);
     scratch.used = 0;
+
+    process::fill(scratch, task);
+
+    // The payload, in the order of the sections.
     scratch.strings = [
         path_argument(scratch, call),
         call::argument(scratch, call.path2),
@@ -142,10 +162,13 @@ fn capture(scratch: &mut Scratch, call: &Call, task: u64) {
         call::argument(scratch, call.fstype),
         call::argument(scratch, call.data),
     ];
-    text::append_strings::<false>(scratch);
+    text::append_strings::<false>(scratch, call::strings_of(call));
+
+    let origin = Origin::of(task, &mut scratch.address);
+    let executed = process::executed(task);
     call::find_bases(scratch, call, 0, &origin);
-    call::append_walks(scratch, &origin);
-    text::append_args(scratch, origin.mm);
+    call::append_walks(scratch, &origin, &executed);
+    text::append_args(scratch, executed.args, executed.args_length);
 }
 
 /// Address of the path.

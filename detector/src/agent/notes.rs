@@ -34,7 +34,7 @@ pub fn coverage(coverage: &[(&str, bool)]) -> Event {
 
 /// Records were lost, so many at each stage.
 pub fn lost(stages: &[(&str, u64)]) -> Event {
-    let counts = stages.iter().filter(|&&(_, lost)| lost > 0).map(|&(stage, lost)| (stage.to_owned(), lost)).collect();
+    let counts = stages.iter().map(|&(stage, lost)| (stage.to_owned(), lost)).collect();
     note(AgentWhat::Lost, Severity::Medium, vec![("events", AgentValue::Counts(counts))])
 }
 

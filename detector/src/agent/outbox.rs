@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::clock;
+use super::{clock, losses};
 use crate::{
     export::{
         Metrics,
@@ -62,7 +62,7 @@ impl Outbox {
     /// Hands an event to the writer, or counts it as lost.
     pub fn send(&self, event: Event) {
         if self.queue.try_send(event).is_err() {
-            self.metrics.lost("writer", 1);
+            self.metrics.lost(losses::WRITER, 1);
         }
     }
 
@@ -104,6 +104,7 @@ fn write_all(mut sink: JsonSink, events: &Receiver<Event>, metrics: &Metrics) ->
         let Progress { written, dropped, stalled } = sink.write(&batch)?;
         metrics.sink("json", "written", written);
         metrics.sink("json", "dropped", dropped);
+        metrics.lost(losses::SINK, dropped);
         match &stalled {
             Some(error) if !waiting => warn!(to = sink.target(), %error, "events wait, they can't be written now"),
             None if waiting => info!(to = sink.target(), "events are written again"),

@@ -59,9 +59,15 @@ pub fn effect(attempt: &Attempt, target: Target<'_>, container: Option<&Containe
     }
 }
 
-/// Whether this is the runtime's own work in the container's first process, before it becomes the application.
-pub fn is_runtime_setup(attempt: &Attempt, container: &Container) -> bool {
-    container.init_pid == Some(attempt.process.pid) && attempt.process.has_not_executed()
+/// Whether this is the runtime's own work, on its way to becoming the application.
+///
+/// Either in the container's first process, before it executes anything; or in a copy of the runtime that has joined the
+/// container's cgroup already, but not yet its namespaces: a child of a process outside of the container's cgroup
+/// (`parent_is_outside`), which runs the same file, both in the node's own mount namespace, where no container is.
+pub fn is_runtime_setup(attempt: &Attempt, container: &Container, parent_is_outside: bool) -> bool {
+    let process = &attempt.process;
+    let is_first = container.init_pid == Some(process.pid) && process.has_not_executed();
+    is_first || (parent_is_outside && process.same_program_as_parent && process.in_node_mount_namespace)
 }
 
 const fn unseal_if(sealed: bool) -> Effect {

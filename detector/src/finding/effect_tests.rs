@@ -126,12 +126,30 @@ fn runtime_setup_is_what_the_first_process_does_before_it_executes() {
     let mut setup = mount(0x1021);
     setup.process.pid = 99;
     setup.process.flags = PF_FORKNOEXEC;
-    assert!(is_runtime_setup(&setup, &container));
+    assert!(is_runtime_setup(&setup, &container, false));
 
     let mut application = setup.clone();
     application.process.flags = 0;
-    assert!(!is_runtime_setup(&application, &container), "it has executed");
+    assert!(!is_runtime_setup(&application, &container, true), "it has executed");
     let mut child = setup;
     child.process.pid = 100;
-    assert!(!is_runtime_setup(&child, &container), "another process that was forked and has not executed");
+    assert!(!is_runtime_setup(&child, &container, true), "another process that was forked and has not executed");
+}
+
+#[test]
+fn a_copy_of_the_runtime_is_told_by_a_parent_outside_that_runs_the_same_file() {
+    let container = sealed();
+    let mut stage = mount(0x1021);
+    stage.process.same_program_as_parent = true;
+    stage.process.in_node_mount_namespace = true;
+    assert!(is_runtime_setup(&stage, &container, true));
+    assert!(!is_runtime_setup(&stage, &container, false), "a child of the container's own process");
+    let mut moved = stage.clone();
+    moved.process.in_node_mount_namespace = false;
+    assert!(
+        !is_runtime_setup(&moved, &container, true),
+        "a shell of the container that moved itself to another cgroup"
+    );
+    stage.process.same_program_as_parent = false;
+    assert!(!is_runtime_setup(&stage, &container, true), "another program that was started from outside");
 }

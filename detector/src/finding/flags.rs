@@ -45,6 +45,8 @@ pub const MOVE_MOUNT_T_SYMLINKS: u64 = 0x10;
 pub const FSPICK_SYMLINK_NOFOLLOW: u64 = 2;
 /// `FSCONFIG_SET_FLAG`.
 pub const FSCONFIG_SET_FLAG: u64 = 0;
+/// `FSCONFIG_CMD_RECONFIGURE`.
+pub const FSCONFIG_CMD_RECONFIGURE: u64 = 7;
 
 /// open(2) on x86 and in general (`include/uapi/asm-generic/fcntl.h`).
 const OPEN: Table = &[

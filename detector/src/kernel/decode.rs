@@ -181,6 +181,7 @@ fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
     let &ProcessRecord {
         start_time_ns,
         cap_effective,
+        parent_cgroup_id,
         pid,
         tid,
         ppid,
@@ -190,6 +191,8 @@ fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
         mnt_ns,
         user_ns_level,
         flags,
+        same_program_as_parent,
+        in_node_mount_namespace,
         ancestor_count,
         comm,
         ancestors,
@@ -221,6 +224,9 @@ fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
         mnt_ns: (mnt_ns != 0).then_some(mnt_ns),
         user_ns_level,
         flags,
+        parent_cgroup_id: (parent_cgroup_id != 0).then_some(parent_cgroup_id),
+        same_program_as_parent: same_program_as_parent == 1,
+        in_node_mount_namespace: in_node_mount_namespace == 1,
         ancestors: ancestors.collect(),
     }
 }

@@ -98,11 +98,11 @@ impl Sensor {
             let map = ebpf.take_map(name).ok_or_else(|| mismatch(name))?;
             RingBuf::try_from(map).map_err(map_error)
         };
-        let (writes, urgent) = (ring("WRITES")?, ring("URGENT")?);
+        let (writes, urgent, cgroups) = (ring("WRITES")?, ring("URGENT")?, ring("CGROUPS")?);
         let counters = ebpf.take_map("COUNTERS").ok_or_else(|| mismatch("COUNTERS"))?;
         let counters = Counters::new(PerCpuArray::try_from(counters).map_err(map_error)?);
         let logger = EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Mismatch(chain(&error)))?;
-        let stream = Stream::new(writes, urgent, logger)?;
+        let stream = Stream::new(writes, urgent, cgroups, logger)?;
 
         let btf = Btf::from_sys_fs()
             .map_err(|error| LayoutError::Malformed { path: layout::BTF_PATH.into(), reason: chain(&error) })?;
@@ -185,8 +185,7 @@ fn explain(error: &ProgramError) -> String {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             debug!(%log, "the verifier's log");
-            // The verifier's last words but its statistics name the fault.
-            let last = log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed "));
+            let last = fault(&log);
             if let (Some(line), Some(libc::EACCES)) = (last, io_error.raw_os_error()) {
                 return format!("{line}; please report it with the kernel version");
             }
@@ -196,15 +195,29 @@ fn explain(error: &ProgramError) -> String {
         _ => None,
     };
     match errno.map(Errno::from_raw_os_error) {
+        // What the programs read of the kernel is withheld then, by one errno or another.
+        Some(Errno::PERM | Errno::INVAL) if locked_down() => {
+            "the kernel's lockdown is at `confidentiality`, which forbids it; boot with `lockdown=integrity`".to_owned()
+        }
         Some(Errno::PERM) => {
-            "it is not permitted; check the capabilities and whether the kernel's lockdown is at `confidentiality`"
-                .to_owned()
+            "it is not permitted; check the capabilities of this process and its seccomp profile".to_owned()
         }
         Some(Errno::INVAL) => {
             "the kernel lacks this type of program; it must be 5.17 or newer with CONFIG_BPF_EVENTS=y".to_owned()
         }
         _ => chain(error),
     }
+}
+
+/// Whether the kernel keeps its memory secret from programs (kernel 5.4, `security/lockdown/lockdown.c`).
+fn locked_down() -> bool {
+    std::fs::read_to_string("/sys/kernel/security/lockdown").is_ok_and(|levels| levels.contains("[confidentiality]"))
+}
+
+/// The verifier's last words before its statistics: they name the fault.
+fn fault(log: &str) -> Option<&str> {
+    const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+    log.lines().rev().find(|line| !line.is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start)))
 }
 
 /// An error and what it came from, in one line.
@@ -220,4 +233,17 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fault_stands_before_the_verifiers_statistics() {
+        let log = "12: (79) r1 = *(u64 *)(r2 +0)\nR2 invalid mem access 'scalar'\nverification time 3400 usec\n\
+            stack depth 160+0+16\nprocessed 88 insns (limit 1000000) max_states_per_insn 0\n\n";
+        assert_eq!(fault(log), Some("R2 invalid mem access 'scalar'"));
+        assert_eq!(fault("processed 0 insns (limit 1000000)\n"), None);
+    }
 }

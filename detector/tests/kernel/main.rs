@@ -2,6 +2,13 @@
 //!
 //! Needs root and a kernel with BTF. One process a test (cargo nextest), because each attaches programs of its own.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the exception of clippy.toml reaches test functions only, not what they share"
+)]
+
 mod door;
 mod every_syscall;
 mod io_uring;

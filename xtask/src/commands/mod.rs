@@ -1,7 +1,9 @@
 //! The commands, one file each.
 
+pub mod bench;
 pub mod build;
 pub mod demo;
 pub mod lint;
 pub mod setup;
 pub mod test;
+pub mod test_vm;

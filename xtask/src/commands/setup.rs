@@ -34,7 +34,7 @@ pub struct Tools {
 
 /// Sets up everything.
 pub fn run(workspace: &Workspace) -> Result<ExitCode> {
-    let tools = ensure(workspace, Need::Test)?;
+    let tools = ensure(workspace, Need::VirtualMachine)?;
     let nextest = ensure_nextest(workspace)?;
     println!(
         "all set: rustc {} ({}) and {} for the kernel programs, {} for the tests",

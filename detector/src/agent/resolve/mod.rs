@@ -6,7 +6,6 @@
 //! nothing more is asked about the subject that it hangs on, and once all hang, nothing at all; paths are then told by their
 //! text. Answers are kept for a second, for a program that is refused writes in a loop.
 
-pub mod mountinfo;
 pub mod process;
 pub mod walk;
 

@@ -17,11 +17,9 @@ use rustix::{
     param::clock_ticks_per_second,
 };
 
-use super::{
-    mountinfo,
-    walk::{self, WalkError},
-};
+use super::walk::{self, WalkError};
 use crate::{
+    agent::mountinfo,
     finding::paths::{MountPoint, Question, Resolved, below},
     identity::model::Container,
     kernel::attempt::Attempt,

@@ -15,6 +15,7 @@ pub(crate) fn metrics() -> Metrics {
         &build,
         Sources {
             containers: Box::new(move || vec![sealed(), Arc::clone(&older), Arc::clone(&sandbox)]),
+            seal_broken: Box::new(|id| (id == sealed().id).then_some(true)),
             kernel_events: Box::new(|| vec![("write_denied", 3), ("mount_attempt", 1)]),
             kernel_lost: Box::new(|| vec![("write_ring", 5)]),
             path_resolutions: Box::new(|| vec![("resolved", 2)]),
@@ -57,6 +58,13 @@ fn the_declaration_of_each_container_is_told_and_the_latest_counts() {
     let text = metrics().render().unwrap();
     assert_line(&text, r#"rosentry_container_readonly_rootfs{namespace="prod",pod="web-abc12-x",container="app"} 1"#);
     assert_eq!(text.matches("rosentry_container_readonly_rootfs{").count(), 1, "no sandbox:\n{text}");
+}
+
+#[test]
+fn the_seal_of_each_container_that_was_declared_read_only_is_told() {
+    let text = metrics().render().unwrap();
+    assert_line(&text, r#"rosentry_seal_broken{namespace="prod",pod="web-abc12-x",container="app"} 1"#);
+    assert_eq!(text.matches("rosentry_seal_broken{").count(), 1, "no sandbox:\n{text}");
 }
 
 #[test]

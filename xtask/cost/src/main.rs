@@ -1,0 +1,87 @@
+//! What rosentry costs the programs of a machine: times a few operations with nothing attached, then with rosentry's programs
+//! attached and their reader at its usual place.
+//!
+//! `cargo xtask bench cost` runs it inside an emulated machine whose clock counts instructions. Run as root on a real machine it
+//! gives nanoseconds, which are as noisy as the machine.
+//!
+//! One line a figure: `cost HOOKS OPERATION ALONE ALL`, per operation the time of the thread that does it alone, and all that
+//! passes meanwhile, the reader's work among it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use detector::kernel::{Sensor, stream::Stream};
+use rustix::time::{ClockId, clock_gettime};
+
+mod operations;
+
+use operations::Operation;
+
+/// The least of so many samples is taken: what disturbs only adds.
+const SAMPLES: usize = 7;
+/// Long enough for the reader to have emptied the rings and to have gone to sleep.
+const QUIET: Duration = Duration::from_millis(40);
+
+fn main() -> Result<()> {
+    let operations = operations::prepare()?;
+    // Before anything is measured, because a process with more than one thread pays more for its file descriptors.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    // The first round fills caches and grows what grows once; its figures are not told.
+    for operation in &operations {
+        sample(operation);
+    }
+    measure("nothing", &operations);
+
+    let begun = now(ClockId::Monotonic);
+    let (sensor, stream, _counters) = {
+        let _within = runtime.enter();
+        Sensor::attach().context("rosentry's programs could not be attached")?
+    };
+    println!("armed {:.1}", millis(now(ClockId::Monotonic) - begun));
+    runtime.spawn(read(stream));
+    measure("tracepoint", &operations);
+
+    let begun = now(ClockId::Monotonic);
+    drop(sensor);
+    println!("detached {:.1}", millis(now(ClockId::Monotonic) - begun));
+    Ok(())
+}
+
+/// Takes records as the agent does, and forgets them.
+async fn read(mut stream: Stream) {
+    let mut batch = Vec::new();
+    while stream.next_batch(&mut batch).await.is_ok() {
+        batch.clear();
+    }
+}
+
+fn measure(hooks: &str, operations: &[Operation]) {
+    for operation in operations {
+        // Once more than counts, because the first time fills caches.
+        let samples: Vec<[f64; 2]> = (0..=SAMPLES).map(|_| sample(operation)).collect();
+        let least = |which: usize| samples.iter().skip(1).map(|sample| sample[which]).fold(f64::INFINITY, f64::min);
+        println!("cost {hooks} {} {:.1} {:.1}", operation.name, least(0), least(1));
+    }
+}
+
+/// Time per operation: of this thread, of all.
+fn sample(operation: &Operation) -> [f64; 2] {
+    const CLOCKS: [ClockId; 2] = [ClockId::ThreadCPUTime, ClockId::Monotonic];
+    std::thread::sleep(QUIET);
+    let before = CLOCKS.map(now);
+    for _ in 0..operation.times {
+        (operation.act)();
+    }
+    let after = CLOCKS.map(now);
+    [0, 1].map(|which| (after[which] - before[which]).as_nanos() as f64 / f64::from(operation.times))
+}
+
+fn now(clock: ClockId) -> Duration {
+    let now = clock_gettime(clock);
+    // Neither clock goes below zero, nor a second beyond its nanoseconds.
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

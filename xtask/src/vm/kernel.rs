@@ -1,0 +1,142 @@
+//! The kernels: which ones, and how to get them from Debian's packages.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+
+use crate::{
+    privilege::Privilege,
+    process::{attempt, probe, run},
+    workspace::Workspace,
+};
+
+/// A series of kernels that rosentry is tested with, both of Debian 12: its own and the one of its backports and security
+/// updates. The cloud images are the smallest and know all that we need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Series {
+    /// Linux 6.1
+    #[value(name = "6.1")]
+    V6_1,
+    /// Linux 6.12
+    #[value(name = "6.12")]
+    V6_12,
+}
+
+impl Series {
+    /// As people write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+        }
+    }
+
+    /// The names of its packages, as a regular expression. Debian puts the number of a build into the name, so there are many.
+    const fn packages(self) -> &'static str {
+        match self {
+            Self::V6_1 => r"^linux-image-6\.1\.0-[0-9]+-cloud-amd64$",
+            Self::V6_12 => r"^linux-image-6\.12\.[0-9]+(\+deb[0-9]+)?-cloud-amd64$",
+        }
+    }
+
+    /// The kernel to boot: unpacked by an earlier run, or fetched now. To get a newer one, remove its folder under `target/vm`.
+    pub fn image(self, workspace: &Workspace) -> Result<PathBuf> {
+        let folder = workspace.target().join("vm").join(self.name());
+        if let Some(image) = image_in(&folder) {
+            return Ok(image);
+        }
+        self.fetch(&folder).with_context(|| format!("Linux {} could not be fetched", self.name()))?;
+        image_in(&folder).with_context(|| format!("Debian's package of Linux {} holds no boot/vmlinuz-…", self.name()))
+    }
+
+    fn fetch(self, folder: &Path) -> Result<()> {
+        let package = match self.newest_package() {
+            Some(package) => package,
+            None => {
+                refresh_lists()?;
+                self.newest_package().with_context(|| {
+                    format!("Debian's lists here have no package like `{}`: add Debian 12's sources", self.packages())
+                })?
+            }
+        };
+        // Unpacked beside its place and moved there, so that what is there is whole.
+        let partial = folder.with_file_name(format!("{}.partial", self.name()));
+        if partial.exists() {
+            fs::remove_dir_all(&partial).with_context(|| format!("{} could not be removed", partial.display()))?;
+        }
+        fs::create_dir_all(&partial).with_context(|| format!("{} could not be made", partial.display()))?;
+        run(
+            &format!("downloading Linux {}", self.name()),
+            Command::new("apt-get")
+                .current_dir(&partial)
+                // Else apt warns root that the user whom it would rather be can't write here.
+                .args(["-o", "APT::Sandbox::User=root", "download", "-qq"])
+                .arg(&package),
+        )?;
+        let archive = files_in(&partial)
+            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+            .with_context(|| format!("apt-get downloaded nothing to {}", partial.display()))?;
+        run(
+            &format!("unpacking Linux {}", self.name()),
+            Command::new("dpkg").current_dir(&partial).arg("-x").arg(&archive).arg("."),
+        )?;
+        fs::remove_file(&archive).with_context(|| format!("{} could not be removed", archive.display()))?;
+        fs::rename(&partial, folder).with_context(|| format!("{} could not be moved", partial.display()))
+    }
+
+    fn newest_package(self) -> Option<String> {
+        let found = probe(Command::new("apt-cache").args(["search", "--names-only", self.packages()]))?;
+        newest(&found).map(str::to_owned)
+    }
+}
+
+fn refresh_lists() -> Result<()> {
+    let Some(privilege) = Privilege::held() else {
+        bail!("Debian's package lists may be missing and only root may get them: run `sudo apt-get update`");
+    };
+    // One broken list among several need not matter; what is in them tells.
+    attempt("refreshing Debian's package lists", privilege.command("apt-get", &[]).args(["update", "-qq"])).map(drop)
+}
+
+/// The highest version among lines of `NAME - DESCRIPTION`.
+fn newest(lines: &str) -> Option<&str> {
+    lines.lines().filter_map(|line| line.split_whitespace().next()).max_by_key(|name| numbers(name))
+}
+
+/// The numbers in a name, in turn: what makes 6.12.100 newer than 6.12.57.
+fn numbers(name: &str) -> Vec<u64> {
+    name.split(|character: char| !character.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+fn image_in(folder: &Path) -> Option<PathBuf> {
+    files_in(&folder.join("boot"))
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-")))
+}
+
+fn files_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_package_is_the_one_with_the_highest_numbers_whatever_the_order_of_the_list() {
+        let list = "linux-image-6.12.57+deb12-cloud-amd64 - Linux 6.12 for x86-64 cloud (signed)\n\
+            linux-image-6.12.100+deb12-cloud-amd64 - Linux 6.12 for x86-64 cloud (signed)\n\
+            linux-image-6.12.9+deb12-cloud-amd64 - Linux 6.12 for x86-64 cloud (signed)\n";
+        assert_eq!(newest(list), Some("linux-image-6.12.100+deb12-cloud-amd64"));
+        assert_eq!(newest(""), None);
+    }
+
+    #[test]
+    fn a_folder_without_a_kernel_has_to_be_fetched() {
+        assert_eq!(image_in(Path::new("/nowhere")), None);
+    }
+}
