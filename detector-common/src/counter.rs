@@ -22,11 +22,14 @@ pub enum Counter {
     SectionTruncated = 7,
     /// Records of cgroups that found their ring full.
     CgroupRingFull = 8,
+    /// A request of an io_uring that hides its result, whether it is refused or not: it was queued with
+    /// IOSQE_CQE_SKIP_SUCCESS, and its operation tells of no failures then.
+    ResultHidden = 9,
 }
 
 impl Counter {
     /// Length of the array of counters.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 10;
 
     /// Every counter, in the order of the array.
     #[cfg(feature = "user")]
@@ -40,5 +43,6 @@ impl Counter {
         Self::SectionUnreadable,
         Self::SectionTruncated,
         Self::CgroupRingFull,
+        Self::ResultHidden,
     ];
 }

@@ -1,26 +1,26 @@
 //! The process that did it, and those above it.
 
-use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid};
 use detector_common::{
     offsets::UPID_SIZE,
     record::{AncestorRecord, COMM_LEN, ProcessRecord},
 };
 
 use crate::{
-    memory::{self, Structure},
+    memory::{self, Readable},
     offsets::offset,
     scratch::Scratch,
 };
 
-/// Fills header and process of the record for the running task.
+/// A thread that the kernel made to work for a process's io_uring (`include/linux/sched.h`, 6.18).
+const PF_IO_WORKER: u32 = 0x10;
+
+/// Fills the cgroup of the header and the process of the record for `task`, which need not be the running one.
 #[inline(always)]
-pub fn fill(scratch: &mut Scratch, task: Structure) {
-    // SAFETY: the helper has no preconditions.
-    scratch.record.header.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+pub fn fill<S: Readable>(scratch: &mut Scratch, task: S) {
+    scratch.record.header.cgroup_id = cgroup_id(task);
     let process = &mut scratch.record.process;
-    let pid_tgid = bpf_get_current_pid_tgid();
-    process.pid = (pid_tgid >> 32) as u32;
-    process.tid = pid_tgid as u32;
+    process.pid = task.load(offset!(task_tgid));
+    process.tid = task.load(offset!(task_pid));
     process.comm = comm(task);
     fill_credentials(process, task);
 
@@ -48,27 +48,50 @@ pub fn fill(scratch: &mut Scratch, task: Structure) {
     process.in_node_mount_namespace = u32::from(namespace != 0 && namespace == of_node);
 }
 
+/// Whether the kernel made the thread to work for its process's io_uring.
+#[inline(always)]
+pub fn is_io_worker<S: Readable>(task: S) -> bool {
+    task.load::<u32>(offset!(task_flags)) & PF_IO_WORKER != 0
+}
+
+/// Lets the process's first thread speak for a thread that the kernel made: that has no name of the program's.
+#[inline(always)]
+pub fn fill_first_thread<S: Readable>(scratch: &mut Scratch, task: S) {
+    if let Some(leader) = task.follow(offset!(task_group_leader)) {
+        scratch.record.process.tid = leader.load(offset!(task_pid));
+        scratch.record.process.comm = comm(leader);
+    }
+}
+
 /// Fills what tells the container runtime from the container: the parent's cgroup, and whether it runs the same executable
 /// file in the same mount namespace.
 #[inline(always)]
-pub fn fill_parent(scratch: &mut Scratch, task: Structure) {
+pub fn fill_parent<S: Readable>(scratch: &mut Scratch, task: S) {
     let process = &mut scratch.record.process;
     let Some(parent) = task.follow(offset!(task_real_parent)) else { return };
-    if let Some(cgroups) = parent.follow(offset!(task_cgroups))
-        && let Some(cgroup) = cgroups.follow(offset!(css_set_cgroup))
-        && let Some(node) = cgroup.follow(offset!(cgroup_kn))
-    {
-        process.parent_cgroup_id = node.load(offset!(kernfs_node_id));
-    }
+    process.parent_cgroup_id = cgroup_id(parent);
     let file = executable_dentry(task);
-    let namespace = |task| mount_namespace(task).map_or(0, Structure::address);
+    let namespace = |task: S| mount_namespace(task).map_or(0, Readable::address);
     let same = file != 0 && file == executable_dentry(parent) && namespace(task) == namespace(parent);
     process.same_program_as_parent = u32::from(same);
 }
 
+/// Id of the task's cgroup in the cgroup2 hierarchy; 0 where it can't be read.
+#[inline(always)]
+fn cgroup_id<S: Readable>(task: S) -> u64 {
+    if let Some(cgroups) = task.follow(offset!(task_cgroups))
+        && let Some(cgroup) = cgroups.follow(offset!(css_set_cgroup))
+        && let Some(node) = cgroup.follow(offset!(cgroup_kn))
+    {
+        node.load(offset!(kernfs_node_id))
+    } else {
+        0
+    }
+}
+
 /// Address of the dentry of the task's executable, which stands for the file; 0 of a thread of the kernel.
 #[inline(always)]
-fn executable_dentry(task: Structure) -> u64 {
+fn executable_dentry<S: Readable>(task: S) -> u64 {
     match executed(task).file {
         0 => 0,
         path => memory::kernel_at(path, offset!(path_dentry)),
@@ -76,12 +99,12 @@ fn executable_dentry(task: Structure) -> u64 {
 }
 
 #[inline(always)]
-fn mount_namespace(task: Structure) -> Option<Structure> {
+fn mount_namespace<S: Readable>(task: S) -> Option<S> {
     task.follow(offset!(task_nsproxy))?.follow(offset!(nsproxy_mnt_ns))
 }
 
 #[inline(always)]
-fn fill_credentials(process: &mut ProcessRecord, task: Structure) {
+fn fill_credentials<S: Readable>(process: &mut ProcessRecord, task: S) {
     process.uid = 0;
     process.gid = 0;
     process.cap_effective = 0;
@@ -98,7 +121,7 @@ fn fill_credentials(process: &mut ProcessRecord, task: Structure) {
 
 /// The name of a thread.
 #[inline(always)]
-fn comm(task: Structure) -> [u8; COMM_LEN] {
+fn comm<S: Readable>(task: S) -> [u8; COMM_LEN] {
     // Two loads, since one has eight bytes at most.
     let offset = offset!(task_comm);
     let halves: [u64; 2] = [task.load(offset), task.load(offset + 8)];
@@ -118,7 +141,7 @@ pub struct Executed {
 
 /// What the task executes.
 #[inline(always)]
-pub fn executed(task: Structure) -> Executed {
+pub fn executed<S: Readable>(task: S) -> Executed {
     let mut executed = Executed { file: 0, args: 0, args_length: 0 };
     if let Some(mm) = task.follow(offset!(task_mm)) {
         executed.args = mm.load(offset!(mm_arg_start));
@@ -132,7 +155,7 @@ pub fn executed(task: Structure) -> Executed {
 
 /// The number of the `struct pid` in its innermost namespace.
 #[inline(always)]
-fn pid_in_namespace(pid: Structure) -> u32 {
+fn pid_in_namespace<S: Readable>(pid: S) -> u32 {
     let level: u32 = pid.load(offset!(pid_level));
     let numbers = pid.address().wrapping_add(u64::from(offset!(pid_numbers)));
     memory::kernel_at(numbers.wrapping_add(u64::from(level) * u64::from(UPID_SIZE)), 0)
@@ -140,7 +163,7 @@ fn pid_in_namespace(pid: Structure) -> u32 {
 
 /// Fills the processes above; the address of the mount namespace of pid 1, or 0 where the record has no room to get there.
 #[inline(always)]
-fn fill_ancestors(process: &mut ProcessRecord, task: Structure) -> u64 {
+fn fill_ancestors<S: Readable>(process: &mut ProcessRecord, task: S) -> u64 {
     process.ppid = 0;
     let mut count = 0;
     let mut of_node = 0;
@@ -164,7 +187,7 @@ fn fill_ancestors(process: &mut ProcessRecord, task: Structure) -> u64 {
         };
         count += 1;
         if pid == 1 {
-            of_node = mount_namespace(leader).map_or(0, Structure::address);
+            of_node = mount_namespace(leader).map_or(0, Readable::address);
             break;
         }
         parent = leader.follow(offset!(task_real_parent));

@@ -110,7 +110,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let resolver = Arc::new(Resolver::new(config.host_proc.clone())?);
     let seals = Seals::watch(&config.host_proc, &identity)?;
     let metrics = Arc::new(Metrics::new(&build(), sources(&identity, &counters, &resolver, &seals))?);
-    for (surface, seen) in plan::coverage() {
+    for &(surface, seen) in sensor.coverage() {
         metrics.coverage(surface, seen);
     }
     let http = HttpServer::bind(config.metrics_listen, Arc::clone(&metrics), readiness(&identity)).await?;
@@ -157,7 +157,7 @@ impl Agent {
         mut writer_ended: watch::Receiver<bool>,
     ) -> Result<(), AgentError> {
         self.pipeline.outbox.send(notes::start());
-        self.pipeline.outbox.send(notes::coverage());
+        self.pipeline.outbox.send(notes::coverage(sensor.coverage()));
         let mut changed = self.pipeline.identity.changed();
         let reason = loop {
             let deadline = earliest(self.pipeline.held.deadline(), self.losses.due());
@@ -271,6 +271,7 @@ const KERNEL_EVENTS: &[(&str, Counter)] = &[
     ("mount_attempt", Counter::MountAttempt),
     ("cgroup_created", Counter::CgroupCreated),
     ("cgroup_removed", Counter::CgroupRemoved),
+    ("result_hidden", Counter::ResultHidden),
 ];
 
 /// Counters of `rosentry_incomplete_sections_total`, by reason. They count parts of records, so they are no kind of event.

@@ -24,10 +24,10 @@ pub fn start() -> Event {
 }
 
 /// What is seen on this node, and what is not.
-pub fn coverage() -> Event {
+pub fn coverage(coverage: &[(&str, bool)]) -> Event {
     let surfaces = |seen| {
-        let of_kind = plan::coverage().filter(|&(_, is_seen)| is_seen == seen);
-        AgentValue::List(of_kind.map(|(surface, _)| surface.to_owned()).collect())
+        let of_kind = coverage.iter().filter(|&&(_, is_seen)| is_seen == seen);
+        AgentValue::List(of_kind.map(|&(surface, _)| surface.to_owned()).collect())
     };
     note(AgentWhat::Coverage, Severity::Info, vec![("seen", surfaces(true)), ("not_seen", surfaces(false))])
 }
