@@ -174,7 +174,7 @@ pub fn keep(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call) {
         bases: [memory::kernel_at(base, 0), memory::kernel_at(base2, 0)],
     };
     // Where it does not fit, the request is told without its paths.
-    let _ = REQUESTS.insert(&request, kept, 0);
+    let _ = REQUESTS.insert(request, kept, 0);
 }
 
 /// Puts what was kept of the request into the record, and gives where its paths begin. Without it (there were too many requests
@@ -221,13 +221,13 @@ pub fn take(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call, task: 
         scratch.walk.places[0] = path::of_file(memory::kernel_at(request, offset!(kiocb_file))).unwrap_or(0);
     }
     scratch.record.call.result = -i64::from(EROFS);
-    let _ = REQUESTS.remove(&request);
+    let _ = REQUESTS.remove(request);
     origin
 }
 
 #[inline(always)]
 fn restore(scratch: &mut Scratch, request: u64, opcode: u8) -> bool {
-    let Some(kept) = REQUESTS.get_ptr(&request) else {
+    let Some(kept) = REQUESTS.get_ptr(request) else {
         return false;
     };
     // SAFETY: a live map value.
@@ -245,7 +245,7 @@ fn restore(scratch: &mut Scratch, request: u64, opcode: u8) -> bool {
     let error = unsafe { bpf_probe_read_kernel(scratch.payload.as_mut_ptr().cast(), length, names) };
     scratch.used = length;
     // The place may have been given to another request in the meantime.
-    error == 0 && REQUESTS.get_ptr(&request) == Some(kept)
+    error == 0 && REQUESTS.get_ptr(request) == Some(kept)
 }
 
 /// The request that overflowed the ring at `ring` with that number of the program's.
