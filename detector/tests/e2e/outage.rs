@@ -14,7 +14,7 @@ use super::support::{
 /// A refused connection is noticed at once, one without answers when the agent's patience ends.
 const NOTICE_DEADLINE: Duration = Duration::from_secs(20);
 /// Long enough for an agent that logs each try to be caught at it.
-const OUTAGE: Duration = Duration::from_secs(3);
+const OUTAGE: Duration = Duration::from_millis(1500);
 
 #[tokio::test]
 async fn an_agent_that_starts_before_containerd_waits_for_it() {
@@ -90,7 +90,7 @@ async fn an_agent_that_starts_after_the_containers_knows_them() {
 async fn a_slow_containerd_delays_no_event_beyond_its_answers_and_loses_no_pod() {
     let lab = Lab::start().await;
     let way = Proxy::to(&lab.containerd.socket(), lab.containerd.path("way.sock"));
-    way.delay(Duration::from_millis(300));
+    way.delay(Duration::from_millis(150));
     let agent = Agent::started(way.socket());
     agent.becomes_ready().await;
 
