@@ -164,7 +164,7 @@ fn capture(scratch: &mut Scratch, call: &Call, task: Structure) {
     memory::fill(&mut record.lengths, 0);
     scratch.used = 0;
 
-    process::fill(scratch, task);
+    process::fill_process();
 
     // The payload, in the order of the sections.
     scratch.strings = [
