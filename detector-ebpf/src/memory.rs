@@ -50,18 +50,6 @@ impl Structure {
         NonNull::new(unsafe { read_volatile(self.0.as_ptr().wrapping_add(offset as usize).cast()) }).map(Self)
     }
 
-    /// The pointer at `offset` as a number for [`kernel_at`], whether null or not. It goes by way of `map`, a word of a map's
-    /// value, because a number is what the verifier takes it for then: no comparison is needed, and there is one branch less to
-    /// follow.
-    #[inline(always)]
-    pub fn address_at(self, offset: u32, map: &mut u64) -> u64 {
-        // SAFETY: a live word; volatile, or the pointer would be kept in a register.
-        unsafe {
-            write_volatile(map, self.load(offset));
-            read_volatile(map)
-        }
-    }
-
     /// Where it is, for [`kernel_at`].
     #[inline(always)]
     pub fn address(self) -> u64 {

@@ -5,7 +5,7 @@
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use detector_common::record::{PAYLOAD_MAX, SyscallRecord};
 
-use crate::capture::{path::Walk, text::STRINGS};
+use crate::capture::{path::Walk, process::Executed, text::STRINGS};
 
 /// A record under construction. The payload stands right behind the record, as on the wire.
 #[repr(C)]
@@ -17,8 +17,7 @@ pub struct Scratch {
     pub walk: Walk,
     /// Addresses of the process's strings to append, by section; 0: none.
     pub strings: [u64; STRINGS],
-    /// For `Structure::address_at`.
-    pub address: u64,
+    pub executed: Executed,
 }
 
 // The kernel allots at most 32 KiB a CPU to one value of a per-CPU map (PCPU_MIN_UNIT_SIZE).

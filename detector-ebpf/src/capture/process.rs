@@ -15,11 +15,11 @@ use crate::{
     scratch::{self, Scratch},
 };
 
-/// Fills header and process of this CPU's record for the running task.
+/// Fills header and process of this CPU's record for the running task, and notes what it executes in the scratch.
 ///
 /// A global function (kernel 5.6): the verifier goes through it once and by itself, not once for each way to its call. That
 /// counts, because at each pointer that is followed the verifier looks for a type through all the kernel's types
-/// (`btf_nested_type_is_trusted`, 6.4 and later): 0.3 ms and more. What it returns is of no use, but it has to return a number.
+/// (`btf_nested_type_is_trusted`, 6.4 and later): a millisecond. What it returns is of no use, but it has to return a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fill_process() -> u32 {
@@ -61,6 +61,7 @@ fn fill(scratch: &mut Scratch, task: Structure) {
     }
 
     fill_ancestors(process, task);
+    note_executed(&mut scratch.executed, task);
 }
 
 #[inline(always)]
@@ -90,6 +91,7 @@ fn comm(task: Structure) -> [u8; COMM_LEN] {
 }
 
 /// What a process executes.
+#[repr(C)]
 pub struct Executed {
     /// Address of the `struct path` of the executable; 0 for a thread of the kernel.
     pub file: u64,
@@ -99,10 +101,11 @@ pub struct Executed {
     pub args_length: u64,
 }
 
-/// What the task executes.
 #[inline(always)]
-pub fn executed(task: Structure) -> Executed {
-    let mut executed = Executed { file: 0, args: 0, args_length: 0 };
+fn note_executed(executed: &mut Executed, task: Structure) {
+    executed.file = 0;
+    executed.args = 0;
+    executed.args_length = 0;
     if let Some(mm) = task.follow(offset!(task_mm)) {
         executed.args = mm.load(offset!(mm_arg_start));
         executed.args_length = mm.load::<u64>(offset!(mm_arg_end)).wrapping_sub(executed.args);
@@ -110,7 +113,6 @@ pub fn executed(task: Structure) -> Executed {
             executed.file = file.address().wrapping_add(u64::from(offset!(file_path)));
         }
     }
-    executed
 }
 
 /// The number of the `struct pid` in its innermost namespace.

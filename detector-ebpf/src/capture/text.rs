@@ -80,9 +80,10 @@ extern "C" fn append_string(index: u64, steps: *mut c_void) -> i64 {
     0
 }
 
-/// Appends the arguments of the process: `length` bytes of its memory from `start` on.
+/// Appends the arguments of the process, which stand where `scratch.executed` says.
 #[inline(always)]
-pub fn append_args(scratch: &mut Scratch, start: u64, length: u64) {
+pub fn append_args(scratch: &mut Scratch) {
+    let (start, length) = (scratch.executed.args, scratch.executed.args_length);
     let used = scratch.used as usize;
     if start == 0 || length == 0 || used > PAYLOAD_MAX - ARGS_MAX {
         return;

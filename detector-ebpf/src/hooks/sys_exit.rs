@@ -176,18 +176,17 @@ fn capture(scratch: &mut Scratch, call: &Call, task: Structure) {
     ];
     text::append_strings(scratch, strings_of(call));
 
-    let fs = task.address_at(offset!(task_fs), &mut scratch.address);
-    let files = task.address_at(offset!(task_files), &mut scratch.address);
-    let executed = process::executed(task);
+    let task = task.address();
+    let fs = memory::kernel_at(task, offset!(task_fs));
     let [length, length2, ..] = scratch.record.call.lengths;
     let first = if length == 0 { 0 } else { scratch.payload[0] };
     let first2 = if length2 == 0 { 0 } else { scratch.payload[length as usize & (PATH_MAX - 1)] };
-    base(scratch, Place { section: Section::Base, path: call.path, dirfd: call.dirfd, first }, fs, files);
-    base(scratch, Place { section: Section::Base2, path: call.path2, dirfd: call.dirfd2, first: first2 }, fs, files);
+    base(scratch, Place { section: Section::Base, path: call.path, dirfd: call.dirfd, first }, fs, task);
+    base(scratch, Place { section: Section::Base2, path: call.path2, dirfd: call.dirfd2, first: first2 }, fs, task);
     scratch.walk.places[2] = fs.wrapping_add(u64::from(offset!(fs_pwd)));
-    scratch.walk.places[3] = executed.file;
+    scratch.walk.places[3] = scratch.executed.file;
     path::append_walks(scratch, fs);
-    text::append_args(scratch, executed.args, executed.args_length);
+    text::append_args(scratch);
 }
 
 /// How many of the strings of a call have to be looked at: up to the last that it has.
@@ -234,7 +233,7 @@ struct Place {
 
 /// Finds what a path is relative to, and notes it for the walk.
 #[inline(always)]
-fn base(scratch: &mut Scratch, place: Place, fs: u64, files: u64) {
+fn base(scratch: &mut Scratch, place: Place, fs: u64, task: u64) {
     /// `RESOLVE_IN_ROOT` of openat2: an absolute path begins at the descriptor, too.
     const RESOLVE_IN_ROOT: u64 = 0x10;
     let slot = if place.section as u8 == Section::Base as u8 { 0 } else { 1 };
@@ -251,6 +250,7 @@ fn base(scratch: &mut Scratch, place: Place, fs: u64, files: u64) {
         let nothing = place.first == 0 && (place.dirfd == NONE || place.path == NONE);
         (if nothing { Base::None } else { Base::Cwd }, 0)
     } else {
+        let files = memory::kernel_at(task, offset!(task_files));
         let file = path::of_open_file(files, descriptor as u32).unwrap_or(0);
         if file == 0 {
             text::mark_unreadable(scratch, place.section as u32);

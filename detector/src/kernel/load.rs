@@ -138,7 +138,13 @@ fn explain(error: &ProgramError) -> String {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             debug!(%log, "the verifier's log");
-            let last = fault(&log); { let all: Vec<_> = log.lines().collect(); for l in &all[all.len().saturating_sub(30)..] { eprintln!("L {l}"); } }
+            let last = fault(&log);
+            {
+                let all: Vec<_> = log.lines().collect();
+                for l in &all[all.len().saturating_sub(30)..] {
+                    eprintln!("L {l}");
+                }
+            }
             if let (Some(line), Some(libc::EACCES)) = (last, io_error.raw_os_error()) {
                 return format!("{line}; please report it with the kernel version");
             }
