@@ -14,17 +14,22 @@ pub enum Counter {
     CgroupRemoved = 3,
     /// Records of refused writes that found their ring full.
     WriteRingFull = 4,
-    /// Records of mount attempts or cgroups that found their ring full.
+    /// Records of mount attempts that found their ring full.
     UrgentRingFull = 5,
     /// A section of a record (a path, the arguments) could not be read; the record went out without it.
     SectionUnreadable = 6,
     /// A section of a record did not fit; the record went out with the part that did.
     SectionTruncated = 7,
+    /// Records of cgroups that found their ring full.
+    CgroupRingFull = 8,
+    /// A request of an io_uring that hides its result, whether it is refused or not: it was queued with
+    /// IOSQE_CQE_SKIP_SUCCESS, and its operation tells of no failures then.
+    ResultHidden = 9,
 }
 
 impl Counter {
     /// Length of the array of counters.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 10;
 
     /// Every counter, in the order of the array.
     #[cfg(feature = "user")]
@@ -37,5 +42,7 @@ impl Counter {
         Self::UrgentRingFull,
         Self::SectionUnreadable,
         Self::SectionTruncated,
+        Self::CgroupRingFull,
+        Self::ResultHidden,
     ];
 }

@@ -12,6 +12,7 @@ pub mod operation;
 pub mod record;
 pub mod ring;
 pub mod syscalls;
+pub mod uring;
 
 /// Version of every record in [`record`]; the two sides refuse to talk when it differs.
 pub const WIRE_VERSION: u16 = 1;

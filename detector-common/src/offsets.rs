@@ -4,7 +4,11 @@
 //! programs as one read-only global; the verifier then sees constants.
 
 macro_rules! offsets {
-    ($( $(#[$doc:meta])* $field:ident: $type_name:literal . $member:literal; )+) => {
+    (@found $look_up:ident $type_name:literal $member:literal) => { $look_up($type_name, $member)? };
+    (@found $look_up:ident $type_name:literal $member:literal optional) => {
+        $look_up($type_name, $member).unwrap_or(UNAVAILABLE)
+    };
+    ($( $(#[$doc:meta])* $field:ident: $type_name:literal . $member:literal $(, $optional:ident)?; )+) => {
         /// Where the members that the programs read stand in this kernel's structures.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         #[repr(C)]
@@ -14,13 +18,14 @@ macro_rules! offsets {
             /// Nothing looked up yet: every offset is [`UNAVAILABLE`].
             pub const UNSET: Self = Self { $( $field: UNAVAILABLE, )+ };
 
-            /// Calls `look_up` with structure and member (nested ones joined by dots) of each offset, in turn.
+            /// Calls `look_up` with structure and member (nested ones joined by dots) of each offset, in turn. An optional one
+            /// that is not found is [`UNAVAILABLE`].
             ///
             /// # Errors
-            /// The first error of `look_up`.
+            /// The first error of `look_up` for an offset that is not optional.
             #[cfg(feature = "user")]
             pub fn from_lookup<E>(mut look_up: impl FnMut(&'static str, &'static str) -> Result<u32, E>) -> Result<Self, E> {
-                Ok(Self { $( $field: look_up($type_name, $member)?, )+ })
+                Ok(Self { $( $field: offsets!(@found look_up $type_name $member $($optional)?), )+ })
             }
         }
     };
@@ -40,6 +45,8 @@ offsets! {
     task_group_leader: "task_struct"."group_leader";
     /// The process id in the initial pid namespace.
     task_tgid: "task_struct"."tgid";
+    /// The thread id in the initial pid namespace.
+    task_pid: "task_struct"."pid";
     /// Start since boot, nanoseconds.
     task_start_boottime: "task_struct"."start_boottime";
     /// Name of the thread.
@@ -56,6 +63,10 @@ offsets! {
     task_thread_pid: "task_struct"."thread_pid";
     /// Namespaces.
     task_nsproxy: "task_struct"."nsproxy";
+    /// cgroups.
+    task_cgroups: "task_struct"."cgroups";
+    /// The cgroup in the cgroup2 hierarchy.
+    css_set_cgroup: "css_set"."dfl_cgrp";
     /// Mount namespace.
     nsproxy_mnt_ns: "nsproxy"."mnt_ns";
     /// Inode number of a mount namespace.
@@ -116,6 +127,49 @@ offsets! {
     cgroup_root_hierarchy_id: "cgroup_root"."hierarchy_id";
     /// The id of a kernfs node: the cgroup id.
     kernfs_node_id: "kernfs_node"."id";
+    /// The kernel's copy of a path.
+    filename_name: "filename"."name", optional;
+    /// The file that an io_uring request is on.
+    kiocb_file: "io_kiocb"."file", optional;
+    /// What an io_uring request asks for.
+    kiocb_opcode: "io_kiocb"."opcode", optional;
+    /// Flags of an io_uring request: those of its entry in the lowest byte.
+    kiocb_flags: "io_kiocb"."flags", optional;
+    /// The number that the program gave an io_uring request.
+    kiocb_user_data: "io_kiocb"."cqe.user_data", optional;
+    /// Its result, once it has one.
+    kiocb_res: "io_kiocb"."cqe.res", optional;
+    /// Until then, the file descriptor that it is on.
+    kiocb_fd: "io_kiocb"."cqe.fd", optional;
+    /// The ring of an io_uring request.
+    kiocb_ctx: "io_kiocb"."ctx", optional;
+    /// Who submitted it, before Linux 6.13.
+    kiocb_task: "io_kiocb"."task", optional;
+    /// Who submitted it, since Linux 6.13: what io_uring keeps of the task.
+    kiocb_tctx: "io_kiocb"."tctx", optional;
+    /// The task of that.
+    uring_task_task: "io_uring_task"."task", optional;
+    /// What an io_uring request has in memory of its own.
+    kiocb_async_data: "io_kiocb"."async_data", optional;
+    /// There, of a bind: the address.
+    async_msghdr_addr: "io_async_msghdr"."addr", optional;
+}
+
+impl Offsets {
+    /// Whether a refused io_uring request can be told with who submitted it, on this kernel.
+    #[cfg(feature = "user")]
+    pub fn know_io_uring(&self) -> bool {
+        let found = |offset: u32| offset != UNAVAILABLE;
+        found(self.filename_name)
+            && found(self.kiocb_file)
+            && found(self.kiocb_opcode)
+            && found(self.kiocb_flags)
+            && found(self.kiocb_user_data)
+            && found(self.kiocb_res)
+            && found(self.kiocb_fd)
+            && found(self.kiocb_ctx)
+            && (found(self.kiocb_task) || found(self.kiocb_tctx) && found(self.uring_task_task))
+    }
 }
 
 /// One `upid` in `pid.numbers`: the number and a pointer to its namespace.

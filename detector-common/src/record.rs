@@ -65,6 +65,8 @@ pub struct ProcessRecord {
     pub start_time_ns: u64,
     /// Effective capabilities as a bit set, in the process's user namespace.
     pub cap_effective: u64,
+    /// Id of the parent's cgroup in the cgroup2 hierarchy; 0 of a refused write.
+    pub parent_cgroup_id: u64,
     /// Process id (tgid) in the initial pid namespace.
     pub pid: u32,
     /// Thread id in the initial pid namespace.
@@ -83,6 +85,10 @@ pub struct ProcessRecord {
     pub user_ns_level: u32,
     /// `PF_` flags of the process's first thread (`include/linux/sched.h`).
     pub flags: u32,
+    /// 1 where the parent runs the same executable file in the same mount namespace; 0 of a refused write.
+    pub same_program_as_parent: u32,
+    /// 1 where it is in the mount namespace of pid 1, hence no container's; 0 where not, or where pid 1 is not among `ancestors`.
+    pub in_node_mount_namespace: u32,
     /// How many of `ancestors` are filled, nearest first.
     pub ancestor_count: u32,
     /// Name of the thread, NUL-padded.
@@ -213,9 +219,9 @@ pub struct CgroupRecord {
 
 const _: () = assert!(size_of::<RecordHeader>() == 24);
 const _: () = assert!(size_of::<AncestorRecord>() == 32);
-const _: () = assert!(size_of::<ProcessRecord>() == 72 + 32 * MAX_ANCESTORS);
+const _: () = assert!(size_of::<ProcessRecord>() == 88 + 32 * MAX_ANCESTORS);
 const _: () = assert!(size_of::<CallRecord>() == 144);
-const _: () = assert!(size_of::<SyscallRecord>() == 24 + 328 + 144);
+const _: () = assert!(size_of::<SyscallRecord>() == 24 + 344 + 144);
 const _: () = assert!(size_of::<CgroupRecord>() == 24);
 
 /// Room for a path as a program passed it, `PATH_MAX`.

@@ -3,7 +3,7 @@
 //! Both sides read this one table: the kernel side to know what to capture, user space to name syscalls and to say what is
 //! covered. Numbers: `arch/x86/entry/syscalls/syscall_{64,32}.tbl` and `include/uapi/asm-generic/unistd.h`, Linux 6.18.
 
-use crate::operation::Operation;
+use crate::{operation::Operation, uring::OPCODES};
 
 /// No such argument.
 pub const NONE: u8 = 0xff;
@@ -148,6 +148,9 @@ pub struct Syscall {
     pub ia32: Option<u16>,
     /// Number on arm64.
     pub aarch64: Option<u16>,
+    /// The io_uring operation that does the same (`enum io_uring_op`, `include/uapi/linux/io_uring.h`), with its arguments
+    /// in this call's order. Where the kernel keeps them: [`crate::uring`].
+    pub io_uring: Option<u16>,
     /// What to read.
     pub call: Call,
 }
@@ -156,31 +159,46 @@ const fn row(name: &'static str, numbers: [i16; 3], call: Call) -> Syscall {
     const fn number(number: i16) -> Option<u16> {
         if number < 0 { None } else { Some(number as u16) }
     }
-    Syscall { name, x86_64: number(numbers[0]), ia32: number(numbers[1]), aarch64: number(numbers[2]), call }
+    Syscall {
+        name,
+        x86_64: number(numbers[0]),
+        ia32: number(numbers[1]),
+        aarch64: number(numbers[2]),
+        io_uring: None,
+        call,
+    }
 }
 
-/// Every watched syscall: name, numbers on x86-64, ia32 and arm64 (-1: has none), operation and arguments.
+impl Syscall {
+    const fn io_uring(self, opcode: u16) -> Self {
+        Self { io_uring: Some(opcode), ..self }
+    }
+}
+
+/// Every watched syscall: name, numbers on x86-64, ia32 and arm64 (-1: has none), operation and arguments, and the io_uring
+/// operation of the same meaning. The io_uring operations that are not here can't end with EROFS, or, as ftruncate and write,
+/// only on a file that is open for writing already.
 #[rustfmt::skip]
 pub const SYSCALLS: &[Syscall] = {
     use Operation::*;
     &[
         row("open",               [  2,   5,  -1], Call::of(Open).path(0).flags(1).mode(2)),
         row("creat",              [ 85,   8,  -1], Call::of(Open).path(0).mode(1)),
-        row("openat",             [257, 295,  56], Call::of(Open).at(0, 1).flags(2).mode(3)),
-        row("openat2",            [437, 437, 437], Call::of(Open).at(0, 1).form(Form::OpenHow)),
+        row("openat",             [257, 295,  56], Call::of(Open).at(0, 1).flags(2).mode(3)).io_uring(18),
+        row("openat2",            [437, 437, 437], Call::of(Open).at(0, 1).form(Form::OpenHow)).io_uring(28),
         row("open_by_handle_at",  [304, 342, 265], Call::of(Open).fd(0).flags(2)),
         row("mkdir",              [ 83,  39,  -1], Call::of(Mkdir).path(0).mode(1)),
-        row("mkdirat",            [258, 296,  34], Call::of(Mkdir).at(0, 1).mode(2)),
+        row("mkdirat",            [258, 296,  34], Call::of(Mkdir).at(0, 1).mode(2)).io_uring(37),
         row("rmdir",              [ 84,  40,  -1], Call::of(Rmdir).path(0)),
         row("unlink",             [ 87,  10,  -1], Call::of(Unlink).path(0)),
-        row("unlinkat",           [263, 301,  35], Call::of(Unlink).at(0, 1).flags(2)),
+        row("unlinkat",           [263, 301,  35], Call::of(Unlink).at(0, 1).flags(2)).io_uring(36),
         row("rename",             [ 82,  38,  -1], Call::of(Rename).path(0).path2(1)),
         row("renameat",           [264, 302,  38], Call::of(Rename).at(0, 1).at2(2, 3)),
-        row("renameat2",          [316, 353, 276], Call::of(Rename).at(0, 1).at2(2, 3).flags(4)),
+        row("renameat2",          [316, 353, 276], Call::of(Rename).at(0, 1).at2(2, 3).flags(4)).io_uring(35),
         row("link",               [ 86,   9,  -1], Call::of(Link).path(0).path2(1)),
-        row("linkat",             [265, 303,  37], Call::of(Link).at(0, 1).at2(2, 3).flags(4)),
+        row("linkat",             [265, 303,  37], Call::of(Link).at(0, 1).at2(2, 3).flags(4)).io_uring(39),
         row("symlink",            [ 88,  83,  -1], Call::of(Symlink).source(0).path(1)),
-        row("symlinkat",          [266, 304,  36], Call::of(Symlink).source(0).at(1, 2)),
+        row("symlinkat",          [266, 304,  36], Call::of(Symlink).source(0).at(1, 2)).io_uring(38),
         row("mknod",              [133,  14,  -1], Call::of(Mknod).path(0).mode(1)),
         row("mknodat",            [259, 297,  33], Call::of(Mknod).at(0, 1).mode(2)),
         row("chmod",              [ 90,  15,  -1], Call::of(Chmod).path(0).mode(1)),
@@ -201,15 +219,15 @@ pub const SYSCALLS: &[Syscall] = {
         row("utimensat_time64",   [ -1, 412,  -1], Call::of(Utimes).at(0, 1).flags(3)),
         row("truncate",           [ 76,  92,  45], Call::of(Truncate).path(0)),
         row("truncate64",         [ -1, 193,  -1], Call::of(Truncate).path(0)),
-        row("setxattr",           [188, 226,   5], Call::of(Setxattr).path(0).data(1)),
+        row("setxattr",           [188, 226,   5], Call::of(Setxattr).path(0).data(1)).io_uring(42),
         row("lsetxattr",          [189, 227,   6], Call::of(Setxattr).path(0).data(1)),
-        row("fsetxattr",          [190, 228,   7], Call::of(Setxattr).fd(0).data(1)),
+        row("fsetxattr",          [190, 228,   7], Call::of(Setxattr).fd(0).data(1)).io_uring(41),
         row("setxattrat",         [463, 463, 463], Call::of(Setxattr).at(0, 1).flags(2).data(3)),
         row("removexattr",        [197, 235,  14], Call::of(Removexattr).path(0).data(1)),
         row("lremovexattr",       [198, 236,  15], Call::of(Removexattr).path(0).data(1)),
         row("fremovexattr",       [199, 237,  16], Call::of(Removexattr).fd(0).data(1)),
         row("removexattrat",      [466, 466, 466], Call::of(Removexattr).at(0, 1).flags(2).data(3)),
-        row("bind",               [ 49, 361, 200], Call::of(BindSocket).form(Form::SockAddr)),
+        row("bind",               [ 49, 361, 200], Call::of(BindSocket).form(Form::SockAddr)).io_uring(56),
         row("socketcall",         [ -1, 102,  -1], Call::of(BindSocket).form(Form::SocketCall)),
         row("ioctl",              [ 16,  54,  29], Call::of(Setflags).fd(0).flags(1).form(Form::Ioctl)),
         row("file_setattr",       [469, 469, 469], Call::of(Setflags).at(0, 1).flags(4)),
@@ -271,6 +289,19 @@ pub const AARCH64: CallTable = {
     table
 };
 
+/// The io_uring operations by their number.
+pub const IO_URING: [Call; OPCODES] = {
+    let mut table = [Call::UNWATCHED; OPCODES];
+    let mut i = 0;
+    while i < SYSCALLS.len() {
+        if let Some(opcode) = SYSCALLS[i].io_uring {
+            table[opcode as usize] = SYSCALLS[i].call;
+        }
+        i += 1;
+    }
+    table
+};
+
 /// Which numbers are reported whatever their result, in any ABI of this machine: the first and cheapest question at the
 /// exit of every syscall of every process.
 pub const fn always_reported(tables: &[&CallTable]) -> [bool; TABLE_LEN] {
@@ -301,7 +332,7 @@ mod user {
                 Abi::X86_64 => row.x86_64,
                 Abi::Ia32 => row.ia32,
                 Abi::Aarch64 => row.aarch64,
-                Abi::IoUring => None,
+                Abi::IoUring => row.io_uring,
             };
             of_abi == Some(number)
         })

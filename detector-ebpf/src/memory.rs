@@ -35,25 +35,77 @@ impl Structure {
         // SAFETY: the helper has no preconditions.
         NonNull::new(unsafe { bpf_get_current_task_btf() }.cast()).map(Self)
     }
+}
 
+/// A kernel structure whose members can be read.
+pub trait Readable: Copy {
     /// Reads the member at `offset`, a plain number.
+    fn load<T: Plain>(self, offset: u32) -> T;
+
+    /// The structure that the member at `offset` points to.
+    fn follow(self, offset: u32) -> Option<Self>;
+
+    /// The pointer at `offset` as a number for [`kernel_at`], whether null or not. `map` is a word of a map's value.
+    fn address_at(self, offset: u32, map: &mut u64) -> u64;
+
+    /// Where it is, for [`kernel_at`].
+    fn address(self) -> u64;
+}
+
+impl Readable for Structure {
     #[inline(always)]
-    pub fn load<T: Plain>(self, offset: u32) -> T {
+    fn load<T: Plain>(self, offset: u32) -> T {
         // SAFETY: the verifier checks the offset against the type of the structure, and the kernel mends a fault.
         unsafe { read_volatile(self.0.as_ptr().wrapping_add(offset as usize).cast()) }
     }
 
-    /// The structure that the member at `offset` points to.
     #[inline(always)]
-    pub fn follow(self, offset: u32) -> Option<Self> {
+    fn follow(self, offset: u32) -> Option<Self> {
         // SAFETY: as in `load`.
         NonNull::new(unsafe { read_volatile(self.0.as_ptr().wrapping_add(offset as usize).cast()) }).map(Self)
     }
 
-    /// Where it is, for [`kernel_at`].
+    /// It goes by way of `map`, because a number is what the verifier takes it for then: no comparison is needed, and there is
+    /// one branch less to follow.
     #[inline(always)]
-    pub fn address(self) -> u64 {
+    fn address_at(self, offset: u32, map: &mut u64) -> u64 {
+        // SAFETY: a live word; volatile, or the pointer would be kept in a register.
+        unsafe {
+            write_volatile(map, self.load(offset));
+            read_volatile(map)
+        }
+    }
+
+    #[inline(always)]
+    fn address(self) -> u64 {
         self.0.as_ptr() as u64
+    }
+}
+
+/// A kernel structure at an address that the verifier takes for a number: another task's, say. Readable are read by a helper.
+#[derive(Clone, Copy)]
+pub struct Untyped(pub u64);
+
+impl Readable for Untyped {
+    #[inline(always)]
+    fn load<T: Plain>(self, offset: u32) -> T {
+        kernel_at(self.0, offset)
+    }
+
+    #[inline(always)]
+    fn follow(self, offset: u32) -> Option<Self> {
+        let address = kernel_at(self.0, offset);
+        (address != 0).then_some(Self(address))
+    }
+
+    #[inline(always)]
+    fn address_at(self, offset: u32, _map: &mut u64) -> u64 {
+        kernel_at(self.0, offset)
+    }
+
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.0
     }
 }
 
@@ -97,14 +149,14 @@ pub fn user<T: Plain>(address: u64) -> Option<T> {
     (error == 0).then(|| unsafe { value.assume_init() })
 }
 
-/// Copies a kernel string with its NUL to `to`, at most `LEN` bytes; its length with the NUL, or a negated errno.
+/// Copies a kernel string with its NUL to `to`, at most `room` bytes; its length with the NUL, or a negated errno.
 ///
 /// # Safety
-/// `to` must be writable for `LEN` bytes.
+/// `to` must be writable for `room` bytes.
 #[inline(always)]
-pub unsafe fn kernel_string<const LEN: u32>(to: *mut u8, address: u64) -> i64 {
+pub unsafe fn kernel_string(to: *mut u8, room: u32, address: u64) -> i64 {
     // SAFETY: the caller answers for `to`; the helper checks the address.
-    unsafe { bpf_probe_read_kernel_str(to.cast(), LEN, address as *const _) }
+    unsafe { bpf_probe_read_kernel_str(to.cast(), room, address as *const _) }
 }
 
 /// Copies a string of the process with its NUL to `to`, at most `room` bytes; its length with the NUL, or a negated errno.

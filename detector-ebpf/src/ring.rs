@@ -1,7 +1,6 @@
-//! The way out: two rings and the counters.
+//! The way out: three rings and the counters.
 //!
-//! Refused writes have one ring; mount attempts and cgroups have another, which a flood of refused writes can't fill. A
-//! wake-up of the reader costs ten times what the record does, so refused writes wake it at most once each
+//! Refused writes, mount attempts and cgroups have a ring each, so that a flood of one can't drown the others. A wake-up of the reader costs ten times what the record does, so refused writes wake it at most once each
 //! [`WAKE_INTERVAL_NS`] and CPU; having been woken, it comes back by itself until it finds nothing.
 
 use aya_ebpf::{
@@ -18,6 +17,8 @@ use crate::scratch::Scratch;
 static WRITES: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
 #[map]
 static URGENT: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+#[map]
+static CGROUPS: RingBuf = RingBuf::with_byte_size(256 << 10, 0);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 /// When this CPU last woke the reader of refused writes, nanoseconds since boot.
@@ -59,11 +60,20 @@ pub fn send_write(scratch: &mut Scratch) {
     }
 }
 
-/// Sends a record of `length` bytes that is rare and urgent.
+/// Sends the record of a mount attempt.
 #[inline(always)]
-pub fn send_urgent(scratch: &mut Scratch, length: usize) {
+pub fn send_mount_attempt(scratch: &mut Scratch) {
+    let length = size_of_val(&scratch.record) + scratch.used as usize;
     if !output(&URGENT, scratch, length, BPF_RB_FORCE_WAKEUP) {
         count(Counter::UrgentRingFull);
+    }
+}
+
+/// Sends the record of a cgroup, of `length` bytes.
+#[inline(always)]
+pub fn send_cgroup(scratch: &mut Scratch, length: usize) {
+    if !output(&CGROUPS, scratch, length, BPF_RB_FORCE_WAKEUP) {
+        count(Counter::CgroupRingFull);
     }
 }
 

@@ -5,7 +5,7 @@
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use detector_common::record::{PAYLOAD_MAX, SyscallRecord};
 
-use crate::capture::{path::Walk, process::Executed, text::STRINGS};
+use crate::capture::{path::Walk, request::Places, text::STRINGS};
 
 /// A record under construction. The payload stands right behind the record, as on the wire.
 #[repr(C)]
@@ -15,9 +15,12 @@ pub struct Scratch {
     /// Bytes of the payload that are filled.
     pub used: u32,
     pub walk: Walk,
-    /// Addresses of the process's strings to append, by section; 0: none.
+    /// Addresses of the strings to append, by section; 0: none.
     pub strings: [u64; STRINGS],
-    pub executed: Executed,
+    /// For `Structure::address_at`.
+    pub address: u64,
+    /// Where the paths of a request of an io_uring begin, as they were when it was submitted.
+    pub places: Places,
 }
 
 // The kernel allots at most 32 KiB a CPU to one value of a per-CPU map (PCPU_MIN_UNIT_SIZE).

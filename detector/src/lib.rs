@@ -8,3 +8,4 @@ pub mod export;
 pub mod finding;
 pub mod identity;
 pub mod kernel;
+mod process_stat;

@@ -87,7 +87,7 @@ impl Container {
 }
 
 fn question(root: &str, requested: &str) -> Question {
-    let anchor = Anchor { root: root.as_bytes().to_vec(), start: b"/".to_vec(), outside: false };
+    let anchor = Anchor { root: root.as_bytes().to_vec(), start: b"/".to_vec(), outside: false, is_root: false };
     Question { anchor, requested: requested.as_bytes().to_vec(), follow_last: true, mount_of_folder: false }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Decides nothing about reporting.
 
+pub mod call;
 pub mod path;
 pub mod process;
+pub mod request;
 pub mod text;

@@ -54,10 +54,9 @@ struct Steps<'a> {
     scratch: &'a mut Scratch,
 }
 
-/// Appends the walks from `scratch.walk.places`. The root of the process whose `fs_struct` is at `fs` is noted where met.
+/// Appends the walks from `scratch.walk.places`. The process's root, whose `struct path` is at `root`, is noted where met.
 #[inline(always)]
-pub fn append_walks(scratch: &mut Scratch, fs: u64) {
-    let root = fs.wrapping_add(u64::from(offset!(fs_root)));
+pub fn append_walks(scratch: &mut Scratch, root: u64) {
     [scratch.walk.root_mnt, scratch.walk.root_dentry] =
         memory::kernel_words(root, offset!(path_mnt), offset!(path_dentry));
     scratch.walk.place = 0;
@@ -109,7 +108,7 @@ extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
         return end(scratch, true);
     }
     // SAFETY: `used + COMPONENT_MAX` is within the payload, as checked.
-    let length = unsafe { memory::kernel_string::<COMPONENT_MAX>(scratch.payload.as_mut_ptr().add(used), name) };
+    let length = unsafe { memory::kernel_string(scratch.payload.as_mut_ptr().add(used), COMPONENT_MAX, name) };
     if length <= 0 {
         return end(scratch, true);
     }
@@ -168,6 +167,11 @@ pub fn of_open_file(files: u64, fd: u32) -> Option<u64> {
         return None;
     }
     let array: u64 = memory::kernel_at(fdtable, offset!(fdtable_fd));
-    let file: u64 = memory::kernel_at(array.wrapping_add(8 * u64::from(fd)), 0);
+    of_file(memory::kernel_at(array.wrapping_add(8 * u64::from(fd)), 0))
+}
+
+/// Address of the `struct path` of the `struct file` at `file`.
+#[inline(always)]
+pub fn of_file(file: u64) -> Option<u64> {
     (file != 0).then(|| file.wrapping_add(u64::from(offset!(file_path))))
 }

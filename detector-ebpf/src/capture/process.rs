@@ -1,44 +1,26 @@
 //! The process that did it, and those above it.
 
-use aya_ebpf::{
-    cty::c_void,
-    helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, generated::bpf_loop},
-};
 use detector_common::{
     offsets::UPID_SIZE,
-    record::{AncestorRecord, COMM_LEN, MAX_ANCESTORS, ProcessRecord},
+    record::{AncestorRecord, COMM_LEN, ProcessRecord},
 };
 
 use crate::{
-    memory::{self, Structure},
+    memory::{self, Readable},
     offsets::offset,
-    scratch::{self, Scratch},
+    scratch::Scratch,
 };
 
-/// Fills header and process of this CPU's record for the running task, and notes what it executes in the scratch.
-///
-/// A global function (kernel 5.6): the verifier goes through it once and by itself, not once for each way to its call. That
-/// counts, because at each pointer that is followed the verifier looks for a type through all the kernel's types
-/// (`btf_nested_type_is_trusted`, 6.4 and later): a millisecond. What it returns is of no use, but it has to return a number.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn fill_process() -> u32 {
-    if let Some(scratch) = scratch::get()
-        && let Some(task) = Structure::current_task()
-    {
-        fill(scratch, task);
-    }
-    0
-}
+/// A thread that the kernel made to work for a process's io_uring (`include/linux/sched.h`, 6.18).
+const PF_IO_WORKER: u32 = 0x10;
 
+/// Fills the cgroup of the header and the process of the record for `task`, which need not be the running one.
 #[inline(always)]
-fn fill(scratch: &mut Scratch, task: Structure) {
-    // SAFETY: the helper has no preconditions.
-    scratch.record.header.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+pub fn fill<S: Readable>(scratch: &mut Scratch, task: S) {
+    scratch.record.header.cgroup_id = cgroup_id(task);
     let process = &mut scratch.record.process;
-    let pid_tgid = bpf_get_current_pid_tgid();
-    process.pid = (pid_tgid >> 32) as u32;
-    process.tid = pid_tgid as u32;
+    process.pid = task.load(offset!(task_tgid));
+    process.tid = task.load(offset!(task_pid));
     process.comm = comm(task);
     fill_credentials(process, task);
 
@@ -54,18 +36,75 @@ fn fill(scratch: &mut Scratch, task: Structure) {
         }
     }
     process.mnt_ns = 0;
-    if let Some(nsproxy) = task.follow(offset!(task_nsproxy))
-        && let Some(mnt_ns) = nsproxy.follow(offset!(nsproxy_mnt_ns))
-    {
+    let mut namespace = 0;
+    if let Some(mnt_ns) = mount_namespace(task) {
         process.mnt_ns = mnt_ns.load(offset!(mnt_ns_inum));
+        namespace = mnt_ns.address();
     }
+    process.parent_cgroup_id = 0;
+    process.same_program_as_parent = 0;
 
-    fill_ancestors(process, task);
-    note_executed(&mut scratch.executed, task);
+    let of_node = fill_ancestors(process, task);
+    process.in_node_mount_namespace = u32::from(namespace != 0 && namespace == of_node);
+}
+
+/// Whether the kernel made the thread to work for its process's io_uring.
+#[inline(always)]
+pub fn is_io_worker<S: Readable>(task: S) -> bool {
+    task.load::<u32>(offset!(task_flags)) & PF_IO_WORKER != 0
+}
+
+/// Lets the process's first thread speak for a thread that the kernel made: that has no name of the program's.
+#[inline(always)]
+pub fn fill_first_thread<S: Readable>(scratch: &mut Scratch, task: S) {
+    if let Some(leader) = task.follow(offset!(task_group_leader)) {
+        scratch.record.process.tid = leader.load(offset!(task_pid));
+        scratch.record.process.comm = comm(leader);
+    }
+}
+
+/// Fills what tells the container runtime from the container: the parent's cgroup, and whether it runs the same executable
+/// file in the same mount namespace.
+#[inline(always)]
+pub fn fill_parent<S: Readable>(scratch: &mut Scratch, task: S) {
+    let process = &mut scratch.record.process;
+    let Some(parent) = task.follow(offset!(task_real_parent)) else { return };
+    process.parent_cgroup_id = cgroup_id(parent);
+    let file = executable_dentry(task);
+    let namespace = |task: S| mount_namespace(task).map_or(0, Readable::address);
+    let same = file != 0 && file == executable_dentry(parent) && namespace(task) == namespace(parent);
+    process.same_program_as_parent = u32::from(same);
+}
+
+/// Id of the task's cgroup in the cgroup2 hierarchy; 0 where it can't be read.
+#[inline(always)]
+fn cgroup_id<S: Readable>(task: S) -> u64 {
+    if let Some(cgroups) = task.follow(offset!(task_cgroups))
+        && let Some(cgroup) = cgroups.follow(offset!(css_set_cgroup))
+        && let Some(node) = cgroup.follow(offset!(cgroup_kn))
+    {
+        node.load(offset!(kernfs_node_id))
+    } else {
+        0
+    }
+}
+
+/// Address of the dentry of the task's executable, which stands for the file; 0 of a thread of the kernel.
+#[inline(always)]
+fn executable_dentry<S: Readable>(task: S) -> u64 {
+    match executed(task).file {
+        0 => 0,
+        path => memory::kernel_at(path, offset!(path_dentry)),
+    }
 }
 
 #[inline(always)]
-fn fill_credentials(process: &mut ProcessRecord, task: Structure) {
+fn mount_namespace<S: Readable>(task: S) -> Option<S> {
+    task.follow(offset!(task_nsproxy))?.follow(offset!(nsproxy_mnt_ns))
+}
+
+#[inline(always)]
+fn fill_credentials<S: Readable>(process: &mut ProcessRecord, task: S) {
     process.uid = 0;
     process.gid = 0;
     process.cap_effective = 0;
@@ -82,7 +121,7 @@ fn fill_credentials(process: &mut ProcessRecord, task: Structure) {
 
 /// The name of a thread.
 #[inline(always)]
-fn comm(task: Structure) -> [u8; COMM_LEN] {
+fn comm<S: Readable>(task: S) -> [u8; COMM_LEN] {
     // Two loads, since one has eight bytes at most.
     let offset = offset!(task_comm);
     let halves: [u64; 2] = [task.load(offset), task.load(offset + 8)];
@@ -91,7 +130,6 @@ fn comm(task: Structure) -> [u8; COMM_LEN] {
 }
 
 /// What a process executes.
-#[repr(C)]
 pub struct Executed {
     /// Address of the `struct path` of the executable; 0 for a thread of the kernel.
     pub file: u64,
@@ -101,11 +139,10 @@ pub struct Executed {
     pub args_length: u64,
 }
 
+/// What the task executes.
 #[inline(always)]
-fn note_executed(executed: &mut Executed, task: Structure) {
-    executed.file = 0;
-    executed.args = 0;
-    executed.args_length = 0;
+pub fn executed<S: Readable>(task: S) -> Executed {
+    let mut executed = Executed { file: 0, args: 0, args_length: 0 };
     if let Some(mm) = task.follow(offset!(task_mm)) {
         executed.args = mm.load(offset!(mm_arg_start));
         executed.args_length = mm.load::<u64>(offset!(mm_arg_end)).wrapping_sub(executed.args);
@@ -113,56 +150,48 @@ fn note_executed(executed: &mut Executed, task: Structure) {
             executed.file = file.address().wrapping_add(u64::from(offset!(file_path)));
         }
     }
+    executed
 }
 
 /// The number of the `struct pid` in its innermost namespace.
 #[inline(always)]
-fn pid_in_namespace(pid: Structure) -> u32 {
+fn pid_in_namespace<S: Readable>(pid: S) -> u32 {
     let level: u32 = pid.load(offset!(pid_level));
     let numbers = pid.address().wrapping_add(u64::from(offset!(pid_numbers)));
     memory::kernel_at(numbers.wrapping_add(u64::from(level) * u64::from(UPID_SIZE)), 0)
 }
 
-/// What the steps up need; on the stack, because that is what `bpf_loop` hands on.
-struct Ascent<'a> {
-    process: &'a mut ProcessRecord,
-    /// A thread of the next process above.
-    parent: Structure,
-}
-
+/// Fills the processes above; the address of the mount namespace of pid 1, or 0 where the record has no room to get there.
 #[inline(always)]
-fn fill_ancestors(process: &mut ProcessRecord, task: Structure) {
+fn fill_ancestors<S: Readable>(process: &mut ProcessRecord, task: S) -> u64 {
     process.ppid = 0;
-    process.ancestor_count = 0;
-    if let Some(parent) = task.follow(offset!(task_real_parent)) {
+    let mut count = 0;
+    let mut of_node = 0;
+    let mut parent = task.follow(offset!(task_real_parent));
+    if let Some(parent) = parent {
         process.ppid = parent.load(offset!(task_tgid));
-        let mut ascent = Ascent { process, parent };
-        // SAFETY: `append_ancestor` has the signature that the helper calls, and `ascent` outlives the call.
-        unsafe {
-            bpf_loop(MAX_ANCESTORS as u32, append_ancestor as *const () as *mut c_void, (&raw mut ascent).cast(), 0)
+    }
+    for ancestor in &mut process.ancestors {
+        let Some(leader) = parent.and_then(|parent| parent.follow(offset!(task_group_leader))) else {
+            break;
         };
+        let pid: u32 = leader.load(offset!(task_tgid));
+        if pid == 0 {
+            break;
+        }
+        *ancestor = AncestorRecord {
+            start_time_ns: leader.load(offset!(task_start_boottime)),
+            pid,
+            padding: 0,
+            comm: comm(leader),
+        };
+        count += 1;
+        if pid == 1 {
+            of_node = mount_namespace(leader).map_or(0, Readable::address);
+            break;
+        }
+        parent = leader.follow(offset!(task_real_parent));
     }
+    process.ancestor_count = count;
+    of_node
 }
-
-extern "C" fn append_ancestor(index: u64, ascent: *mut c_void) -> i64 {
-    const CONTINUE: i64 = 0;
-    const STOP: i64 = 1;
-    // SAFETY: `fill_ancestors` handed on its own live `Ascent`, and touches it again only after the loop.
-    let ascent = unsafe { &mut *ascent.cast::<Ascent<'_>>() };
-    let Some(leader) = ascent.parent.follow(offset!(task_group_leader)) else { return STOP };
-    let pid: u32 = leader.load(offset!(task_tgid));
-    if pid == 0 {
-        return STOP;
-    }
-    ascent.process.ancestors[index as usize & (MAX_ANCESTORS - 1)] = AncestorRecord {
-        start_time_ns: leader.load(offset!(task_start_boottime)),
-        pid,
-        padding: 0,
-        comm: comm(leader),
-    };
-    ascent.process.ancestor_count = index as u32 + 1;
-    let Some(parent) = leader.follow(offset!(task_real_parent)) else { return STOP };
-    ascent.parent = parent;
-    CONTINUE
-}
-const _: () = assert!(MAX_ANCESTORS.is_power_of_two(), "the index is masked");

@@ -47,10 +47,10 @@ fn report(context: &BtfTracePointContext, kind: RecordKind, counter: Counter) {
     const _: () = assert!(FIXED + PATH_MAX <= core::mem::offset_of!(Scratch, used));
     // SAFETY: the scratch is longer than the fixed part and PATH_MAX together, as asserted.
     let length = unsafe {
-        memory::kernel_string::<{ PATH_MAX as u32 }>(core::ptr::from_mut(scratch).cast::<u8>().add(FIXED), path as u64)
+        memory::kernel_string(core::ptr::from_mut(scratch).cast::<u8>().add(FIXED), PATH_MAX as u32, path as u64)
     };
     // Without a path the record would say nothing.
     if length > 1 {
-        ring::send_urgent(scratch, FIXED + (length - 1) as usize);
+        ring::send_cgroup(scratch, FIXED + (length - 1) as usize);
     }
 }

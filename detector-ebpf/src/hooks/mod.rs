@@ -1,4 +1,5 @@
 //! Front ends by family: what is hooked, and which record it makes. No reading of kernel structures here.
 
 mod cgroup;
+mod io_uring;
 mod sys_exit;

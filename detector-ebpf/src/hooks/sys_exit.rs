@@ -8,21 +8,18 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use detector_common::{
-    WIRE_VERSION,
     abi::Abi,
     counter::Counter,
-    operation::Operation,
-    record::{Base, Hook, PATH_MAX, ROOT_NOT_MET, RecordKind, Section},
-    syscalls::{self, Call, CallTable, Form, NONE, Report, TABLE_LEN},
+    record::{Hook, RecordKind},
+    syscalls::{self, Call, CallTable, Form, Report, TABLE_LEN},
 };
 
 use crate::{
     capture::{
-        path::{self, WALKS},
-        process,
-        text::{self, STRINGS},
+        call::{self, Origin},
+        process, text,
     },
-    memory::{self, Structure},
+    memory::{self, Readable as _, Structure},
     offsets::offset,
     ring,
     scratch::{self, Scratch},
@@ -37,7 +34,6 @@ const EROFS: i64 = 30;
 const TS_COMPAT: u32 = 0x2;
 /// Set in the number of a call of the x32 ABI, which uses the 64-bit numbers (`__X32_SYSCALL_BIT`).
 const X32_BIT: u64 = 0x4000_0000;
-const AT_FDCWD: i32 = -100;
 const AF_UNIX: u16 = 1;
 const SYS_BIND: u64 = 2;
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
@@ -96,6 +92,7 @@ fn report(context: *mut c_void) {
     record.abi = if compat { Abi::Ia32 as u8 } else { Abi::X86_64 as u8 };
     record.syscall = number as u16;
     record.result = result;
+    record.hook = Hook::Tracepoint as u8;
     if !prepare(scratch, call) {
         return;
     }
@@ -108,10 +105,10 @@ fn report(context: *mut c_void) {
         );
     }
     if call.report == Report::Always as u8 {
+        process::fill_parent(scratch, task);
         ring::count(Counter::MountAttempt);
         scratch.record.header.kind = RecordKind::MountAttempt as u16;
-        let length = size_of_val(&scratch.record) + scratch.used as usize;
-        ring::send_urgent(scratch, length);
+        ring::send_mount_attempt(scratch);
     } else {
         ring::count(Counter::WriteDenied);
         scratch.record.header.kind = RecordKind::WriteDenied as u16;
@@ -151,64 +148,27 @@ fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
 /// Fills the whole record but its kind.
 #[inline(always)]
 fn capture(scratch: &mut Scratch, call: &Call, task: Structure) {
-    let header = &mut scratch.record.header;
-    header.version = WIRE_VERSION;
-    header.time_ns = ring::now_ns();
-    let record = &mut scratch.record.call;
-    record.operation = call.operation;
-    record.hook = Hook::Tracepoint as u8;
-    record.padding = 0;
-    record.truncated = 0;
-    record.unreadable = 0;
-    record.root_at = [ROOT_NOT_MET; WALKS];
-    memory::fill(&mut record.lengths, 0);
+    call::begin_header(scratch);
+    call::begin(scratch, call);
     scratch.used = 0;
 
-    process::fill_process();
+    process::fill(scratch, task);
 
     // The payload, in the order of the sections.
     scratch.strings = [
         path_argument(scratch, call),
-        argument(scratch, call.path2),
-        argument(scratch, call.source),
-        argument(scratch, call.fstype),
-        argument(scratch, call.data),
+        call::argument(scratch, call.path2),
+        call::argument(scratch, call.source),
+        call::argument(scratch, call.fstype),
+        call::argument(scratch, call.data),
     ];
-    text::append_strings(scratch, strings_of(call));
+    text::append_strings::<false>(scratch, call::strings_of(call));
 
-    let task = task.address();
-    let fs = memory::kernel_at(task, offset!(task_fs));
-    let [length, length2, ..] = scratch.record.call.lengths;
-    let first = if length == 0 { 0 } else { scratch.payload[0] };
-    let first2 = if length2 == 0 { 0 } else { scratch.payload[length as usize & (PATH_MAX - 1)] };
-    base(scratch, Place { section: Section::Base, path: call.path, dirfd: call.dirfd, first }, fs, task);
-    base(scratch, Place { section: Section::Base2, path: call.path2, dirfd: call.dirfd2, first: first2 }, fs, task);
-    scratch.walk.places[2] = fs.wrapping_add(u64::from(offset!(fs_pwd)));
-    scratch.walk.places[3] = scratch.executed.file;
-    path::append_walks(scratch, fs);
-    text::append_args(scratch);
-}
-
-/// How many of the strings of a call have to be looked at: up to the last that it has.
-#[inline(always)]
-fn strings_of(call: &Call) -> u32 {
-    if call.data != NONE {
-        STRINGS as u32
-    } else if call.fstype != NONE {
-        4
-    } else if call.source != NONE {
-        3
-    } else if call.path2 != NONE {
-        2
-    } else {
-        1
-    }
-}
-
-/// The argument at `index`, or 0.
-#[inline(always)]
-fn argument(scratch: &Scratch, index: u8) -> u64 {
-    if index == NONE { 0 } else { scratch.record.call.args[index as usize & 7] }
+    let origin = Origin::of(task, &mut scratch.address);
+    let executed = process::executed(task);
+    call::find_bases(scratch, call, 0, &origin);
+    call::append_walks(scratch, &origin, &executed);
+    text::append_args(scratch, executed.args, executed.args_length);
 }
 
 /// Address of the path.
@@ -218,53 +178,5 @@ fn path_argument(scratch: &Scratch, call: &Call) -> u64 {
         // Behind the family of the address.
         return scratch.record.call.args[1].wrapping_add(2);
     }
-    argument(scratch, call.path)
-}
-
-/// A path of the call, as far as it matters for what it is relative to.
-#[derive(Clone, Copy)]
-struct Place {
-    section: Section,
-    path: u8,
-    dirfd: u8,
-    /// First byte of the path; 0 where there is none.
-    first: u8,
-}
-
-/// Finds what a path is relative to, and notes it for the walk.
-#[inline(always)]
-fn base(scratch: &mut Scratch, place: Place, fs: u64, task: u64) {
-    /// `RESOLVE_IN_ROOT` of openat2: an absolute path begins at the descriptor, too.
-    const RESOLVE_IN_ROOT: u64 = 0x10;
-    let slot = if place.section as u8 == Section::Base as u8 { 0 } else { 1 };
-    let path_section = if slot == 0 { Section::Path } else { Section::Path2 };
-    let record = &scratch.record.call;
-    let in_root = record.extra[2] & RESOLVE_IN_ROOT != 0 && slot == 0 && record.operation == Operation::Open as u8;
-    let descriptor = if place.dirfd == NONE { AT_FDCWD } else { argument(scratch, place.dirfd) as i32 };
-    let (kind, path) = if record.unreadable & (1 << path_section as u16) != 0 {
-        (Base::None, 0)
-    } else if place.first == b'/' && !in_root {
-        (Base::Root, fs.wrapping_add(u64::from(offset!(fs_root))))
-    } else if descriptor == AT_FDCWD {
-        // Without a path there is nothing that it could be relative to, unless it is the working directory itself.
-        let nothing = place.first == 0 && (place.dirfd == NONE || place.path == NONE);
-        (if nothing { Base::None } else { Base::Cwd }, 0)
-    } else {
-        let files = memory::kernel_at(task, offset!(task_files));
-        let file = path::of_open_file(files, descriptor as u32).unwrap_or(0);
-        if file == 0 {
-            text::mark_unreadable(scratch, place.section as u32);
-            (Base::None, 0)
-        } else if place.first == 0 {
-            (Base::File, file)
-        } else {
-            (Base::Dirfd, file)
-        }
-    };
-    scratch.walk.places[slot] = path;
-    if slot == 0 {
-        scratch.record.call.base = kind as u8;
-    } else {
-        scratch.record.call.base2 = kind as u8;
-    }
+    call::argument(scratch, call.path)
 }

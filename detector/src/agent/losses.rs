@@ -10,47 +10,89 @@ use detector_common::counter::Counter;
 use super::{notes, pipeline::Pipeline};
 use crate::kernel::{counters::Counters, stream::Stream};
 
-/// How often they are looked for while records come.
+/// How often they are looked for while events go through.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Stages in the kernel, with their counters.
+pub const KERNEL_STAGES: &[(&str, Counter)] = &[
+    ("ring_writes", Counter::WriteRingFull),
+    ("ring_mounts", Counter::UrgentRingFull),
+    ("ring_cgroups", Counter::CgroupRingFull),
+];
+
+/// Stages in the agent, counted in the metrics: records that can't be read, the queue of the writer, the sink, and what the end
+/// of the agent left no time for.
+pub const DECODE: &str = "decode";
+/// See [`DECODE`].
+pub const WRITER: &str = "writer";
+/// See [`DECODE`].
+pub const SINK: &str = "sink";
+/// See [`DECODE`].
+pub const STOP: &str = "stop";
+const AGENT_STAGES: &[&str] = &[DECODE, WRITER, SINK, STOP];
 
 /// Remembers what has been told.
 pub struct Losses {
     counters: Arc<Counters>,
     looked_at: Instant,
-    told_writes: u64,
-    told_urgent: u64,
-    told_undecodable: u64,
+    /// When to look, though no event goes through; none where nothing has since the last look.
+    due: Option<Instant>,
+    told: Vec<(&'static str, u64)>,
+    undecodable: u64,
 }
 
 impl Losses {
     /// Nothing told yet.
     pub fn new(counters: Arc<Counters>) -> Self {
-        Self { counters, looked_at: Instant::now(), told_writes: 0, told_urgent: 0, told_undecodable: 0 }
+        Self { counters, looked_at: Instant::now(), due: None, told: Vec::new(), undecodable: 0 }
     }
 
-    /// Tells of new losses, if it has not looked just before.
+    /// When [`report`](Self::report) wants to be called though nothing happens.
+    pub const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Tells of new losses; where it has looked just before, it will the next time that is [`due`](Self::due).
     pub fn report(&mut self, pipeline: &Pipeline, stream: &Stream) {
         if self.looked_at.elapsed() >= INTERVAL {
             self.report_now(pipeline, stream);
+        } else {
+            self.due = Some(self.looked_at + INTERVAL);
         }
     }
 
     /// Tells of new losses.
     pub fn report_now(&mut self, pipeline: &Pipeline, stream: &Stream) {
         self.looked_at = Instant::now();
-        let read = |counter, told| self.counters.read(counter).unwrap_or(told);
-        let writes = read(Counter::WriteRingFull, self.told_writes);
-        let urgent = read(Counter::UrgentRingFull, self.told_urgent);
-        let undecodable = stream.undecodable();
-        let stages = [
-            ("ring_writes", writes - self.told_writes),
-            ("ring_urgent", urgent - self.told_urgent),
-            ("decode", undecodable - self.told_undecodable),
-        ];
-        pipeline.metrics.lost("decode", undecodable - self.told_undecodable);
-        (self.told_writes, self.told_urgent, self.told_undecodable) = (writes, urgent, undecodable);
-        if stages.iter().any(|&(_, lost)| lost > 0) {
-            pipeline.outbox.send(notes::lost(&stages));
+        self.due = None;
+        pipeline.metrics.lost(DECODE, stream.undecodable() - self.undecodable);
+        self.undecodable = stream.undecodable();
+        let in_kernel =
+            KERNEL_STAGES.iter().filter_map(|&(stage, counter)| Some((stage, self.counters.read(counter).ok()?)));
+        let in_agent = AGENT_STAGES.iter().map(|&stage| (stage, pipeline.metrics.lost_so_far(stage)));
+        let now: Vec<_> = in_kernel.chain(in_agent).collect();
+        let new = since(&self.told, &now);
+        if !new.is_empty() {
+            pipeline.outbox.send(notes::lost(&new));
         }
+        self.told = now;
+    }
+}
+
+/// What each stage has lost more than was told.
+fn since(told: &[(&'static str, u64)], now: &[(&'static str, u64)]) -> Vec<(&'static str, u64)> {
+    let before = |stage| told.iter().find(|&&(of, _)| of == stage).map_or(0, |&(_, count)| count);
+    now.iter().map(|&(stage, count)| (stage, count.saturating_sub(before(stage)))).filter(|&(_, new)| new > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_new_is_told_and_by_stage() {
+        let told = [(WRITER, 3), (SINK, 1)];
+        assert_eq!(since(&told, &[(WRITER, 5), (SINK, 1), (STOP, 2)]), [(WRITER, 2), (STOP, 2)]);
+        assert_eq!(since(&[], &[(WRITER, 0)]), []);
     }
 }

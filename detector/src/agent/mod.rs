@@ -2,12 +2,16 @@
 
 mod ancestry;
 mod clock;
+mod escaped;
 mod held;
 mod losses;
+pub mod mountinfo;
 mod notes;
 mod outbox;
 mod pipeline;
 pub mod resolve;
+mod seals;
+mod weight;
 
 use std::{
     io,
@@ -22,7 +26,10 @@ use tokio::{
 };
 use tracing::info;
 
-use self::{ancestry::Ancestry, held::Held, losses::Losses, outbox::Outbox, pipeline::Pipeline, resolve::Resolver};
+use self::{
+    ancestry::Ancestry, escaped::Escaped, held::Held, losses::Losses, outbox::Outbox, pipeline::Pipeline,
+    resolve::Resolver, seals::Seals,
+};
 use crate::{
     cli::config::{Output, RunConfig},
     export::{
@@ -40,6 +47,9 @@ use crate::{
         stream::{Record, Stream},
     },
 };
+
+/// How long the last records may take to become events; what is left then is counted as lost.
+const LAST_RECORDS: Duration = Duration::from_millis(500);
 
 /// How long the last events may take to be written when the agent stops.
 const LAST_WORDS: Duration = Duration::from_millis(1200);
@@ -98,8 +108,9 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     })?;
     let counters = Arc::new(counters);
     let resolver = Arc::new(Resolver::new(config.host_proc.clone())?);
-    let metrics = Arc::new(Metrics::new(&build(), sources(&identity, &counters, &resolver))?);
-    for (surface, seen) in plan::coverage() {
+    let seals = Seals::watch(&config.host_proc, &identity)?;
+    let metrics = Arc::new(Metrics::new(&build(), sources(&identity, &counters, &resolver, &seals))?);
+    for &(surface, seen) in sensor.coverage() {
         metrics.coverage(surface, seen);
     }
     let http = HttpServer::bind(config.metrics_listen, Arc::clone(&metrics), readiness(&identity)).await?;
@@ -114,13 +125,15 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let pipeline = Pipeline {
         resolver,
         ancestry: Ancestry::new(&config.host_proc),
+        escaped: Escaped::new(&config.host_proc),
         identity,
         outbox,
         metrics,
         scope: config.scope,
         held: Held::default(),
+        follow_links: true,
     };
-    let result = Agent { stream, pipeline, losses: Losses::new(counters), batch: Vec::new() }
+    let result = Agent { stream, pipeline, seals, losses: Losses::new(counters), batch: Vec::new() }
         .serve(sensor, stop, writer_ended)
         .await;
     http.abort();
@@ -131,6 +144,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
 struct Agent {
     stream: Stream,
     pipeline: Pipeline,
+    seals: Seals,
     losses: Losses,
     batch: Vec<Record>,
 }
@@ -143,10 +157,10 @@ impl Agent {
         mut writer_ended: watch::Receiver<bool>,
     ) -> Result<(), AgentError> {
         self.pipeline.outbox.send(notes::start());
-        self.pipeline.outbox.send(notes::coverage());
+        self.pipeline.outbox.send(notes::coverage(sensor.coverage()));
         let mut changed = self.pipeline.identity.changed();
         let reason = loop {
-            let deadline = self.pipeline.held.deadline();
+            let deadline = earliest(self.pipeline.held.deadline(), self.losses.due());
             tokio::select! {
                 biased;
                 reason = stop.received() => break reason,
@@ -154,24 +168,49 @@ impl Agent {
                 result = self.stream.next_batch(&mut self.batch) => result?,
                 // The sender lives as long as the identity room, which the pipeline holds.
                 _ = changed.changed() => {}
+                () = self.seals.next() => {}
                 () = at(deadline) => {}
             }
             self.pipeline.metrics.containerd_up(self.pipeline.identity.status().up);
+            let now = Instant::now();
+            if self.seals.is_due(now) {
+                // The attempt that broke the seal goes first.
+                self.stream.drain(&mut self.batch);
+            }
+            self.seals.take_note(&self.batch);
             self.pipeline.take(&mut self.batch).await;
+            for event in self.seals.take_due(now) {
+                self.pipeline.send(event);
+            }
             self.losses.report(&self.pipeline, &self.stream);
         };
         info!(reason, "stopping");
         // Detached first: what is in the rings then is all there will be.
         drop(sensor);
-        while self.stream.drain(&mut self.batch) {
-            self.pipeline.take(&mut self.batch).await;
+        let deadline = Instant::now() + LAST_RECORDS;
+        self.pipeline.follow_links = false;
+        let mut more = true;
+        while more {
+            more = self.stream.drain(&mut self.batch);
+            if Instant::now() < deadline {
+                self.pipeline.take(&mut self.batch).await;
+            } else {
+                self.pipeline.metrics.lost(losses::STOP, self.batch.len().try_into().unwrap_or(u64::MAX));
+                self.batch.clear();
+            }
         }
-        self.pipeline.take(&mut self.batch).await;
         self.pipeline.release_all().await;
+        for event in self.seals.stop() {
+            self.pipeline.send(event);
+        }
         self.losses.report_now(&self.pipeline, &self.stream);
         self.pipeline.outbox.send(notes::stop(reason));
         self.pipeline.outbox.close(LAST_WORDS).map_err(AgentError::from)
     }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 async fn at(deadline: Option<Instant>) {
@@ -208,18 +247,21 @@ fn build() -> Build {
     }
 }
 
-fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolver>) -> Sources {
+fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolver>, seals: &Seals) -> Sources {
     let resolver = Arc::clone(resolver);
-    let identity = identity.clone();
-    let (events, lost) = (Arc::clone(counters), Arc::clone(counters));
+    let (identity, identity_too) = (identity.clone(), identity.clone());
+    let [events, lost, incomplete] = [(); 3].map(|()| Arc::clone(counters));
     let read = |counters: &Counters, wanted: &[(&'static str, Counter)]| {
         wanted.iter().filter_map(|&(name, counter)| Some((name, counters.read(counter).ok()?))).collect::<Vec<_>>()
     };
     Sources {
         containers: Box::new(move || identity.containers()),
+        seal_broken: Box::new(seals.states()),
         kernel_events: Box::new(move || read(&events, KERNEL_EVENTS)),
-        kernel_lost: Box::new(move || read(&lost, KERNEL_LOST)),
+        kernel_lost: Box::new(move || read(&lost, losses::KERNEL_STAGES)),
+        incomplete_sections: Box::new(move || read(&incomplete, INCOMPLETE_SECTIONS)),
         path_resolutions: Box::new(move || resolver.counts()),
+        identity: Box::new(move || identity_too.status().counts.by_name()),
     }
 }
 
@@ -229,13 +271,12 @@ const KERNEL_EVENTS: &[(&str, Counter)] = &[
     ("mount_attempt", Counter::MountAttempt),
     ("cgroup_created", Counter::CgroupCreated),
     ("cgroup_removed", Counter::CgroupRemoved),
-    ("section_unreadable", Counter::SectionUnreadable),
-    ("section_truncated", Counter::SectionTruncated),
+    ("result_hidden", Counter::ResultHidden),
 ];
 
-/// Counters of `rosentry_events_lost_total`, by stage.
-const KERNEL_LOST: &[(&str, Counter)] =
-    &[("ring_writes", Counter::WriteRingFull), ("ring_urgent", Counter::UrgentRingFull)];
+/// Counters of `rosentry_incomplete_sections_total`, by reason. They count parts of records, so they are no kind of event.
+const INCOMPLETE_SECTIONS: &[(&str, Counter)] =
+    &[("unreadable", Counter::SectionUnreadable), ("truncated", Counter::SectionTruncated)];
 
 fn readiness(identity: &Identity) -> Box<dyn Fn() -> Vec<Condition> + Send + Sync> {
     let identity = identity.clone();
@@ -256,4 +297,18 @@ fn readiness(identity: &Identity) -> Box<dyn Fn() -> Vec<Condition> + Send + Syn
             },
         ]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_of_the_kernel_side_is_in_one_metric() {
+        let exported = [KERNEL_EVENTS, INCOMPLETE_SECTIONS, losses::KERNEL_STAGES].concat();
+        for counter in Counter::ALL {
+            let times = exported.iter().filter(|(_, exported)| *exported == counter).count();
+            assert_eq!(times, 1, "{counter:?}");
+        }
+    }
 }

@@ -24,17 +24,17 @@ pub fn start() -> Event {
 }
 
 /// What is seen on this node, and what is not.
-pub fn coverage() -> Event {
+pub fn coverage(coverage: &[(&str, bool)]) -> Event {
     let surfaces = |seen| {
-        let of_kind = plan::coverage().filter(|&(_, is_seen)| is_seen == seen);
-        AgentValue::List(of_kind.map(|(surface, _)| surface.to_owned()).collect())
+        let of_kind = coverage.iter().filter(|&&(_, is_seen)| is_seen == seen);
+        AgentValue::List(of_kind.map(|&(surface, _)| surface.to_owned()).collect())
     };
     note(AgentWhat::Coverage, Severity::Info, vec![("seen", surfaces(true)), ("not_seen", surfaces(false))])
 }
 
 /// Records were lost, so many at each stage.
 pub fn lost(stages: &[(&str, u64)]) -> Event {
-    let counts = stages.iter().filter(|&&(_, lost)| lost > 0).map(|&(stage, lost)| (stage.to_owned(), lost)).collect();
+    let counts = stages.iter().map(|&(stage, lost)| (stage.to_owned(), lost)).collect();
     note(AgentWhat::Lost, Severity::Medium, vec![("events", AgentValue::Counts(counts))])
 }
 

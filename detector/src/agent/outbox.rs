@@ -7,6 +7,7 @@ use std::{
     io,
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{Builder, JoinHandle},
@@ -16,7 +17,7 @@ use std::{
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::clock;
+use super::{clock, losses, weight};
 use crate::{
     export::{
         Metrics,
@@ -28,6 +29,9 @@ use crate::{
 /// Events that wait for the writer at most.
 const QUEUE: usize = 4096;
 
+/// What they take at most, those among them that are being written.
+const QUEUE_BYTES: usize = 16 << 20;
+
 /// Events that are written at once.
 const BATCH: usize = 512;
 
@@ -37,6 +41,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Puts events in the queue.
 pub struct Outbox {
     queue: SyncSender<Event>,
+    /// What the events take that are not written yet.
+    bytes: Arc<AtomicUsize>,
     writer: JoinHandle<Result<(), SinkError>>,
     metrics: Arc<Metrics>,
 }
@@ -51,18 +57,25 @@ impl Outbox {
         let (queue, events) = sync_channel(QUEUE);
         let (ended, has_ended) = watch::channel(false);
         let of_writer = Arc::clone(&metrics);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let taken = Arc::clone(&bytes);
         let writer = Builder::new().name("rosentry-writer".to_owned()).spawn(move || {
-            let result = write_all(sink, &events, &of_writer);
+            let result = write_all(sink, &events, &taken, &of_writer);
             ended.send_replace(true);
             result
         })?;
-        Ok((Self { queue, writer, metrics }, has_ended))
+        Ok((Self { queue, bytes, writer, metrics }, has_ended))
     }
 
     /// Hands an event to the writer, or counts it as lost.
     pub fn send(&self, event: Event) {
-        if self.queue.try_send(event).is_err() {
-            self.metrics.lost("writer", 1);
+        let bytes = weight::of_event(&event);
+        // Before it is sent: the writer subtracts.
+        let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let has_room = waiting.saturating_add(bytes) <= QUEUE_BYTES;
+        if !has_room || self.queue.try_send(event).is_err() {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.metrics.lost(losses::WRITER, 1);
         }
     }
 
@@ -87,7 +100,12 @@ impl Outbox {
     }
 }
 
-fn write_all(mut sink: JsonSink, events: &Receiver<Event>, metrics: &Metrics) -> Result<(), SinkError> {
+fn write_all(
+    mut sink: JsonSink,
+    events: &Receiver<Event>,
+    bytes: &AtomicUsize,
+    metrics: &Metrics,
+) -> Result<(), SinkError> {
     let mut batch = Vec::with_capacity(BATCH);
     let mut waiting = false;
     loop {
@@ -104,6 +122,7 @@ fn write_all(mut sink: JsonSink, events: &Receiver<Event>, metrics: &Metrics) ->
         let Progress { written, dropped, stalled } = sink.write(&batch)?;
         metrics.sink("json", "written", written);
         metrics.sink("json", "dropped", dropped);
+        metrics.lost(losses::SINK, dropped);
         match &stalled {
             Some(error) if !waiting => warn!(to = sink.target(), %error, "events wait, they can't be written now"),
             None if waiting => info!(to = sink.target(), "events are written again"),
@@ -115,9 +134,79 @@ fn write_all(mut sink: JsonSink, events: &Receiver<Event>, metrics: &Metrics) ->
                 metrics.delay(event.kind, clock::since(event.last_time_unix_ns));
             }
         }
+        bytes.fetch_sub(batch.iter().map(weight::of_event).sum(), Ordering::Relaxed);
         batch.clear();
         if ended {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        sync::mpsc::{Sender, channel},
+    };
+
+    use super::*;
+    use crate::export::{metrics::tests::metrics, native::NativeEncoder, testing::touch};
+
+    /// Takes nothing until it is told to.
+    struct Blocked(Receiver<()>);
+
+    impl Write for Blocked {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // It is told by the end of the other side.
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn blocked() -> (Outbox, Sender<()>) {
+        let (go, blocked) = channel();
+        let sink = JsonSink::new("test", Box::new(Blocked(blocked)), NativeEncoder::new("node"));
+        let (outbox, _) = Outbox::start(sink, Arc::new(metrics())).unwrap();
+        (outbox, go)
+    }
+
+    fn with_path(bytes: usize) -> Event {
+        let mut event = touch();
+        event.file.as_mut().unwrap().path = Some(vec![b'x'; bytes]);
+        event
+    }
+
+    fn lost(outbox: &Outbox) -> u64 {
+        let text = outbox.metrics.render().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(r#"rosentry_events_lost_total{stage="writer"} "#));
+        line.map_or(0, |count| count.parse().unwrap())
+    }
+
+    #[test]
+    fn long_paths_fill_the_queue_by_their_bytes() {
+        let (outbox, go) = blocked();
+        for _ in 0..100 {
+            outbox.send(with_path(1 << 20));
+        }
+        assert_eq!(lost(&outbox), 85, "15 by 1 MiB and a little have room in 16 MiB");
+        let bytes = Arc::clone(&outbox.bytes);
+        drop(go);
+        outbox.close(Duration::from_secs(20)).unwrap();
+        assert_eq!(bytes.load(Ordering::Relaxed), 0, "what is written takes no room");
+    }
+
+    #[test]
+    fn short_paths_fill_the_queue_by_their_number() {
+        let (outbox, go) = blocked();
+        for _ in 0..4000 {
+            outbox.send(with_path(10));
+        }
+        assert_eq!(lost(&outbox), 0);
+        drop(go);
+        outbox.close(Duration::from_secs(20)).unwrap();
     }
 }

@@ -12,6 +12,7 @@ use detector_common::record::RecordKind;
 use super::{
     ancestry::Ancestry,
     clock,
+    escaped::Escaped,
     held::Held,
     outbox::Outbox,
     resolve::{Resolver, Subject},
@@ -51,6 +52,8 @@ pub struct Pipeline {
     pub resolver: Arc<Resolver>,
     /// Executables of ancestors.
     pub ancestry: Ancestry,
+    /// Processes that left their container's cgroup.
+    pub escaped: Escaped,
     /// The way out.
     pub outbox: Outbox,
     /// What is counted on the way.
@@ -59,6 +62,8 @@ pub struct Pipeline {
     pub scope: Scope,
     /// What waits.
     pub held: Held,
+    /// Whether paths are worth the time to look into a container's root; not when the agent ends.
+    pub follow_links: bool,
 }
 
 impl Pipeline {
@@ -74,6 +79,12 @@ impl Pipeline {
                 Record::Attempt(attempt) => self.attempt(attempt, now).await,
             }
         }
+    }
+
+    /// Counts an event and sends it out.
+    pub fn send(&self, event: Event) {
+        self.metrics.count(&event);
+        self.outbox.send(event);
     }
 
     /// Looks again at what waits.
@@ -96,7 +107,7 @@ impl Pipeline {
 
     async fn attempt(&mut self, attempt: Box<Attempt>, now: Instant) {
         if matches!(judge(&self.identity, &attempt), Verdict::Wait) {
-            if let Some(oldest) = self.held.hold(attempt, now) {
+            for oldest in self.held.hold(attempt, now) {
                 self.conclude(&oldest).await;
             }
         } else {
@@ -113,6 +124,10 @@ impl Pipeline {
         match verdict {
             Verdict::Ignore(reason) => self.metrics.ignored(reason),
             Verdict::Report { container, cgroup_path, unattributed } => {
+                let mut container = container;
+                if unattributed.is_none() && container.is_none() {
+                    container = self.escaped.container_of(attempt, || self.identity.containers());
+                }
                 let outside = unattributed.is_none() && container.is_none();
                 if outside && self.scope == Scope::Containers {
                     self.metrics.ignored("host_process");
@@ -122,8 +137,7 @@ impl Pipeline {
                     self.metrics.unattributed(reason);
                 }
                 let event = self.event(attempt, container.as_ref(), cgroup_path.as_deref()).await;
-                self.metrics.count(&event);
-                self.outbox.send(event);
+                self.send(event);
             }
             // `out_of_patience` never waits.
             Verdict::Wait => {}
@@ -136,12 +150,17 @@ impl Pipeline {
         container: Option<&Arc<Container>>,
         cgroup_path: Option<&str>,
     ) -> Event {
-        let subject = Subject::of(attempt, container.map(AsRef::as_ref));
-        let resolved = self.resolver.resolve(&subject, questions(attempt)).await;
+        let resolved = if self.follow_links {
+            let subject = Subject::of(attempt, container.map(AsRef::as_ref));
+            self.resolver.resolve(&subject, questions(attempt)).await
+        } else {
+            [None, None]
+        };
         let mut event = assess(&Sighting { attempt, container, cgroup_path, resolved, clock: clock::now() });
         if let Some(process) = &mut event.process {
+            let now = Instant::now();
             for (told, ancestor) in process.ancestors.iter_mut().zip(&attempt.process.ancestors) {
-                told.exe = self.ancestry.exe(ancestor);
+                told.exe = self.ancestry.exe(ancestor, now);
             }
         }
         event
@@ -150,6 +169,12 @@ impl Pipeline {
     /// The verdict about what nobody could say in time.
     fn out_of_patience(&self, attempt: &Attempt) -> Verdict {
         match self.identity.lookup(attempt.cgroup_id) {
+            // containerd has not spoken of a first process, so the container has run nothing: a start that takes its time.
+            Lookup::Container { container, .. }
+                if container.task == TaskState::Unseen && attempt.process.has_not_executed() =>
+            {
+                Verdict::Ignore("runtime_setup_unconfirmed")
+            }
             Lookup::Container { container, cgroup_path } => {
                 Verdict::Report { container: Some(container), cgroup_path: Some(cgroup_path), unattributed: None }
             }
@@ -170,7 +195,7 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
     match identity.lookup(attempt.cgroup_id) {
         Lookup::Container { container, cgroup_path } => {
             if attempt.kind == RecordKind::MountAttempt {
-                if is_runtime_setup(attempt, &container) {
+                if is_runtime_setup(attempt, &container, parent_is_outside(identity, attempt, &container)) {
                     return Verdict::Ignore("runtime_setup");
                 }
                 if container.task == TaskState::Unseen && attempt.process.has_not_executed() {
@@ -186,5 +211,15 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
             Verdict::Report { container: None, cgroup_path: Some(cgroup_path), unattributed: None }
         }
         Lookup::Unknown => Verdict::unattributed("unknown_cgroup", None),
+    }
+}
+
+/// Whether the process's parent is known to be in no cgroup of the container.
+fn parent_is_outside(identity: &Identity, attempt: &Attempt, container: &Container) -> bool {
+    let Some(cgroup_id) = attempt.process.parent_cgroup_id else { return false };
+    match identity.lookup(cgroup_id) {
+        Lookup::Host { .. } => true,
+        Lookup::Container { container: of_parent, .. } => of_parent.id != container.id,
+        Lookup::Pending { .. } | Lookup::Foreign { .. } | Lookup::Unknown => false,
     }
 }

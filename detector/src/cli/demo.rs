@@ -31,7 +31,7 @@ use crate::{
     export::native::{EncodeError, NativeEncoder},
     finding::Event,
     identity::{Hierarchy, HierarchyError},
-    kernel::{KernelError, Sensor, effective_capabilities, plan},
+    kernel::{KernelError, Sensor, attempt::CAP_SYS_ADMIN, effective_capabilities, plan},
 };
 
 /// Seal a root filesystem, attempt writes and mounts in it, and show what rosentry sees of each.
@@ -58,9 +58,6 @@ pub enum Format {
     /// Events in the native format.
     Json,
 }
-
-/// `CAP_SYS_ADMIN` as a bit (`include/uapi/linux/capability.h`).
-const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// Why there is no demo.
 #[derive(Debug, thiserror::Error)]

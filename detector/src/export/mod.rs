@@ -7,7 +7,7 @@ pub mod metrics;
 pub mod native;
 pub mod sink;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use metrics::Metrics;
 pub use native::NativeEncoder;

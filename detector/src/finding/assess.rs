@@ -9,7 +9,7 @@ use super::{
     effect::{Target, effect},
     event::{Ancestor, Cgroup, Event, File, Kind, Mount, MountAttempt, Outcome, Process, Resolution},
     flags, mount, operation,
-    paths::{self, Located, MountPoint, Question, Resolved, RootOf, is_at_or_below},
+    paths::{self, Located, Manner, MountPoint, Question, Resolved, RootOf, is_at_or_below, parent},
 };
 use crate::{
     identity::model::Container,
@@ -49,11 +49,18 @@ pub struct Sighting<'a> {
 pub fn questions(attempt: &Attempt) -> [Option<Question>; 2] {
     let process = &attempt.process;
     let of_folder = operation::changes_folder(operation::refine(attempt));
-    let follow = operation::follows_last(attempt);
-    let follow_second = operation::follows_last_of_second(attempt);
+    let [first, second] = manners(attempt);
     [
-        paths::question(&attempt.path, process, follow, of_folder),
-        paths::question(&attempt.path2, process, follow_second, of_folder),
+        paths::question(&attempt.path, process, first, of_folder),
+        paths::question(&attempt.path2, process, second, of_folder),
+    ]
+}
+
+/// How the call follows its path and its second path.
+fn manners(attempt: &Attempt) -> [Manner; 2] {
+    [
+        Manner { follow_last: operation::follows_last(attempt), in_root: operation::resolves_in_root(attempt) },
+        Manner { follow_last: operation::follows_last_of_second(attempt), in_root: false },
     ]
 }
 
@@ -66,9 +73,9 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
     let process = process(&attempt.process, root_of, *clock);
     let known = container.map(AsRef::as_ref);
 
-    let path = locate(attempt, &attempt.path, operation::follows_last(attempt), first.as_ref(), root_of);
-    let follow_second = operation::follows_last_of_second(attempt);
-    let path2 = locate(attempt, &attempt.path2, follow_second, second.as_ref(), root_of);
+    let [manner, manner2] = manners(attempt);
+    let path = locate(attempt, &attempt.path, manner, first.as_ref(), root_of);
+    let path2 = locate(attempt, &attempt.path2, manner2, second.as_ref(), root_of);
 
     let (kind, file, mount, meaning) = match attempt.kind {
         RecordKind::MountAttempt => {
@@ -78,10 +85,18 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
         }
         // Records of cgroups are no attempts; the stream keeps them apart.
         RecordKind::WriteDenied | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => {
-            let certain = path.located.resolved != Some(Resolution::Lexical);
-            let place = mount::place(path.located.path.as_deref(), path.mount.as_ref(), certain, known);
+            // A hard link is refused by the mount of the new name (`do_linkat`, `fs/namei.c`); a rename by that of both.
+            let refused = if operation == Operation::Link { &path2 } else { &path };
+            let certain = refused.located.resolved != Some(Resolution::Lexical);
+            let refused_path = refused.located.path.as_deref();
+            let of_mount = if operation::changes_folder(operation) { refused_path.map(parent) } else { refused_path };
+            let place = mount::place(of_mount, refused.mount.as_ref(), certain, known);
             let file = file(attempt, operation, path.located, path2.located);
-            let meaning = classify::of_write(operation, file.path.as_deref(), file.mode, place.as_ref(), &process);
+            let changed = match operation {
+                Operation::Link => [file.new_path.as_deref(), None],
+                _ => [file.path.as_deref(), file.new_path.as_deref()],
+            };
+            let meaning = classify::of_write(operation, changed, file.mode, place.as_ref(), &process);
             (Kind::WriteDenied, Some(file), place.map(Mount::Place), meaning)
         }
     };
@@ -116,12 +131,21 @@ struct Place {
 }
 
 /// The kernel's own path where that is exact, else the one with links followed, else the text.
-fn locate(attempt: &Attempt, passed: &PassedPath, follow: bool, resolved: Option<&Resolved>, root_of: RootOf) -> Place {
-    let by_text = paths::locate(passed, &attempt.process, follow, root_of);
+fn locate(
+    attempt: &Attempt,
+    passed: &PassedPath,
+    manner: Manner,
+    resolved: Option<&Resolved>,
+    root_of: RootOf,
+) -> Place {
+    let by_text = paths::locate(passed, &attempt.process, manner, root_of);
     let Some(resolved) = resolved else { return Place { located: by_text, mount: None } };
     let root = match root_of {
         RootOf::Container => b"/".to_vec(),
-        RootOf::Process => paths::anchor(passed, &attempt.process).map_or_else(|| b"/".to_vec(), |anchor| anchor.root),
+        RootOf::Process => {
+            let anchor = paths::anchor(passed, &attempt.process, manner.in_root);
+            anchor.map_or_else(|| b"/".to_vec(), |anchor| anchor.root)
+        }
     };
     let located = match (by_text.resolved, within(&resolved.path, &root)) {
         (Some(Resolution::Lexical) | None, Some(path)) => {

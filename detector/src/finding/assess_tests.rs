@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     finding::{
-        event::{Effect, PlaceKind},
+        event::{Category, Effect, PlaceKind, Severity},
         testing::{attempt, sealed, walk, walk_in},
     },
     kernel::attempt::PathBase,
@@ -81,6 +81,72 @@ fn a_rename_tells_both_names() {
     let file = event.file.unwrap();
     assert_eq!(file.path.as_deref(), Some(b"/etc/a".as_slice()));
     assert_eq!(file.new_path.as_deref(), Some(b"/etc/b".as_slice()));
+}
+
+fn place_of(event: Event) -> crate::finding::event::Place {
+    let Some(Mount::Place(place)) = event.mount else { panic!("a write has a place") };
+    place
+}
+
+#[test]
+fn a_hard_link_is_refused_by_the_mount_of_its_new_name() {
+    let event = in_container(&attempt("link").path("/data/a").path2("/etc/shadow"));
+    assert_eq!((event.category, event.severity), (Some(Category::Credentials), Severity::High));
+    assert_eq!(event.file.as_ref().unwrap().path.as_deref(), Some(b"/data/a".as_slice()));
+    assert_eq!(place_of(event).kind, PlaceKind::Rootfs);
+    let seen = [answer("/data/a", "/data"), answer("/etc/b", "/")];
+    assert_eq!(
+        place_of(assessed(&attempt("link").path("/data/a").path2("/etc/b"), Some(&sealed()), seen)).kind,
+        PlaceKind::Rootfs
+    );
+    let to_volume = in_container(&attempt("link").path("/etc/shadow").path2("/etc/app/b"));
+    assert_eq!(to_volume.severity, Severity::Low, "the old name stays as it is");
+    assert_eq!(place_of(to_volume).kind, PlaceKind::Volume);
+}
+
+#[test]
+fn a_rename_is_as_bad_as_the_worse_of_its_names() {
+    for (from, to) in [("/tmp/x", "/etc/sudoers"), ("/etc/sudoers", "/tmp/x")] {
+        let event = in_container(&attempt("rename").path(from).path2(to));
+        assert_eq!((event.category, event.severity), (Some(Category::Credentials), Severity::High), "{from} to {to}");
+        assert_eq!(event.attack, ["T1548.003"], "{from} to {to}");
+    }
+    let temporary = in_container(&attempt("rename").path("/tmp/x").path2("/srv/y"));
+    assert_eq!(temporary.category, Some(Category::TempFile), "of two that are equally bad the old name's");
+}
+
+#[test]
+fn a_volumes_own_folder_is_removed_from_the_folder_that_holds_it() {
+    for (call, path, expected) in [
+        ("rmdir", "/data", PlaceKind::Rootfs),
+        ("rmdir", "/data/", PlaceKind::Rootfs),
+        ("mkdir", "/data", PlaceKind::Rootfs),
+        ("rmdir", "/etc/app/x", PlaceKind::Volume),
+        ("chmod", "/etc/app", PlaceKind::Volume),
+    ] {
+        assert_eq!(place_of(in_container(&attempt(call).path(path))).kind, expected, "{call} {path}");
+    }
+    let removed = in_container(&attempt("rmdir").path("/data"));
+    assert_ne!(removed.severity, Severity::High);
+}
+
+#[test]
+fn a_path_that_must_stay_below_an_open_folder_is_told_below_it() {
+    const RESOLVE_IN_ROOT: u64 = 0x10;
+    let container = sealed();
+    for (requested, expected) in
+        [("/etc/x", "/data/jail/etc/x"), ("../../x", "/data/jail/x"), ("/", "/data/jail"), ("x", "/data/jail/x")]
+    {
+        let mut open = attempt("openat2").extra([0o101, 0o644, RESOLVE_IN_ROOT, 0]).path(requested);
+        open.path.base = PathBase::Dirfd(walk("/data/jail"));
+        let told = |open: &Attempt, container| assessed(open, container, [None, None]).file.unwrap().path.unwrap();
+        assert_eq!(told(&open, Some(&container)), expected.as_bytes(), "{requested}");
+        assert_eq!(told(&open, None), expected.as_bytes(), "{requested}, without a container");
+        open.path.base = PathBase::Cwd;
+        open.process.cwd = Some(walk_in("/srv", "/data/jail"));
+        assert_eq!(told(&open, Some(&container)), [b"/srv", expected.as_bytes()].concat(), "{requested}, in a chroot");
+        assert_eq!(told(&open, None), expected.as_bytes(), "{requested}, in a chroot without a container");
+    }
 }
 
 #[test]

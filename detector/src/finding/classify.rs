@@ -23,24 +23,25 @@ pub struct Meaning {
     pub attack: Vec<&'static str>,
 }
 
-/// What a refused write of `path` means.
+/// What a refused write means. `paths`: of what it would have changed, two of a rename; the worse of them counts.
 pub fn of_write(
     operation: Operation,
-    path: Option<&[u8]>,
+    paths: [Option<&[u8]>; 2],
     mode: Option<u32>,
     place: Option<&Place>,
     process: &Process,
 ) -> Meaning {
     const SET_ID: u32 = 0o6000;
-    let programs = programs(process);
-    let mut found = rules::find(path, &programs);
+    let program = process.exe.as_deref().map(name);
+    let [first, second] = paths.map(|path| (path, rules::find(path, program)));
+    let is_worse = second.0.is_some() && second.1.rule.severity > first.1.rule.severity;
+    let (path, mut found) = if is_worse { second } else { first };
     // A socket is a socket wherever it stands.
     if operation == Operation::BindSocket && found.rule.category == Category::Other {
-        found = rules::find(Some(b"/.sock"), &[]);
+        found = rules::find(Some(b"/.sock"), None);
     }
     let category = found.rule.category;
-    let mut severity =
-        if is_harmless_removal(operation, category, process) { Severity::Info } else { found.rule.severity };
+    let mut severity = if is_harmless_removal(operation, category) { Severity::Info } else { found.rule.severity };
     let hint = match place {
         Some(Place { kind: PlaceKind::VolumeFailed, volume: Some(volume), .. }) => {
             severity = Severity::High;
@@ -53,7 +54,14 @@ pub fn of_write(
         _ => found.hint(path),
     };
     let setuid = mode.is_some_and(|mode| mode & SET_ID != 0);
-    Meaning { category: Some(category), severity, hint, attack: attack::of_write(operation, path, &programs, setuid) }
+    let programs = programs(process);
+    let mut attack = attack::of_write(operation, paths[0], &programs, setuid);
+    if paths[1].is_some() {
+        attack.extend(attack::of_write(operation, paths[1], &programs, setuid));
+        attack.sort_unstable();
+        attack.dedup();
+    }
+    Meaning { category: Some(category), severity, hint, attack }
 }
 
 /// What a mount attempt means.
@@ -111,32 +119,17 @@ fn volume_hint(volume: &Volume) -> String {
     }
 }
 
-/// The names that the program goes by.
+/// The names that the program goes by. A thread takes any name it likes, so these may add a technique, and nothing else.
 fn programs(process: &Process) -> Vec<&[u8]> {
     let exe = process.exe.as_deref().map(name);
     exe.into_iter().chain([process.comm.as_slice()]).collect()
 }
 
-/// The kernel refuses to remove even what is not there. Programs tidy up before they start, and `rm -f` says that it does
-/// not mind.
-fn is_harmless_removal(operation: Operation, category: Category, process: &Process) -> bool {
-    if !matches!(operation, Operation::Unlink | Operation::Rmdir) {
-        return false;
-    }
-    match category {
-        Category::PidFile | Category::TempFile | Category::Cache | Category::Log => true,
-        Category::Credentials | Category::SystemBinary => false,
-        _ => is_rm_force(process),
-    }
-}
-
-fn is_rm_force(process: &Process) -> bool {
-    let mut args = process.args.iter();
-    let is_rm = process.comm == b"rm" || args.next().is_some_and(|program| name(program) == b"rm");
-    is_rm
-        && process.args.iter().skip(1).any(|arg| {
-            arg == b"--force" || (arg.first() == Some(&b'-') && arg.get(1) != Some(&b'-') && arg.contains(&b'f'))
-        })
+/// The kernel refuses to remove even what is not there, and programs tidy up before they start. What the program is called
+/// and how it was called (`rm -f`) tells nothing: it chooses both.
+const fn is_harmless_removal(operation: Operation, category: Category) -> bool {
+    matches!(operation, Operation::Unlink | Operation::Rmdir)
+        && matches!(category, Category::PidFile | Category::TempFile | Category::Cache | Category::Log)
 }
 
 #[cfg(test)]

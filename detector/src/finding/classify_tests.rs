@@ -34,8 +34,6 @@ fn a_temporary_file_is_a_low_finding_that_names_the_mount() {
 #[test]
 fn removing_a_pid_file_that_may_not_be_there_is_no_finding_to_look_at() {
     assert_eq!(event(&attempt("unlink").path("/run/nginx.pid")).severity, Severity::Info);
-    assert_eq!(event(&attempt("unlinkat").path("/srv/x").by("rm", &["rm", "-rf", "/srv/x"])).severity, Severity::Info);
-    assert_eq!(event(&attempt("unlink").path("/srv/x").by("rm", &["rm", "/srv/x"])).severity, Severity::Low);
     assert_eq!(event(&attempt("openat").arg(2, 1).path("/run/nginx.pid")).severity, Severity::Low);
 }
 
@@ -46,9 +44,22 @@ fn removing_a_system_file_stays_a_finding_even_by_force() {
 }
 
 #[test]
-fn an_argument_after_two_dashes_is_no_short_option() {
-    let removal = attempt("unlink").path("/srv/x").by("rm", &["rm", "--verify", "/srv/x"]);
+fn no_name_that_a_program_gives_itself_makes_a_finding_less_severe() {
+    let removal = attempt("unlink").path("/srv/x").by("rm", &["rm", "-f", "/srv/x"]);
     assert_eq!(event(&removal).severity, Severity::Low);
+    for path in ["/usr/bin/x", "/etc/shadow", "/srv/x", "/tmp/x", "/etc/x"] {
+        let mut open = attempt("openat").arg(2, 0o101).path(path);
+        let plain = event(&open);
+        open.process.comm = b"apt".to_vec();
+        let renamed = event(&open);
+        assert_eq!(
+            (renamed.category, renamed.severity),
+            (plain.category, plain.severity),
+            "{path} by a thread named apt"
+        );
+        let by_program = event(&open.by("apt", &["apt"]));
+        assert!(by_program.severity >= plain.severity, "{path} by apt");
+    }
 }
 
 #[test]

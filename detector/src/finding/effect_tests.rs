@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     finding::testing::{attempt, sealed, unsealed, walk},
-    kernel::attempt::{PF_FORKNOEXEC, PassedPath},
+    kernel::attempt::{PF_FORKNOEXEC, PassedPath, Walk},
 };
 
 fn of(attempt: &Attempt, path: &str) -> Effect {
@@ -29,6 +29,58 @@ fn a_remount_to_read_only_or_of_something_writable_does_not() {
     let root = Target { path: Some(b"/"), ..Target::default() };
     assert_eq!(effect(&mount(0x20), root, Some(&unsealed())), Effect::None);
     assert_eq!(effect(&mount(0x20), root, None), Effect::None);
+}
+
+#[test]
+fn a_remount_that_worked_unseals_though_what_is_seen_after_it_is_writable() {
+    let clear = attempt("mount_setattr").extra([0, 1, 0, 0]);
+    for path in ["/dev/x", "/etc", "/proc/sys", "/data/x"] {
+        let seen = MountPoint { point: path.as_bytes().to_vec(), fstype: b"overlay".to_vec(), readonly: false };
+        let target = Target { path: Some(path.as_bytes()), mount: Some(&seen), source: None };
+        for attempt in [&mount(0x1020), &mount(0x20), &clear] {
+            assert_eq!(effect(attempt, target, Some(&sealed())), Effect::Unseal, "{path}, which nobody declared");
+        }
+        assert_eq!(effect(&mount(0x20), target, Some(&unsealed())), Effect::None, "{path} without a seal");
+    }
+}
+
+#[test]
+fn a_copy_of_the_root_over_a_writable_mount_is_not_taken_for_it() {
+    for (path, fstype, expected) in [
+        ("/data", "overlay", Effect::Unseal),
+        ("/data", "ext4", Effect::None),
+        ("/dev", "ext4", Effect::Unseal),
+        ("/dev", "tmpfs", Effect::None),
+    ] {
+        let seen = MountPoint { point: path.as_bytes().to_vec(), fstype: fstype.as_bytes().to_vec(), readonly: false };
+        let target = Target { path: Some(path.as_bytes()), mount: Some(&seen), source: None };
+        assert_eq!(effect(&mount(0x1020), target, Some(&sealed())), expected, "{fstype} at {path}");
+    }
+}
+
+#[test]
+fn a_remount_of_a_path_that_the_runtime_makes_read_only_unseals_without_a_sealed_root_too() {
+    let mut container = unsealed();
+    container.mounts.push(SpecMount {
+        destination: "/proc/sys".to_owned(),
+        readonly: true,
+        ..container.mounts[0].clone()
+    });
+    let target = |path| Target { path: Some(path), ..Target::default() };
+    assert_eq!(effect(&mount(0x20), target(b"/proc/sys"), Some(&container)), Effect::Unseal);
+    assert_eq!(effect(&mount(0x20), target(b"/proc"), Some(&container)), Effect::None);
+    assert_eq!(of(&mount(0x20), "/proc"), Effect::None, "declared writable, in a sealed container");
+}
+
+#[test]
+fn a_refused_remount_of_a_writable_volume_unseals_unless_the_volume_is_seen_to_be_writable() {
+    let refused = mount(0x20).result(-1);
+    assert_eq!(of(&refused, "/data"), Effect::Unseal, "it may have been read-only at the time");
+    for (readonly, expected) in [(false, Effect::None), (true, Effect::Unseal)] {
+        let seen = MountPoint { point: b"/data".to_vec(), fstype: b"ext4".to_vec(), readonly };
+        let target = Target { path: Some(b"/data"), mount: Some(&seen), source: None };
+        assert_eq!(effect(&refused, target, Some(&sealed())), expected, "seen read-only: {readonly}");
+    }
 }
 
 #[test]
@@ -58,8 +110,15 @@ fn mount_setattr_unseals_where_it_clears_read_only() {
 #[test]
 fn mount_setattr_reaches_what_lies_below_where_it_is_recursive() {
     let clear = attempt("mount_setattr").extra([0, 1, 0, 0]);
-    assert_eq!(of(&clear, "/etc"), Effect::None);
-    assert_eq!(of(&clear.arg(2, 0x8000), "/etc"), Effect::Unseal);
+    let etc = Target { path: Some(b"/etc"), ..Target::default() };
+    assert_eq!(effect(&clear, etc, Some(&unsealed())), Effect::None);
+    assert_eq!(effect(&clear.arg(2, 0x8000), etc, Some(&unsealed())), Effect::Unseal);
+    let clear = attempt("mount_setattr").extra([0, 1, 0, 0]);
+    let mut container = (*sealed()).clone();
+    container.mounts[4].destination = "/data/app".to_owned();
+    let data = Target { path: Some(b"/data"), ..Target::default() };
+    assert_eq!(effect(&clear, data, Some(&container)), Effect::None);
+    assert_eq!(effect(&clear.arg(2, 0x8000), data, Some(&container)), Effect::Unseal);
 }
 
 #[test]
@@ -73,6 +132,8 @@ fn the_option_rw_for_a_filesystem_unseals_in_a_sealed_container() {
     let rw = attempt("fsconfig").arg(1, 0).source("rw");
     assert_eq!(effect(&rw, Target::default(), Some(&sealed())), Effect::Unseal);
     assert_eq!(effect(&rw, Target::default(), Some(&unsealed())), Effect::None);
+    let as_text = attempt("fsconfig").arg(1, 1).source("rw");
+    assert_eq!(effect(&as_text, Target::default(), Some(&sealed())), Effect::Unseal, "the kernel heeds the key alone");
     let ro = attempt("fsconfig").arg(1, 0).source("ro");
     assert_eq!(effect(&ro, Target::default(), Some(&sealed())), Effect::None);
     let reconfigure = attempt("fsconfig").arg(1, 7);
@@ -107,6 +168,18 @@ fn a_detached_mount_that_is_attached_in_the_sealed_root_shadows() {
     let target = Target { path: Some(b"/mnt"), mount: None, source: Some(b"/") };
     assert_eq!(effect(&attach, target, Some(&sealed())), Effect::Shadow);
 
+    // By a name in the detached mount: the way up ends at its root, not at that of the process.
+    let detached = Walk { in_root: None, ..walk("/") };
+    attach.path2 =
+        PassedPath { requested: Some(b".".to_vec()), truncated: false, base: PathBase::Dirfd(detached.clone()) };
+    assert_eq!(effect(&attach, target, Some(&sealed())), Effect::Shadow);
+    attach.path2.base = PathBase::Cwd;
+    attach.process.cwd = Some(detached.clone());
+    assert_eq!(effect(&attach, target, Some(&sealed())), Effect::Shadow);
+    let mut bind = mount(0x1000).source(".");
+    bind.process.cwd = Some(detached);
+    assert_eq!(of(&bind, "/mnt"), Effect::Shadow);
+
     attach.path2.base = PathBase::Root(walk("/"));
     let moved = Target { source: Some(b"/etc/app"), ..target };
     assert_eq!(effect(&attach, moved, Some(&sealed())), Effect::None);
@@ -126,12 +199,30 @@ fn runtime_setup_is_what_the_first_process_does_before_it_executes() {
     let mut setup = mount(0x1021);
     setup.process.pid = 99;
     setup.process.flags = PF_FORKNOEXEC;
-    assert!(is_runtime_setup(&setup, &container));
+    assert!(is_runtime_setup(&setup, &container, false));
 
     let mut application = setup.clone();
     application.process.flags = 0;
-    assert!(!is_runtime_setup(&application, &container), "it has executed");
+    assert!(!is_runtime_setup(&application, &container, true), "it has executed");
     let mut child = setup;
     child.process.pid = 100;
-    assert!(!is_runtime_setup(&child, &container), "another process that was forked and has not executed");
+    assert!(!is_runtime_setup(&child, &container, true), "another process that was forked and has not executed");
+}
+
+#[test]
+fn a_copy_of_the_runtime_is_told_by_a_parent_outside_that_runs_the_same_file() {
+    let container = sealed();
+    let mut stage = mount(0x1021);
+    stage.process.same_program_as_parent = true;
+    stage.process.in_node_mount_namespace = true;
+    assert!(is_runtime_setup(&stage, &container, true));
+    assert!(!is_runtime_setup(&stage, &container, false), "a child of the container's own process");
+    let mut moved = stage.clone();
+    moved.process.in_node_mount_namespace = false;
+    assert!(
+        !is_runtime_setup(&moved, &container, true),
+        "a shell of the container that moved itself to another cgroup"
+    );
+    stage.process.same_program_as_parent = false;
+    assert!(!is_runtime_setup(&stage, &container, true), "another program that was started from outside");
 }

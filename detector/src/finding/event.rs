@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use detector_common::{abi::Abi, operation::Operation, record::Hook};
 
-use super::errno::Errno;
+use super::{errno::Errno, seal::Breach};
 use crate::identity::model::{Container, Volume};
 
 /// One thing that happened, or several of the same kind folded into one.
@@ -34,7 +34,7 @@ pub struct Event {
     pub attack: Vec<&'static str>,
     /// The file of a write.
     pub file: Option<File>,
-    /// Where a write hit, or what a mount attempt was about.
+    /// Where a write hit, what a mount attempt was about, or where a seal is broken.
     pub mount: Option<Mount>,
     /// Who did it.
     pub process: Option<Process>,
@@ -103,6 +103,8 @@ named! {
         MountAttempt = "mount_attempt",
         /// A root that was declared read-only is writable.
         SealBroken = "seal_broken",
+        /// A root that was declared read-only, and was found writable, is so no longer.
+        SealMended = "seal_mended",
         /// A write that succeeded on a root filesystem.
         WriteObserved = "write_observed",
         /// rosentry itself: start, stop, coverage, loss.
@@ -271,13 +273,18 @@ pub struct File {
     pub truncated: Vec<&'static str>,
 }
 
-/// Where a write hit, or what a mount attempt was about.
+/// Where a write hit, what a mount attempt was about, or where a seal is broken.
 #[derive(Clone, Debug)]
 pub enum Mount {
     /// Of a write.
     Place(Place),
     /// Of a mount attempt.
     Attempt(MountAttempt),
+    /// Of a seal: where it is broken, or was until it was mended.
+    Seal {
+        /// The place.
+        breach: Breach,
+    },
 }
 
 /// The mount that a write hit.

@@ -23,6 +23,8 @@ pub const AT_REMOVEDIR: u64 = 0x200;
 pub const AT_SYMLINK_FOLLOW: u64 = 0x400;
 /// `AT_RECURSIVE`.
 pub const AT_RECURSIVE: u64 = 0x8000;
+/// `RESOLVE_IN_ROOT` of openat2.
+pub const RESOLVE_IN_ROOT: u64 = 0x10;
 /// `MS_RDONLY`.
 pub const MS_RDONLY: u64 = 1;
 /// `MS_REMOUNT`.
@@ -45,6 +47,8 @@ pub const MOVE_MOUNT_T_SYMLINKS: u64 = 0x10;
 pub const FSPICK_SYMLINK_NOFOLLOW: u64 = 2;
 /// `FSCONFIG_SET_FLAG`.
 pub const FSCONFIG_SET_FLAG: u64 = 0;
+/// `FSCONFIG_CMD_RECONFIGURE`.
+pub const FSCONFIG_CMD_RECONFIGURE: u64 = 7;
 
 /// open(2) on x86 and in general (`include/uapi/asm-generic/fcntl.h`).
 const OPEN: Table = &[

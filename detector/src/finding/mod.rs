@@ -14,6 +14,7 @@ pub mod mount;
 pub mod operation;
 pub mod paths;
 pub mod rules;
+pub mod seal;
 #[cfg(test)]
 pub(crate) mod testing;
 

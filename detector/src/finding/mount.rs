@@ -8,7 +8,8 @@ use crate::identity::model::{Container, SpecMount};
 
 /// Where a write that was refused hit.
 ///
-/// `path` is absolute in the container's root; `mount` is the mount it is on, where somebody looked; `certain` says that no
+/// `path` is absolute in the container's root, and the folder that holds the name where the operation changes that (of
+/// rmdir of a mount point: the mount that the point stands on); `mount` is the mount it is on, where somebody looked; `certain` says that no
 /// symbolic link can have led elsewhere. None where neither path nor mount is known.
 pub fn place(
     path: Option<&[u8]>,

@@ -126,6 +126,11 @@ pub fn follows_last(attempt: &Attempt) -> bool {
     }
 }
 
+/// Whether what the path is relative to is its root as well.
+pub fn resolves_in_root(attempt: &Attempt) -> bool {
+    attempt.syscall.call.form == Form::OpenHow as u8 && attempt.extra[2] & flags::RESOLVE_IN_ROOT != 0
+}
+
 /// Whether the last component of the second path is followed where it is a symbolic link.
 pub fn follows_last_of_second(attempt: &Attempt) -> bool {
     match attempt.operation {

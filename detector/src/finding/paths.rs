@@ -16,6 +16,17 @@ pub struct Anchor {
     pub start: Vec<u8>,
     /// Whether `start` lies outside of the process's root, and is absolute in the mount namespace instead.
     pub outside: bool,
+    /// Whether `start` is the root for this path, as `RESOLVE_IN_ROOT` of openat2 has it: neither `/` nor `..` leads out.
+    pub is_root: bool,
+}
+
+/// How a call follows a path.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Manner {
+    /// Whether the last component is followed where it is a symbolic link.
+    pub follow_last: bool,
+    /// Whether what the path is relative to is its root as well.
+    pub in_root: bool,
 }
 
 /// What to resolve in a real root: the text of a path, from where, and how far.
@@ -70,14 +81,18 @@ pub enum RootOf {
 }
 
 /// Where a passed path starts; none where that is not known.
-pub fn anchor(passed: &PassedPath, process: &Process) -> Option<Anchor> {
-    match &passed.base {
+pub fn anchor(passed: &PassedPath, process: &Process, in_root: bool) -> Option<Anchor> {
+    let anchor = match &passed.base {
         PathBase::None => None,
         PathBase::Root(root) if root.truncated => None,
-        PathBase::Root(root) => Some(Anchor { root: normal(&root.in_namespace), start: b"/".to_vec(), outside: false }),
+        PathBase::Root(root) => {
+            let root = normal(&root.in_namespace);
+            Some(Anchor { root, start: b"/".to_vec(), outside: false, is_root: false })
+        }
         PathBase::Cwd => process.cwd.as_ref().and_then(anchor_at),
         PathBase::Dirfd(walk) | PathBase::File(walk) => anchor_at(walk),
-    }
+    };
+    anchor.map(|anchor| Anchor { is_root: in_root, ..anchor })
 }
 
 fn anchor_at(walk: &Walk) -> Option<Anchor> {
@@ -86,16 +101,16 @@ fn anchor_at(walk: &Walk) -> Option<Anchor> {
     }
     let whole = normal(&walk.in_namespace);
     let Some(in_root) = &walk.in_root else {
-        return Some(Anchor { root: b"/".to_vec(), start: whole, outside: true });
+        return Some(Anchor { root: b"/".to_vec(), start: whole, outside: true, is_root: false });
     };
     let in_root = normal(in_root);
     let root = if in_root == b"/" { whole } else { whole.strip_suffix(in_root.as_slice())?.to_vec() };
-    Some(Anchor { root: normal(&root), start: in_root, outside: false })
+    Some(Anchor { root: normal(&root), start: in_root, outside: false, is_root: false })
 }
 
 /// The absolute path by its text alone.
-pub fn locate(passed: &PassedPath, process: &Process, follow_last: bool, root_of: RootOf) -> Located {
-    let Some(anchor) = anchor(passed, process) else { return Located::default() };
+pub fn locate(passed: &PassedPath, process: &Process, manner: Manner, root_of: RootOf) -> Located {
+    let Some(anchor) = anchor(passed, process, manner.in_root) else { return Located::default() };
     let requested: &[u8] = match (&passed.requested, &passed.base) {
         (_, PathBase::File(_)) => b"",
         (Some(requested), _) if !passed.truncated => requested,
@@ -104,24 +119,25 @@ pub fn locate(passed: &PassedPath, process: &Process, follow_last: bool, root_of
     if anchor.outside && root_of == RootOf::Process {
         return Located::default();
     }
-    let in_root = join(&anchor.start, requested);
+    let in_root =
+        if anchor.is_root { below(&anchor.start, &normal(requested)) } else { join(&anchor.start, requested) };
     let path = match root_of {
         RootOf::Container => below(&anchor.root, &in_root),
         RootOf::Process => in_root,
     };
-    let resolved = if is_exact(requested, follow_last) { Resolution::Kernel } else { Resolution::Lexical };
+    let resolved = if is_exact(requested, manner.follow_last) { Resolution::Kernel } else { Resolution::Lexical };
     Located { path: Some(path), resolved: Some(resolved) }
 }
 
 /// What to ask of somebody who may do I/O; none where the start or the text is not known.
-pub fn question(passed: &PassedPath, process: &Process, follow_last: bool, mount_of_folder: bool) -> Option<Question> {
-    let anchor = anchor(passed, process)?;
+pub fn question(passed: &PassedPath, process: &Process, manner: Manner, mount_of_folder: bool) -> Option<Question> {
+    let anchor = anchor(passed, process, manner.in_root)?;
     let (requested, mount_of_folder) = match (&passed.requested, &passed.base) {
         (_, PathBase::File(_)) => (Vec::new(), false),
         (Some(requested), _) if !passed.truncated => (requested.clone(), mount_of_folder),
         _ => return None,
     };
-    Some(Question { anchor, requested, follow_last, mount_of_folder })
+    Some(Question { anchor, requested, follow_last: manner.follow_last, mount_of_folder })
 }
 
 /// The path of a walk, told in the root that events tell paths in; none where its first folders are missing.

@@ -5,10 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::finding::testing::{attempt, walk, walk_in};
 
+const FOLLOW: Manner = Manner { follow_last: true, in_root: false };
+
 fn located(base: PathBase, cwd: Option<Walk>, requested: &str, root_of: RootOf) -> Located {
     let process = Process { cwd, ..attempt("mkdir").process };
     let passed = PassedPath { requested: Some(requested.as_bytes().to_vec()), truncated: false, base };
-    locate(&passed, &process, true, root_of)
+    locate(&passed, &process, FOLLOW, root_of)
 }
 
 fn text(located: &Located) -> Option<&str> {
@@ -63,15 +65,15 @@ fn what_is_missing_is_not_guessed() {
     assert_eq!(located(PathBase::None, Some(walk("/")), "x", RootOf::Container), Located::default());
 
     let cut_text = PassedPath { requested: Some(b"/aaa".to_vec()), truncated: true, base: PathBase::Root(walk("/")) };
-    assert_eq!(locate(&cut_text, &attempt("mkdir").process, true, RootOf::Container), Located::default());
+    assert_eq!(locate(&cut_text, &attempt("mkdir").process, FOLLOW, RootOf::Container), Located::default());
     let unread = PassedPath { requested: None, truncated: false, base: PathBase::Cwd };
-    assert_eq!(locate(&unread, &attempt("mkdir").process, true, RootOf::Container), Located::default());
+    assert_eq!(locate(&unread, &attempt("mkdir").process, FOLLOW, RootOf::Container), Located::default());
 }
 
 #[test]
 fn an_open_file_is_where_the_kernel_found_it() {
     let passed = PassedPath { requested: None, truncated: false, base: PathBase::File(walk("/etc/passwd")) };
-    let located = locate(&passed, &attempt("fchmod").process, true, RootOf::Container);
+    let located = locate(&passed, &attempt("fchmod").process, FOLLOW, RootOf::Container);
     assert_eq!(text(&located), Some("/etc/passwd"));
     assert_eq!(located.resolved, Some(Resolution::Kernel));
 }
@@ -132,7 +134,7 @@ proptest! {
         let process = Process { cwd: Some(walk_in("/srv/jail", "/a/b")), ..attempt("mkdir").process };
         let passed = PassedPath { requested: Some(requested.clone()), truncated: false, base: PathBase::Cwd };
         if requested.first() != Some(&b'/') {
-            let path = locate(&passed, &process, true, RootOf::Container).path.unwrap();
+            let path = locate(&passed, &process, FOLLOW, RootOf::Container).path.unwrap();
             prop_assert!(is_at_or_below(&path, b"/srv/jail"));
         }
     }

@@ -21,7 +21,7 @@ pub struct Rule {
     pub within: &'static [&'static str],
     /// Ends of the last component.
     pub ending: &'static [&'static str],
-    /// Names of programs: the executable's last component, or the thread's name.
+    /// Names of programs: the executable's last component. Not the thread's name, which it can set to anything.
     pub programs: &'static [&'static str],
 }
 
@@ -181,27 +181,33 @@ pub struct Match<'a> {
     pub folder: Option<&'a str>,
 }
 
-/// The first rule that fits a write of `path` by a program of these names.
-pub fn find<'a>(path: Option<&[u8]>, programs: &[&[u8]]) -> Match<'a> {
-    RULES.iter().find_map(|rule| fit(rule, path, programs)).unwrap_or(Match { rule: &FALLBACK, folder: None })
+/// The first rule that fits a write of `path` by the program of this name. A name, which can be borrowed, never stands for
+/// a rule that is milder than the path's own.
+pub fn find<'a>(path: Option<&[u8]>, program: Option<&[u8]>) -> Match<'a> {
+    let none = Match { rule: &FALLBACK, folder: None };
+    let by_path = || RULES.iter().find_map(|rule| fit(rule, path?)).unwrap_or(none);
+    let of_program =
+        |rule: &Rule| program.is_some_and(|program| rule.programs.iter().any(|of| of.as_bytes() == program));
+    let found = RULES.iter().find_map(|rule| {
+        let by_program = || of_program(rule).then_some(Match { rule, folder: None });
+        path.and_then(|path| fit(rule, path)).or_else(by_program)
+    });
+    match found {
+        Some(found) if found.rule.severity >= by_path().rule.severity => found,
+        _ => by_path(),
+    }
 }
 
-fn fit<'a>(rule: &'a Rule, path: Option<&[u8]>, programs: &[&[u8]]) -> Option<Match<'a>> {
-    if let Some(path) = path {
-        let folder = rule
-            .below
-            .iter()
-            .copied()
-            .filter(|folder| is_at_or_below(path, folder.as_bytes()))
-            .max_by_key(|folder| folder.len());
-        let within = || components(path).any(|part| rule.within.iter().any(|within| within.as_bytes() == part));
-        let ending = || rule.ending.iter().any(|ending| name(path).ends_with(ending.as_bytes()));
-        if folder.is_some() || within() || ending() {
-            return Some(Match { rule, folder });
-        }
-    }
-    let by_program = rule.programs.iter().any(|program| programs.contains(&program.as_bytes()));
-    by_program.then_some(Match { rule, folder: None })
+fn fit<'a>(rule: &'a Rule, path: &[u8]) -> Option<Match<'a>> {
+    let folder = rule
+        .below
+        .iter()
+        .copied()
+        .filter(|folder| is_at_or_below(path, folder.as_bytes()))
+        .max_by_key(|folder| folder.len());
+    let within = || components(path).any(|part| rule.within.iter().any(|within| within.as_bytes() == part));
+    let ending = || rule.ending.iter().any(|ending| name(path).ends_with(ending.as_bytes()));
+    (folder.is_some() || within() || ending()).then_some(Match { rule, folder })
 }
 
 impl Match<'_> {
@@ -224,7 +230,7 @@ mod tests {
     use super::*;
 
     fn category(path: &str) -> Category {
-        find(Some(path.as_bytes()), &[b"app"]).rule.category
+        find(Some(path.as_bytes()), Some(b"app")).rule.category
     }
 
     #[test]
@@ -257,15 +263,23 @@ mod tests {
 
     #[test]
     fn a_package_manager_installs_wherever_it_writes() {
-        let found = find(Some(b"/usr/bin/curl"), &[b"dpkg"]);
-        assert_eq!(found.rule.category, Category::PackageInstall);
-        assert_eq!(find(None, &[b"apk"]).rule.category, Category::PackageInstall);
-        assert_eq!(find(None, &[b"app"]).rule.category, Category::Other);
+        assert_eq!(find(Some(b"/etc/x"), Some(b"dpkg")).rule.category, Category::PackageInstall);
+        assert_eq!(find(None, Some(b"apk")).rule.category, Category::PackageInstall);
+        assert_eq!(find(None, Some(b"app")).rule.category, Category::Other);
+    }
+
+    #[test]
+    fn a_program_s_name_makes_no_path_less_severe() {
+        assert_eq!(find(Some(b"/usr/bin/curl"), Some(b"dpkg")).rule.category, Category::SystemBinary);
+        for path in ["/usr/bin/x", "/etc/shadow", "/tmp/x", "/srv/x", "/etc/x", "/var/log/x"] {
+            let severity = |program| find(Some(path.as_bytes()), program).rule.severity;
+            assert!(severity(Some(b"apt".as_slice())) >= severity(None), "{path}");
+        }
     }
 
     #[test]
     fn a_hint_names_the_folder_to_mount() {
-        let hint = |path: &str| find(Some(path.as_bytes()), &[]).hint(Some(path.as_bytes()));
+        let hint = |path: &str| find(Some(path.as_bytes()), None).hint(Some(path.as_bytes()));
         assert_eq!(hint("/tmp/a/b").as_deref(), Some("mount an emptyDir at /tmp"));
         assert_eq!(hint("/run/lock/x").as_deref(), Some("mount an emptyDir at /run/lock"));
         assert_eq!(hint("/var/cache/nginx/t").as_deref(), Some("mount an emptyDir at /var/cache/nginx"));
@@ -274,8 +288,8 @@ mod tests {
 
     #[test]
     fn no_hint_proposes_a_volume_over_the_whole_root() {
-        assert_eq!(find(Some(b"/x"), &[]).hint(Some(b"/x")), None);
-        assert_eq!(find(None, &[]).hint(None), None);
+        assert_eq!(find(Some(b"/x"), None).hint(Some(b"/x")), None);
+        assert_eq!(find(None, None).hint(None), None);
     }
 
     #[test]

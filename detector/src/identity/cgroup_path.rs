@@ -63,10 +63,18 @@ pub(super) fn from_spec(cgroups_path: &str) -> Option<String> {
             prefix => format!("{prefix}-{name}"),
         };
         let unit = if unit.ends_with(".slice") { unit } else { format!("{unit}.scope") };
-        return Some(format!("/{slice}/{unit}"));
+        // The root of all slices is the hierarchy's own.
+        return Some(if slice == "-.slice" { format!("/{unit}") } else { format!("/{slice}/{unit}") });
     }
     let path = cgroups_path.trim_matches('/');
     (!path.is_empty()).then(|| format!("/{path}"))
+}
+
+/// Whether the last component of this path is what a runtime that does not use systemd makes of a path which was meant for
+/// systemd: one folder called `slice:prefix:name`. `end` is the path as [`from_spec`] has read it.
+pub(super) fn is_unsplit(path: &str, end: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.contains(':') && from_spec(name).as_deref() == Some(end)
 }
 
 #[cfg(test)]
@@ -146,6 +154,7 @@ mod tests {
             Some("/kubepods-pod1.slice/cri-containerd-job.scope")
         );
         assert_eq!(from_spec(":ctr:job").as_deref(), Some("/system.slice/ctr-job.scope"));
+        assert_eq!(from_spec("-.slice:ctr:job").as_deref(), Some("/ctr-job.scope"));
         assert_eq!(from_spec(""), None);
         assert_eq!(from_spec("/"), None);
     }

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::statfs;
+use rustix::{fs::statfs, io::Errno};
 
 /// `CGROUP2_SUPER_MAGIC` (`include/uapi/linux/magic.h`).
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
@@ -17,6 +17,8 @@ const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 const ROOT_ID: u64 = 1;
 /// A tree larger than this is not read to its end: 250 pods have some thousand cgroups.
 const MAX_SCANNED: usize = 131_072;
+/// Bytes of paths that a scan holds, at most: nested deep, a few thousand cgroups have paths of megabytes.
+const MAX_SCANNED_BYTES: usize = 32 << 20;
 
 /// A mounted cgroup2 hierarchy.
 #[derive(Clone, Debug)]
@@ -73,6 +75,12 @@ impl Hierarchy {
         }
     }
 
+    /// One that is taken to be there.
+    #[cfg(test)]
+    pub(super) fn at(mount: &Path) -> Self {
+        Self { mount: mount.to_owned(), whole: true }
+    }
+
     /// Where it is mounted.
     pub fn mount(&self) -> &Path {
         &self.mount
@@ -86,7 +94,8 @@ impl Hierarchy {
 
     /// Every cgroup with its id and its path in the hierarchy. Blocks while it reads.
     ///
-    /// Folders that go away meanwhile are left out.
+    /// Folders that go away meanwhile are left out. Those that can't be read, as when they are nested beyond the length
+    /// that the kernel takes for a path, make the scan incomplete.
     pub(super) fn scan(&self) -> Scan {
         let mut cgroups = Vec::new();
         let mut folders = Vec::new();
@@ -95,24 +104,46 @@ impl Hierarchy {
             folders.push((self.mount.clone(), String::new()));
         }
         let mut complete = !folders.is_empty();
+        let mut bytes = 0;
         while let Some((folder, path)) = folders.pop() {
-            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-                let (true, Ok(metadata)) = (is_folder, entry.metadata()) else {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    complete &= is_gone(&error);
                     continue;
-                };
-                if cgroups.len() >= MAX_SCANNED {
-                    complete = false;
-                    break;
                 }
+            };
+            for entry in entries {
+                let (name, metadata) = match entry.and_then(|entry| Ok((entry.file_name(), folder_metadata(&entry)?))) {
+                    Ok((name, Some(metadata))) => (name, metadata),
+                    Ok((_, None)) => continue,
+                    Err(error) => {
+                        complete &= is_gone(&error);
+                        continue;
+                    }
+                };
                 // The name of a cgroup may be any bytes; what stands in for bad ones never matches a container.
-                let path = format!("{path}/{}", entry.file_name().to_string_lossy());
+                let path = format!("{path}/{}", name.to_string_lossy());
+                bytes += path.len();
+                if cgroups.len() >= MAX_SCANNED || bytes > MAX_SCANNED_BYTES {
+                    return Scan { cgroups, complete: false };
+                }
                 cgroups.push((metadata.ino(), path.clone()));
-                folders.push((entry.path(), path));
+                folders.push((folder.join(name), path));
             }
         }
         Scan { cgroups, complete }
     }
+}
+
+/// What is known of an entry that is a folder.
+fn folder_metadata(entry: &fs::DirEntry) -> io::Result<Option<fs::Metadata>> {
+    entry.file_type()?.is_dir().then(|| entry.metadata()).transpose()
+}
+
+/// Whether the error says that a cgroup is no longer there.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
 
 fn is_cgroup2(path: &Path) -> bool {
@@ -130,6 +161,8 @@ fn cgroup2_mounts(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{Mode, OFlags, mkdirat, openat};
+
     use super::*;
 
     #[test]
@@ -149,6 +182,30 @@ mod tests {
         let error = Hierarchy::find(Path::new("/proc"), folder.path()).unwrap_err();
         assert!(matches!(error, HierarchyError::NotMounted(_)));
         assert!(error.to_string().contains("--host-cgroup"));
+    }
+
+    #[test]
+    fn a_tree_nested_deeper_than_a_path_may_be_long_is_not_read_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("beside")).unwrap();
+        let hierarchy = Hierarchy::at(folder.path());
+        assert!(hierarchy.scan().complete);
+        let name = "d".repeat(255);
+        let mut nested = rustix::fs::open(folder.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..20 {
+            mkdirat(&nested, name.as_str(), Mode::RWXU).unwrap();
+            nested = openat(&nested, name.as_str(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        let found = hierarchy.scan();
+        assert!(!found.complete, "who is not found may be there all the same");
+        assert!(found.cgroups.iter().any(|(_, path)| path == "/beside"));
+        assert!(found.cgroups.len() > 15);
+    }
+
+    #[test]
+    fn a_tree_that_is_not_there_is_not_read_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!Hierarchy::at(&folder.path().join("absent")).scan().complete);
     }
 
     #[test]

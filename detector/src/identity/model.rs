@@ -28,7 +28,7 @@ pub struct Container {
     /// Process id of its first process in the initial pid namespace; none where no task of it has been seen. It stays
     /// when the task has ended, for events that come late.
     pub init_pid: Option<u32>,
-    /// The mounts of its OCI spec, in the spec's order.
+    /// The mounts of its OCI spec, in the spec's order, and then its read-only paths as mounts.
     pub mounts: Vec<SpecMount>,
     /// The pod, in Kubernetes.
     pub pod: Option<Arc<Pod>>,

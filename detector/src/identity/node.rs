@@ -2,30 +2,21 @@
 
 use std::path::Path;
 
-use rustix::{
-    param::clock_ticks_per_second,
-    time::{ClockId, Timespec, clock_gettime},
-};
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use crate::process_stat::Stat;
 
 const NANOSECONDS: i128 = 1_000_000_000;
 
 /// When a process started, in nanoseconds since the Unix epoch, to the hundredth of a second that the kernel tells it in;
 /// none where it has ended.
 pub(super) fn started_at_unix_ns(host_proc: &Path, pid: u32) -> Option<i128> {
-    let stat = std::fs::read_to_string(host_proc.join(format!("{pid}/stat"))).ok()?;
-    let ticks = start_ticks(&stat)?;
-    let since_boot = i128::from(ticks) * NANOSECONDS / i128::from(clock_ticks_per_second().max(1));
+    let since_boot = i128::from(Stat::read(&host_proc.join(pid.to_string()))?.start_time_ns());
     let now = |clock| {
         let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
         i128::from(tv_sec) * NANOSECONDS + i128::from(tv_nsec)
     };
     Some(now(ClockId::Realtime) - now(ClockId::Boottime) + since_boot)
-}
-
-/// Field 22 (`man 5 proc_pid_stat`), counted after the name, which may hold any character.
-fn start_ticks(stat: &str) -> Option<u64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// The capabilities that a process of this node can have at most, as a bit set; 0 where that can't be read.
@@ -51,14 +42,6 @@ mod tests {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i128;
         assert!((0..600 * NANOSECONDS).contains(&(now - started)), "{started} of {now}");
         assert_eq!(started_at_unix_ns(Path::new("/proc"), u32::MAX), None);
-    }
-
-    #[test]
-    fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
-        let stat = "7 (a) 1 2 (b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 1";
-        assert_eq!(start_ticks(stat), Some(4711));
-        assert_eq!(start_ticks("7 (a) S 1"), None);
-        assert_eq!(start_ticks(""), None);
     }
 
     #[test]

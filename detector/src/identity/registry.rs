@@ -103,6 +103,8 @@ pub(super) struct Registry {
     clock: u64,
     /// Containers that found no room.
     refused: u64,
+    /// Lookups of an id that nobody was asked for, since too many are sought.
+    deferred: u64,
 }
 
 #[derive(Debug, Default)]
@@ -141,56 +143,88 @@ impl Registry {
             sought: HashMap::new(),
             clock: 0,
             refused: 0,
+            deferred: 0,
         }
     }
 
     /// Whose the cgroup of this path is: the innermost container's that is known in it.
+    ///
+    /// Who can write to cgroupfs names cgroups as they like. So a container is believed to be where its spec puts it, and
+    /// below another one's cgroup only if its spec says that too; what has the name of a container below a known one is that
+    /// one's, and nobody is asked about it.
     pub(super) fn owner(&mut self, path: &str, now: Instant) -> Owner {
+        let mut outermost_first: Vec<Ancestor<'_>> = ancestors(path).collect();
+        outermost_first.reverse();
+        if let Some(key) = self.innermost_known(&outermost_first) {
+            return self.owner_of(key);
+        }
         let mut foreign = None;
-        for ancestor in ancestors(path) {
-            let id = cgroup_path::id_in(ancestor.name);
-            if let Some(owner) = self.known_owner(ancestor, id) {
-                return owner;
-            }
-            let Some(id) = id.or_else(|| cgroup_path::name_below_namespace(ancestor, &self.namespaces)) else {
+        for ancestor in outermost_first {
+            let Some(id) = cgroup_path::id_in(ancestor.name)
+                .or_else(|| cgroup_path::name_below_namespace(ancestor, &self.namespaces))
+            else {
                 continue;
             };
+            if self.is_elsewhere(id) {
+                foreign = Some(id);
+                continue;
+            }
             match self.sought.get_key_value(id) {
                 Some((id, Sought::Asked)) => {
                     return Owner::Pending { id: Arc::clone(id), namespace: None, ask: false };
                 }
                 Some((_, Sought::Absent(since))) if now.saturating_duration_since(*since) < KEEP_ABSENT => {}
-                None if self.sought.len() >= MAX_SOUGHT => {}
+                // Who fills the table must not make a stranger of a container that comes after.
+                None if self.sought.len() >= MAX_SOUGHT => {
+                    self.deferred += 1;
+                    return Owner::Pending { id: id.into(), namespace: None, ask: false };
+                }
                 Some((_, Sought::Absent(_))) | None => {
                     let id: Arc<str> = id.into();
                     self.sought.insert(Arc::clone(&id), Sought::Asked);
                     return Owner::Pending { id, namespace: None, ask: true };
                 }
             }
-            foreign.get_or_insert(id);
+            foreign = Some(id);
         }
         foreign.map_or(Owner::Host, |id| Owner::Foreign(id.into()))
     }
 
-    /// A container that is in the registry and whose cgroup this is.
-    fn known_owner(&mut self, ancestor: Ancestor<'_>, id: Option<&str>) -> Option<Owner> {
-        let keys = self.by_name.get(id.unwrap_or(ancestor.name))?;
-        let key = keys
-            .iter()
-            .filter_map(|key| Some((key, self.slots.get(key)?)))
-            .filter(|(key, slot)| id == Some(&*key.id) || is_at(key, slot.cgroup.as_deref(), ancestor.path))
-            // One that was deleted gives way to one that lives.
-            .min_by_key(|(_, slot)| slot.deleted.is_some())
-            .map(|(key, _)| key.clone())?;
-        let slot = self.slots.get_mut(&key)?;
-        Some(match &slot.container {
-            Some(container) => Owner::Container(Arc::clone(container)),
-            None => {
-                let ask = slot.load == Load::Idle;
-                slot.load = Load::Running;
-                Owner::Pending { id: key.id, namespace: Some(key.namespace), ask }
+    /// The innermost container that is in the registry and whose cgroup is one of these.
+    fn innermost_known(&self, outermost_first: &[Ancestor<'_>]) -> Option<Key> {
+        let mut found: Option<(Ancestor<'_>, &Key)> = None;
+        for ancestor in outermost_first {
+            let id = cgroup_path::id_in(ancestor.name);
+            let by_name = self.by_name.get(ancestor.name).into_iter().flatten();
+            let by_id = id.filter(|id| *id != ancestor.name).and_then(|id| self.by_name.get(id)).into_iter().flatten();
+            let innermost = by_name
+                .chain(by_id)
+                .filter_map(|key| Some((key, self.slots.get(key)?)))
+                .filter(|(key, slot)| is_at(key, slot.cgroup.as_deref(), ancestor.path))
+                .filter(|(_, slot)| found.is_none_or(|(outer, _)| slot.may_be_below(outer, ancestor.path)))
+                // One that was deleted gives way to one that lives.
+                .min_by_key(|(_, slot)| slot.deleted.is_some());
+            if let Some((key, _)) = innermost {
+                found = Some((*ancestor, key));
             }
-        })
+        }
+        found.map(|(_, key)| key.clone())
+    }
+
+    /// The container of this key, which is in the registry.
+    fn owner_of(&mut self, key: Key) -> Owner {
+        let slot = self.slots.get_mut(&key);
+        if let Some(container) = slot.as_ref().and_then(|slot| slot.container.as_ref()) {
+            return Owner::Container(Arc::clone(container));
+        }
+        let load = slot.map(|slot| std::mem::replace(&mut slot.load, Load::Running));
+        Owner::Pending { id: key.id, namespace: Some(key.namespace), ask: load == Some(Load::Idle) }
+    }
+
+    /// Whether a container of this id is known, and has its cgroup somewhere else.
+    fn is_elsewhere(&self, id: &str) -> bool {
+        let key = |namespace| Key { namespace: Arc::clone(namespace), id: id.into() };
+        self.namespaces.iter().any(|namespace| self.slots.contains_key(&key(namespace)))
     }
 
     /// The pod of a sandbox.
@@ -212,6 +246,11 @@ impl Registry {
     /// How many containers found no room.
     pub(super) const fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// How many lookups of an id came while too many were sought to ask for it.
+    pub(super) const fn deferred(&self) -> u64 {
+        self.deferred
     }
 
     /// A point in time for [`reconcile`](Self::reconcile) and [`tasks_listed`](Self::tasks_listed).
@@ -274,11 +313,11 @@ impl Registry {
         }
     }
 
-    /// The name of the container's cgroup, or the id where that stands in the name whatever the driver.
+    /// The name of the container's cgroup; the id where that tells itself in the name, or the spec does not say.
     fn index_name(&self, key: &Key) -> Arc<str> {
         let cgroup = self.slots.get(key).and_then(|slot| slot.cgroup.as_deref());
         match cgroup.and_then(|path| path.rsplit('/').next()) {
-            Some(name) if !cgroup_path::is_id(&key.id) => name.into(),
+            Some(name) if cgroup_path::id_in(name) != Some(&*key.id) => name.into(),
             _ => Arc::clone(&key.id),
         }
     }
@@ -290,6 +329,15 @@ impl Registry {
 }
 
 impl Slot {
+    /// Whether this container may have a cgroup at `path`, which is below the known container's at `outer`: its spec has to
+    /// name that one's cgroup. One whose record is not read yet may be.
+    fn may_be_below(&self, outer: Ancestor<'_>, path: &str) -> bool {
+        let Some(end) = &self.cgroup else { return self.container.is_none() };
+        // Where the end of the path begins that the spec names.
+        let begin = path.len().saturating_sub(end.len());
+        begin + outer.name.len() < outer.path.len()
+    }
+
     fn end_task(&mut self) {
         if self.task.is_alive() {
             self.task.state = TaskState::Ended;
@@ -313,7 +361,11 @@ impl Slot {
 fn is_at(key: &Key, cgroup: Option<&str>, path: &str) -> bool {
     match cgroup {
         // The hierarchy may have more above it than the runtime sees.
-        Some(end) => path.ends_with(end),
+        Some(end) => path.ends_with(end) || cgroup_path::is_unsplit(path, end),
+        // Such an id tells itself, wherever the runtime puts it.
+        None if cgroup_path::is_id(&key.id) => {
+            path.rsplit('/').next().and_then(cgroup_path::id_in).is_some_and(|id| id == &*key.id)
+        }
         None => path
             .strip_suffix(&*key.id)
             .and_then(|path| path.strip_suffix('/'))

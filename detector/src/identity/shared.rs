@@ -210,6 +210,7 @@ impl Shared {
         counts.cgroups_evicted = tables.cgroups.evicted();
         counts.containers = tables.registry.len() as u64;
         counts.containers_refused = tables.registry.refused();
+        counts.lookups_deferred = tables.registry.deferred();
         drop(tables);
         let Link { up, synced, down_since, ref version, said_up: _ } = *self.link();
         Status {

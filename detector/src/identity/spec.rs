@@ -11,7 +11,7 @@ use super::model::SpecMount;
 
 /// A spec larger than this is not read. Kubernetes allows a pod 1.5 MiB in all (etcd's limit), environment included.
 pub(super) const MAX_SPEC_BYTES: usize = 4 << 20;
-/// Mounts beyond this many are left out.
+/// Mounts beyond this many, and read-only paths, are left out.
 pub(super) const MAX_MOUNTS: usize = 1024;
 
 /// What a spec says.
@@ -19,7 +19,8 @@ pub(super) const MAX_MOUNTS: usize = 1024;
 pub(super) struct Spec {
     /// `root.readonly`; none where there is no root.
     pub readonly_rootfs: Option<bool>,
-    /// The mounts in their order; the volumes are not named yet.
+    /// The mounts in their order, then `linux.readonlyPaths` as what the runtime makes of them: read-only bind mounts of the
+    /// paths on themselves (runc v1.1.5, `readonlyPath` in `libcontainer/rootfs_linux.go`). The volumes are not named yet.
     pub mounts: Vec<SpecMount>,
     /// The annotations.
     pub annotations: HashMap<String, String>,
@@ -50,10 +51,12 @@ impl Spec {
         }
         let Document { root, mounts, annotations, linux, process } = serde_json::from_slice(json)?;
         let linux = linux.unwrap_or_default();
+        let mounts = mounts.unwrap_or_default().into_iter().take(MAX_MOUNTS).map(Mount::into_model);
+        let readonly_paths = linux.readonly_paths.unwrap_or_default().into_iter().take(MAX_MOUNTS).map(readonly_path);
         let capabilities = process.and_then(|process| process.capabilities).and_then(|sets| sets.bounding);
         Ok(Self {
             readonly_rootfs: root.map(|root| root.readonly.unwrap_or(false)),
-            mounts: mounts.unwrap_or_default().into_iter().take(MAX_MOUNTS).map(Mount::into_model).collect(),
+            mounts: mounts.chain(readonly_paths).collect(),
             annotations: annotations.unwrap_or_default(),
             cgroups_path: linux.cgroups_path,
             capabilities: capabilities
@@ -100,6 +103,8 @@ struct Mount {
 struct Linux {
     #[serde(rename = "cgroupsPath")]
     cgroups_path: Option<String>,
+    #[serde(rename = "readonlyPaths")]
+    readonly_paths: Option<Vec<String>>,
     resources: Option<Resources>,
 }
 
@@ -142,6 +147,10 @@ impl Mount {
             volume: None,
         }
     }
+}
+
+fn readonly_path(destination: String) -> SpecMount {
+    SpecMount { destination, fstype: Some("bind".to_owned()), source: None, readonly: true, volume: None }
 }
 
 impl DeviceRule {
@@ -242,6 +251,17 @@ mod tests {
                 ("/tmp", Some("tmpfs"), None, false),
             ]
         );
+    }
+
+    #[test]
+    fn read_only_paths_are_read_only_mounts_that_come_last() {
+        let spec = Spec::parse(
+            br#"{"mounts":[{"destination":"/proc","type":"proc"}],"linux":{"readonlyPaths":["/proc/sys","/proc/bus"]}}"#,
+        )
+        .unwrap();
+        let mounts: Vec<_> = spec.mounts.iter().map(|mount| (mount.destination.as_str(), mount.readonly)).collect();
+        assert_eq!(mounts, [("/proc", false), ("/proc/sys", true), ("/proc/bus", true)]);
+        assert!(Spec::parse(br#"{"linux":{"readonlyPaths":null}}"#).unwrap().mounts.is_empty());
     }
 
     #[test]

@@ -38,6 +38,28 @@ macro_rules! counts {
             pub containers: u64,
             /// Containers that found no room.
             pub containers_refused: u64,
+            /// Lookups of an id that nobody was asked for, since too many were being asked for; they wait.
+            pub lookups_deferred: u64,
+        }
+
+        impl Counts {
+            /// Those that only grow, by their names.
+            pub fn by_name(&self) -> Vec<(&'static str, u64)> {
+                let &Self {
+                    $($name,)*
+                    cgroups: _,
+                    cgroups_evicted,
+                    containers: _,
+                    containers_refused,
+                    lookups_deferred,
+                } = self;
+                vec![
+                    $((stringify!($name), $name),)*
+                    ("cgroups_evicted", cgroups_evicted),
+                    ("containers_refused", containers_refused),
+                    ("lookups_deferred", lookups_deferred),
+                ]
+            }
         }
 
         /// The counters that are added to while no lock is held.

@@ -18,6 +18,7 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep},
 };
+use tracing::{debug, warn};
 
 use super::{
     event_stream::EventStream,
@@ -37,6 +38,8 @@ const LAST_DELAY: Duration = Duration::from_secs(1);
 const STABLE: Duration = Duration::from_secs(10);
 /// How often it is checked that containerd answers: its connection stays open even when it hangs.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Between two lists of a namespace's tasks when the first has failed: a shim that hangs makes containerd wait for it.
+const TASKS_AGAIN: Duration = Duration::from_secs(2);
 /// Calls under way at once.
 const MAX_JOBS: usize = 16;
 
@@ -77,6 +80,8 @@ struct Session {
     listing: usize,
     /// Namespaces whose tasks have not been listed.
     tasks_missing: usize,
+    /// Whether a list of tasks has failed.
+    tasks_failed: bool,
     /// Whether a heartbeat is under way.
     beating: bool,
 }
@@ -99,6 +104,7 @@ impl Session {
             jobs: JoinSet::new(),
             listing: shared.namespaces.len(),
             tasks_missing: shared.namespaces.len(),
+            tasks_failed: false,
             beating: false,
         };
         let begun = shared.tables().registry.clock();
@@ -164,25 +170,29 @@ impl Session {
                 let mut tables = shared.tables();
                 let former = tables.registry.reconcile(namespace.name(), begun, loaded, Instant::now());
                 Shared::keep_owners(&mut tables, former);
-                let begun = tables.registry.clock();
                 drop(tables);
                 self.listing -= 1;
-                let loader = self.loader.clone();
-                self.jobs.spawn(async move {
-                    let result = loader.tasks(&namespace).await;
-                    Done::Tasks { namespace, begun, result }
-                });
+                self.spawn_tasks(namespace, Duration::ZERO);
             }
-            Done::Tasks { namespace, begun, result } => {
-                match result {
-                    Ok(listed) => shared.tables().registry.tasks_listed(namespace.name(), begun, &listed),
-                    // A shim that hangs holds up the list of all tasks; the containers are known all the same.
-                    Err(_) => shared.count_failed_call(),
-                }
+            Done::Tasks { namespace, begun, result: Ok(listed) } => {
+                shared.tables().registry.tasks_listed(namespace.name(), begun, &listed);
                 self.tasks_missing -= 1;
                 if self.tasks_missing == 0 {
                     shared.synced();
                 }
+            }
+            // The containers are known all the same, but not which of them run: until that is known, not all is well.
+            Done::Tasks { namespace, begun: _, result: Err(error) } => {
+                shared.count_failed_call();
+                let namespace_name = namespace.name();
+                if std::mem::replace(&mut self.tasks_failed, true) {
+                    debug!("containerd still does not list the tasks of {namespace_name}: {error}");
+                } else {
+                    warn!(
+                        "containerd does not list the tasks of {namespace_name}, asking again until it does: {error}"
+                    );
+                }
+                self.spawn_tasks(namespace, TASKS_AGAIN);
             }
             Done::Read { id, namespace, begun, result } => self.read(id, namespace, begun, result),
         }
@@ -238,6 +248,16 @@ impl Session {
         self.jobs.spawn(async move {
             let result = loader.find(namespaces, Arc::clone(&id)).await;
             Done::Read { id, namespace, begun, result }
+        });
+    }
+
+    fn spawn_tasks(&mut self, namespace: Namespace, after: Duration) {
+        let loader = self.loader.clone();
+        self.jobs.spawn(async move {
+            sleep(after).await;
+            let begun = loader.shared.tables().registry.clock();
+            let result = loader.tasks(&namespace).await;
+            Done::Tasks { namespace, begun, result }
         });
     }
 
@@ -322,3 +342,7 @@ impl Session {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

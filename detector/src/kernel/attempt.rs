@@ -81,6 +81,12 @@ pub struct Process {
     pub user_ns_level: u32,
     /// `PF_` flags of the process's first thread.
     pub flags: u32,
+    /// Id of the parent's cgroup in the cgroup2 hierarchy; told of mount attempts only.
+    pub parent_cgroup_id: Option<u64>,
+    /// Whether the parent runs the same executable file in the same mount namespace; told of mount attempts only.
+    pub same_program_as_parent: bool,
+    /// Whether it is known to be in the mount namespace of pid 1, hence in no container's.
+    pub in_node_mount_namespace: bool,
     /// The processes above, nearest first.
     pub ancestors: Vec<Ancestor>,
 }

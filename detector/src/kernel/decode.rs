@@ -181,6 +181,7 @@ fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
     let &ProcessRecord {
         start_time_ns,
         cap_effective,
+        parent_cgroup_id,
         pid,
         tid,
         ppid,
@@ -190,6 +191,8 @@ fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
         mnt_ns,
         user_ns_level,
         flags,
+        same_program_as_parent,
+        in_node_mount_namespace,
         ancestor_count,
         comm,
         ancestors,
@@ -221,6 +224,9 @@ fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
         mnt_ns: (mnt_ns != 0).then_some(mnt_ns),
         user_ns_level,
         flags,
+        parent_cgroup_id: (parent_cgroup_id != 0).then_some(parent_cgroup_id),
+        same_program_as_parent: same_program_as_parent == 1,
+        in_node_mount_namespace: in_node_mount_namespace == 1,
         ancestors: ancestors.collect(),
     }
 }
@@ -228,4 +234,85 @@ fn decode_process(process: &ProcessRecord, sections: &Sections<'_>) -> Process {
 /// The bytes before the first NUL.
 fn name(comm: &[u8]) -> Vec<u8> {
     comm.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use detector_common::record::{COMM_LEN, MAX_ANCESTORS};
+
+    use super::*;
+
+    /// A record as the kernel side sends it of an io_uring's mkdirat("/mnt", "new").
+    fn of_io_uring(opcode: u16) -> Vec<u8> {
+        let path = b"new";
+        let base = b"mnt\0";
+        let mut lengths = [0; Section::COUNT];
+        lengths[Section::Path as usize] = 3;
+        lengths[Section::Base as usize] = 4;
+        let length = u32::try_from(size_of::<SyscallRecord>() + path.len() + base.len()).unwrap();
+        let ancestor = AncestorRecord { start_time_ns: 0, pid: 0, padding: 0, comm: [0; COMM_LEN] };
+        let record = SyscallRecord {
+            header: RecordHeader {
+                version: WIRE_VERSION,
+                kind: RecordKind::WriteDenied as u16,
+                length,
+                time_ns: 1,
+                cgroup_id: 2,
+            },
+            process: ProcessRecord {
+                start_time_ns: 0,
+                cap_effective: 0,
+                parent_cgroup_id: 0,
+                pid: 100,
+                tid: 101,
+                ppid: 1,
+                container_pid: 7,
+                uid: 0,
+                gid: 0,
+                mnt_ns: 0,
+                user_ns_level: 0,
+                flags: 0,
+                same_program_as_parent: 0,
+                in_node_mount_namespace: 0,
+                ancestor_count: 0,
+                comm: [0; COMM_LEN],
+                ancestors: [ancestor; MAX_ANCESTORS],
+            },
+            call: CallRecord {
+                args: [5, 0, 0o755, 0, 0, 0, 0, 0],
+                extra: [0; 4],
+                result: -30,
+                syscall: opcode,
+                operation: Operation::Mkdir as u8,
+                abi: Abi::IoUring as u8,
+                hook: Hook::Tracepoint as u8,
+                base: Base::Dirfd as u8,
+                base2: Base::None as u8,
+                padding: 0,
+                truncated: 0,
+                unreadable: 0,
+                root_at: [1, ROOT_NOT_MET, ROOT_NOT_MET, ROOT_NOT_MET],
+                lengths,
+            },
+        };
+        // SAFETY: a live record without implicit padding, as its definition asserts.
+        let fixed = unsafe { std::slice::from_raw_parts((&raw const record).cast::<u8>(), size_of::<SyscallRecord>()) };
+        [fixed, path, base].concat()
+    }
+
+    #[test]
+    fn an_operation_of_an_io_uring_is_told_as_the_syscall_of_the_same_meaning() {
+        let Ok(Record::Attempt(attempt)) = record(&of_io_uring(37)) else { panic!("an attempt") };
+        assert_eq!((attempt.abi, attempt.syscall.name), (Abi::IoUring, "mkdirat"));
+        assert_eq!(attempt.args[usize::from(attempt.syscall.call.mode)], 0o755);
+        assert_eq!(attempt.path.requested.as_deref(), Some(&b"new"[..]));
+        let PathBase::Dirfd(folder) = attempt.path.base else { panic!("based on a folder") };
+        assert_eq!((folder.in_namespace, folder.in_root), (b"/mnt".to_vec(), Some(b"/mnt".to_vec())));
+    }
+
+    #[test]
+    fn an_operation_of_an_io_uring_that_is_not_watched_is_unknown() {
+        // IORING_OP_READ; as a syscall 22 is pipe.
+        assert_eq!(record(&of_io_uring(22)).err(), Some(DecodeError::Unknown("syscall", 22)));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::PathBuf};
 
-use detector_common::offsets::Offsets;
+use detector_common::{offsets::Offsets, uring::MembersTable};
 
 use super::btf::Types;
 
@@ -49,11 +49,18 @@ pub enum LayoutError {
     },
 }
 
+/// What the programs know of the running kernel's structures.
+pub(super) struct Layout {
+    pub(super) offsets: Offsets,
+    /// Where the arguments of io_uring's operations stand; none where this kernel's io_uring is not known.
+    pub(super) io_uring: Option<MembersTable>,
+}
+
 /// Looks up every offset that the programs read.
 ///
 /// # Errors
 /// See [`LayoutError`].
-pub(super) fn offsets() -> Result<Offsets, LayoutError> {
+pub(super) fn read() -> Result<Layout, LayoutError> {
     let path = || PathBuf::from(BTF_PATH);
     let bytes = fs::read(BTF_PATH).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => LayoutError::NoBtf { path: path() },
@@ -61,9 +68,11 @@ pub(super) fn offsets() -> Result<Offsets, LayoutError> {
     })?;
     let types =
         Types::parse(&bytes).map_err(|error| LayoutError::Malformed { path: path(), reason: error.to_string() })?;
-    Offsets::from_lookup(|type_name, member| {
+    let offsets = Offsets::from_lookup(|type_name, member| {
         types.offset_of(type_name, member).ok_or(LayoutError::Unknown { type_name, member })
-    })
+    })?;
+    let members = MembersTable::from_lookup(|type_name, member| types.offset_of(type_name, member));
+    Ok(Layout { offsets, io_uring: members.filter(|_| offsets.know_io_uring()) })
 }
 
 #[cfg(test)]
@@ -74,9 +83,10 @@ mod tests {
 
     #[test]
     fn every_offset_is_found_in_the_running_kernel() {
-        let offsets = offsets().expect("this kernel offers BTF");
+        let Layout { offsets, io_uring } = read().expect("this kernel offers BTF");
         assert_eq!(offsets.vfsmount_root, 0, "mnt_root has been the first member of vfsmount for ever");
         assert_ne!(offsets.task_real_parent, UNAVAILABLE);
         assert!(offsets.dentry_name > offsets.dentry_parent, "d_name follows d_parent");
+        assert!(io_uring.is_some(), "this kernel's io_uring is known");
     }
 }

@@ -6,12 +6,13 @@ use aya::{
     programs::{BtfTracePoint, ProgramError},
 };
 use aya_log::EbpfLogger;
-use tracing::debug;
+use detector_common::uring::MembersTable;
+use tracing::{debug, warn};
 
 use super::{
     counters::Counters,
     layout::{self, LayoutError},
-    plan::{self, Attachment},
+    plan::{self, Attachment, Group},
     preflight::{self, Capability},
     stream::Stream,
 };
@@ -61,8 +62,9 @@ pub struct Verified {
 /// The attached programs. Dropping it detaches them.
 pub struct Sensor {
     /// Keeps the links.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
     verified: Vec<Verified>,
+    coverage: Vec<(&'static str, bool)>,
 }
 
 /// The object for the kernel, built by `cargo xtask build`.
@@ -82,11 +84,12 @@ impl Sensor {
                 return Err(KernelError::Capabilities(missing));
             }
         }
-        let offsets = layout::offsets()?;
+        let layout = layout::read()?;
         let log_level =
             if tracing::enabled!(tracing::Level::DEBUG) { log::Level::Debug } else { log::Level::Warn } as u8;
         let mut ebpf = EbpfLoader::new()
-            .override_global("OFFSETS", &offsets, true)
+            .override_global("OFFSETS", &layout.offsets, true)
+            .override_global("URING_MEMBERS", &layout.io_uring.unwrap_or(MembersTable::UNSET), true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)?;
         let mismatch = |map: &str| KernelError::Mismatch(format!("map {map} is missing"));
@@ -95,21 +98,51 @@ impl Sensor {
             let map = ebpf.take_map(name).ok_or_else(|| mismatch(name))?;
             RingBuf::try_from(map).map_err(map_error)
         };
-        let (writes, urgent) = (ring("WRITES")?, ring("URGENT")?);
+        let (writes, urgent, cgroups) = (ring("WRITES")?, ring("URGENT")?, ring("CGROUPS")?);
         let counters = ebpf.take_map("COUNTERS").ok_or_else(|| mismatch("COUNTERS"))?;
         let counters = Counters::new(PerCpuArray::try_from(counters).map_err(map_error)?);
         let logger = EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Mismatch(chain(&error)))?;
-        let stream = Stream::new(writes, urgent, logger)?;
+        let stream = Stream::new(writes, urgent, cgroups, logger)?;
 
         let btf = Btf::from_sys_fs()
             .map_err(|error| LayoutError::Malformed { path: layout::BTF_PATH.into(), reason: chain(&error) })?;
-        let mut verified = Vec::new();
-        for attachment in plan::TRACEPOINT {
-            let instructions = attach(&mut ebpf, &btf, attachment)?;
-            debug!(program = attachment.program, ?instructions, "attached");
-            verified.push(Verified { program: attachment.program, instructions });
+        let mut sensor = Self { ebpf, verified: Vec::new(), coverage: Vec::new() };
+        for group in plan::TRACEPOINT {
+            let known = group.surfaces != plan::IO_URING.surfaces || layout.io_uring.is_some();
+            let seen = known && sensor.attach_group(&btf, group)?;
+            sensor.coverage.extend(group.surfaces.iter().map(|&surface| (surface, seen)));
         }
-        Ok((Self { _ebpf: ebpf, verified }, stream, counters))
+        Ok((sensor, stream, counters))
+    }
+
+    /// Whether the group is attached; an optional one need not be.
+    fn attach_group(&mut self, btf: &Btf, group: &Group) -> Result<bool, KernelError> {
+        let mut attached = Vec::new();
+        for attachment in group.attachments {
+            match attach(&mut self.ebpf, btf, attachment) {
+                Ok(instructions) => {
+                    debug!(program = attachment.program, ?instructions, "attached");
+                    attached.push(Verified { program: attachment.program, instructions });
+                }
+                Err(error) if group.optional => {
+                    warn!("{} is not seen: {error}", group.surfaces.join(", "));
+                    for Verified { program, .. } in attached {
+                        if let Err(error) = find(&mut self.ebpf, program)?.unload() {
+                            debug!(program, %error, "could not be detached");
+                        }
+                    }
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.verified.append(&mut attached);
+        Ok(true)
+    }
+
+    /// Every surface that rosentry knows of, and whether it is seen on this kernel.
+    pub fn coverage(&self) -> &[(&'static str, bool)] {
+        &self.coverage
     }
 
     /// What the verifier did with each program.
@@ -118,15 +151,29 @@ impl Sensor {
     }
 }
 
-fn attach(ebpf: &mut Ebpf, btf: &Btf, attachment: &Attachment) -> Result<Option<u32>, KernelError> {
-    let &Attachment { program, tracepoint, surfaces: _ } = attachment;
-    let loaded: &mut BtfTracePoint = ebpf
-        .program_mut(program)
+/// The program of the object by its name.
+fn find<'a>(ebpf: &'a mut Ebpf, program: &str) -> Result<&'a mut BtfTracePoint, KernelError> {
+    ebpf.program_mut(program)
         .ok_or_else(|| KernelError::Mismatch(format!("program {program} is missing")))?
         .try_into()
-        .map_err(|error: ProgramError| KernelError::Mismatch(chain(&error)))?;
+        .map_err(|error: ProgramError| KernelError::Mismatch(chain(&error)))
+}
+
+fn attach(ebpf: &mut Ebpf, btf: &Btf, attachment: &Attachment) -> Result<Option<u32>, KernelError> {
+    let &Attachment { program, tracepoints } = attachment;
+    let loaded = find(ebpf, program)?;
+    let mut tracepoint = "";
+    let mut result = Ok(());
+    for name in tracepoints {
+        tracepoint = name;
+        result = loaded.load(name, btf);
+        // An older or newer kernel may have it by the next name.
+        if !matches!(result, Err(ProgramError::Btf(_))) {
+            break;
+        }
+    }
     let refused = |error: ProgramError| KernelError::Program { program, tracepoint, reason: explain(&error) };
-    loaded.load(tracepoint, btf).map_err(refused)?;
+    result.map_err(refused)?;
     loaded.attach().map_err(refused)?;
     Ok(loaded.info().ok().and_then(|info| info.verified_instruction_count()))
 }
@@ -139,12 +186,6 @@ fn explain(error: &ProgramError) -> String {
             let log = verifier_log.to_string();
             debug!(%log, "the verifier's log");
             let last = fault(&log);
-            {
-                let all: Vec<_> = log.lines().collect();
-                for l in &all[all.len().saturating_sub(30)..] {
-                    eprintln!("L {l}");
-                }
-            }
             if let (Some(line), Some(libc::EACCES)) = (last, io_error.raw_os_error()) {
                 return format!("{line}; please report it with the kernel version");
             }
@@ -154,15 +195,23 @@ fn explain(error: &ProgramError) -> String {
         _ => None,
     };
     match errno.map(Errno::from_raw_os_error) {
+        // What the programs read of the kernel is withheld then, by one errno or another.
+        Some(Errno::PERM | Errno::INVAL) if locked_down() => {
+            "the kernel's lockdown is at `confidentiality`, which forbids it; boot with `lockdown=integrity`".to_owned()
+        }
         Some(Errno::PERM) => {
-            "it is not permitted; check the capabilities and whether the kernel's lockdown is at `confidentiality`"
-                .to_owned()
+            "it is not permitted; check the capabilities of this process and its seccomp profile".to_owned()
         }
         Some(Errno::INVAL) => {
             "the kernel lacks this type of program; it must be 5.17 or newer with CONFIG_BPF_EVENTS=y".to_owned()
         }
         _ => chain(error),
     }
+}
+
+/// Whether the kernel keeps its memory secret from programs (kernel 5.4, `security/lockdown/lockdown.c`).
+fn locked_down() -> bool {
+    std::fs::read_to_string("/sys/kernel/security/lockdown").is_ok_and(|levels| levels.contains("[confidentiality]"))
 }
 
 /// The verifier's last words before its statistics: they name the fault.

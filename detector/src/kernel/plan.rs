@@ -5,33 +5,57 @@
 pub struct Attachment {
     /// Name of the program in the object.
     pub program: &'static str,
-    /// The tracepoint, by its name in BTF (`btf_trace_…`).
-    pub tracepoint: &'static str,
-    /// What it shows; the label `surface` of the metric `rosentry_coverage`.
+    /// The tracepoint, by its name in BTF (`btf_trace_…`); the first that the kernel has.
+    pub tracepoints: &'static [&'static str],
+}
+
+/// Programs that show something together: all of them are attached, or none.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    /// In the order in which they are attached.
+    pub attachments: &'static [Attachment],
+    /// What they show; the label `surface` of the metric `rosentry_coverage`.
     pub surfaces: &'static [&'static str],
+    /// Whether rosentry runs without them, on a kernel that lacks what they need, and says so.
+    pub optional: bool,
 }
 
 /// The tracepoint mode. Programs of type BPF_PROG_TYPE_TRACING on raw tracepoints: kernel 5.5; they need neither tracefs
 /// nor changes of the kernel's text, hence work under lockdown.
-pub const TRACEPOINT: &[Attachment] = &[
-    Attachment { program: "cgroup_mkdir", tracepoint: "cgroup_mkdir", surfaces: &["cgroups"] },
-    Attachment { program: "cgroup_rmdir", tracepoint: "cgroup_rmdir", surfaces: &[] },
+pub const TRACEPOINT: &[Group] = &[
+    Group {
+        attachments: &[
+            Attachment { program: "cgroup_mkdir", tracepoints: &["cgroup_mkdir"] },
+            Attachment { program: "cgroup_rmdir", tracepoints: &["cgroup_rmdir"] },
+        ],
+        surfaces: &["cgroups"],
+        optional: false,
+    },
+    IO_URING,
     // Last, so that no event comes before its cgroup could be known.
-    Attachment {
-        program: "sys_exit",
-        tracepoint: "sys_exit",
+    Group {
+        attachments: &[Attachment { program: "sys_exit", tracepoints: &["sys_exit"] }],
         surfaces: &["writes_x86_64", "writes_ia32", "mounts_x86_64", "mounts_ia32"],
+        optional: false,
     },
 ];
 
-/// What rosentry knows of and does not see yet.
-pub const NOT_COVERED: &[&str] = &["writes_io_uring"];
+/// The operations that are queued on an io_uring.
+pub const IO_URING: Group = Group {
+    attachments: &[
+        // Named so since 6.4.
+        Attachment { program: "io_uring_submit", tracepoints: &["io_uring_submit_req", "io_uring_submit_sqe"] },
+        Attachment { program: "io_uring_cqe_overflow", tracepoints: &["io_uring_cqe_overflow"] },
+        Attachment { program: "io_uring_complete", tracepoints: &["io_uring_complete"] },
+    ],
+    surfaces: &["writes_io_uring"],
+    optional: true,
+};
 
 /// The name of the mode.
 pub const MODE: &str = "tracepoint";
 
-/// Every surface that rosentry knows of, and whether it is seen.
-pub fn coverage() -> impl Iterator<Item = (&'static str, bool)> {
-    let seen = TRACEPOINT.iter().flat_map(|attachment| attachment.surfaces).map(|&surface| (surface, true));
-    seen.chain(NOT_COVERED.iter().map(|&surface| (surface, false)))
+/// Every surface that rosentry knows of.
+pub fn surfaces() -> impl Iterator<Item = &'static str> {
+    TRACEPOINT.iter().flat_map(|group| group.surfaces).copied()
 }

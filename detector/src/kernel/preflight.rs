@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use super::attempt::CAP_SYS_ADMIN;
+
 /// A capability, by the kernel's number and name (`include/uapi/linux/capability.h`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Capability {
@@ -12,8 +14,6 @@ pub struct Capability {
     /// What rosentry needs it for.
     pub why: &'static str,
 }
-
-const CAP_SYS_ADMIN: u8 = 21;
 
 /// What loading needs; CAP_SYS_ADMIN stands for each of them (kernel 5.8).
 pub const REQUIRED: &[Capability] = &[
@@ -35,7 +35,7 @@ pub fn effective_capabilities() -> Option<u64> {
 /// Which of `wanted` are not in `effective`.
 pub fn missing_capabilities(effective: u64, wanted: &[Capability]) -> Vec<Capability> {
     let has = |bit: u8| effective & (1 << bit) != 0;
-    let admin_stands_for = |capability: &Capability| REQUIRED.contains(capability) && has(CAP_SYS_ADMIN);
+    let admin_stands_for = |capability: &Capability| REQUIRED.contains(capability) && effective & CAP_SYS_ADMIN != 0;
     wanted.iter().filter(|capability| !has(capability.bit) && !admin_stands_for(capability)).copied().collect()
 }
 
@@ -45,9 +45,8 @@ mod tests {
 
     #[test]
     fn cap_sys_admin_stands_for_bpf_and_perfmon_but_not_for_ptrace() {
-        let admin = 1 << CAP_SYS_ADMIN;
-        assert_eq!(missing_capabilities(admin, REQUIRED), []);
-        assert_eq!(missing_capabilities(admin, USEFUL), USEFUL);
+        assert_eq!(missing_capabilities(CAP_SYS_ADMIN, REQUIRED), []);
+        assert_eq!(missing_capabilities(CAP_SYS_ADMIN, USEFUL), USEFUL);
     }
 
     #[test]

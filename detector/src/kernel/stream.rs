@@ -49,7 +49,7 @@ impl Record {
     }
 }
 
-/// Refused writes that one batch holds at most: bounds the memory, and the time until urgent records are looked at.
+/// Records of each ring that one batch holds at most: bounds the memory, and the time until the other rings are looked at.
 const BATCH: usize = 4096;
 
 /// A little more than the time within which the kernel side does not wake the reader again.
@@ -59,6 +59,7 @@ const LOOK_AGAIN: Duration = Duration::from_nanos(WAKE_INTERVAL_NS + WAKE_INTERV
 pub struct Stream {
     writes: AsyncFd<RingBuf<MapData>>,
     urgent: AsyncFd<RingBuf<MapData>>,
+    cgroups: AsyncFd<RingBuf<MapData>>,
     logger: EbpfLogger<&'static dyn Log>,
     /// When to look again without having been woken.
     look_again: Option<Instant>,
@@ -75,9 +76,11 @@ impl Stream {
     pub(super) fn new(
         writes: RingBuf<MapData>,
         urgent: RingBuf<MapData>,
+        cgroups: RingBuf<MapData>,
         logger: EbpfLogger<&'static dyn Log>,
     ) -> io::Result<Self> {
-        Ok(Self { writes: watch(writes)?, urgent: watch(urgent)?, logger, look_again: None, undecodable: 0 })
+        let (writes, urgent, cgroups) = (watch(writes)?, watch(urgent)?, watch(cgroups)?);
+        Ok(Self { writes, urgent, cgroups, logger, look_again: None, undecodable: 0 })
     }
 
     /// Awaits records and appends them to `batch`, in the order of their time. May append none. Cancel-safe.
@@ -90,28 +93,27 @@ impl Stream {
             // Readiness is cleared before the ring is drained: a wake-up in between sets it again.
             ready = self.writes.readable_mut() => ready?.clear_ready(),
             ready = self.urgent.readable_mut() => ready?.clear_ready(),
+            ready = self.cgroups.readable_mut() => ready?.clear_ready(),
             () = sleep_until(look_again) => {}
         }
         self.drain(batch);
         Ok(())
     }
 
-    /// Appends what is in the rings now, without waiting; whether refused writes may be left.
+    /// Appends what is in the rings now, without waiting; whether more may be left.
     pub fn drain(&mut self, batch: &mut Vec<Record>) -> bool {
         let first = batch.len();
-        let taken = take(self.writes.get_mut(), BATCH, batch, &mut self.undecodable);
-        // After the writes: a cgroup is always older than the writes of its processes.
-        take(self.urgent.get_mut(), usize::MAX, batch, &mut self.undecodable);
+        let writes = take(self.writes.get_mut(), batch, &mut self.undecodable);
+        let urgent = take(self.urgent.get_mut(), batch, &mut self.undecodable);
+        // Last: a cgroup is older than all that its processes do, so it is there with, or before, the first of that.
+        let cgroups = take(self.cgroups.get_mut(), batch, &mut self.undecodable);
         if let Some(new) = batch.get_mut(first..) {
             new.sort_by_key(Record::time_ns);
         }
-        self.look_again = match taken {
-            0 => None,
-            BATCH => Some(Instant::now()),
-            _ => Some(Instant::now() + LOOK_AGAIN),
-        };
+        let full = [writes, urgent, cgroups].contains(&BATCH);
+        self.look_again = next_look(writes, full, self.look_again, Instant::now());
         self.logger.flush();
-        taken == BATCH
+        full
     }
 
     /// Records that were not as the wire format says; never more than 0 when object and binary belong together.
@@ -132,9 +134,21 @@ async fn sleep_until(instant: Option<Instant>) {
     }
 }
 
-fn take(ring: &mut RingBuf<MapData>, most: usize, batch: &mut Vec<Record>, undecodable: &mut u64) -> usize {
+/// When to look again without having been woken, after `writes` refused writes were found at `now`.
+///
+/// A look that is due later stands, even when there was nothing now: it is for those that will come before the kernel side
+/// wakes the reader again.
+fn next_look(writes: usize, full: bool, due: Option<Instant>, now: Instant) -> Option<Instant> {
+    match writes {
+        _ if full => Some(now),
+        0 => due.filter(|&due| due > now),
+        _ => Some(now + LOOK_AGAIN),
+    }
+}
+
+fn take(ring: &mut RingBuf<MapData>, batch: &mut Vec<Record>, undecodable: &mut u64) -> usize {
     let mut taken = 0;
-    while taken < most {
+    while taken < BATCH {
         let Some(item) = ring.next() else { break };
         taken += 1;
         match decode::record(&item) {
@@ -151,4 +165,30 @@ fn note_undecodable(error: &DecodeError, undecodable: &mut u64) {
         tracing::error!(%error, "a record from the kernel cannot be read");
     }
     *undecodable += 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_write_the_reader_comes_back_though_another_ring_woke_it_meanwhile() {
+        let start = Instant::now();
+        let due = next_look(1, false, None, start);
+        assert_eq!(due, Some(start + LOOK_AGAIN));
+        let meanwhile = start + Duration::from_millis(1);
+        assert_eq!(next_look(0, false, due, meanwhile), due, "nothing found by a wake-up of another ring");
+    }
+
+    #[test]
+    fn when_the_look_that_was_due_finds_nothing_there_is_no_further_one() {
+        let start = Instant::now();
+        assert_eq!(next_look(0, false, Some(start), start), None);
+    }
+
+    #[test]
+    fn what_was_left_is_looked_at_at_once() {
+        let now = Instant::now();
+        assert_eq!(next_look(BATCH, true, None, now), Some(now));
+    }
 }

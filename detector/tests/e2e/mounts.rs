@@ -41,6 +41,23 @@ async fn a_remount_of_the_sealed_root_is_one_attempt_that_unseals() {
 }
 
 #[tokio::test]
+async fn a_shell_that_moves_itself_to_a_cgroup_of_the_node_is_still_known_by_its_pod() {
+    const ESCAPE: &str =
+        "mkdir /dev/x && mount -t cgroup2 none /dev/x && echo 0 >/dev/x/cgroup.procs && mount -o remount,rw /";
+    let lab = Lab::start().await;
+    let agent = Agent::watching(&lab).await;
+    let web = lab.privileged_pod("prod", "web").await;
+
+    let app = web.run(sealed(["sh", "-c", ESCAPE]).privileged()).await;
+    assert_eq!((app.exit_code, app.output.as_str()), (0, ""));
+    let remount = wait_for_attempt(&agent, &web, "remount").await;
+    agent.stop().await;
+
+    assert_eq!(remount["mount"]["effect"], "unseal");
+    assert_eq!(remount["container"]["id"], app.id.as_str());
+}
+
+#[tokio::test]
 async fn an_unprivileged_remount_is_an_attempt_that_failed() {
     let lab = Lab::start().await;
     let agent = Agent::watching(&lab).await;
@@ -99,7 +116,7 @@ async fn a_mount_over_a_sealed_folder_shadows_it_and_its_umount_detaches() {
 }
 
 #[tokio::test]
-async fn starting_stopping_and_restarting_50_sealed_containers_unseals_nothing() {
+async fn starting_stopping_and_restarting_50_sealed_containers_is_no_attempt() {
     const PODS: usize = 5;
     const CONTAINERS_PER_POD: usize = 10;
     let lab = Lab::start().await;
@@ -121,10 +138,10 @@ async fn starting_stopping_and_restarting_50_sealed_containers_unseals_nothing()
     agent.wait_for_write(&last, "/etc/x").await;
     let events = agent.stop().await;
 
-    let unseals: Vec<&Value> = events.0.iter().filter(|event| event["mount"]["effect"] == "unseal").collect();
-    assert!(unseals.is_empty(), "{} events, the first: {:#}", unseals.len(), unseals[0]);
-    let breaks = events.0.iter().filter(|event| event["kind"] == "seal_broken").count();
-    assert_eq!(breaks, 0);
+    // No container of this test mounts anything: whatever is told would be the runtime's own work, some 40 mounts a start.
+    let attempts = events.of_lab(&lab, "mount_attempt");
+    assert!(attempts.is_empty(), "{} events, the first: {:#}", attempts.len(), attempts[0]);
+    assert!(events.of_lab(&lab, "seal_broken").is_empty());
 }
 
 async fn wait_for_attempt(agent: &Agent, pod: &Pod, operation: &str) -> Value {

@@ -39,7 +39,7 @@ async fn each_of_100_containers_that_live_under_20_ms_and_write_once_is_told_wit
     let metrics = agent.metrics().await;
     let events = agent.stop().await;
 
-    let writes: Vec<_> = events.0.iter().filter(|event| event["kind"] == "write_denied").collect();
+    let writes = events.of_lab(&lab, "write_denied");
     for event in &writes {
         let path = event["file"]["path"].as_str().expect("a refused open has a path");
         let Some((id, name, pod)) = writers.remove(path) else {

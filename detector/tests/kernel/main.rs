@@ -11,8 +11,10 @@
 
 mod door;
 mod every_syscall;
+mod io_uring;
 mod mounts;
 mod paths;
 mod refusals;
+mod ring;
 mod sealed;
 mod sensor;

@@ -8,6 +8,7 @@ use detector::kernel::{
     counters::Counters,
     stream::{Record, Stream},
 };
+use detector_common::abi::Abi;
 
 /// How long a record may take to come.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,7 +58,7 @@ impl Attached {
             while self.stream.drain(&mut batch) {}
             for record in batch.drain(..) {
                 if let Record::Attempt(attempt) = record
-                    && attempt.process.tid == tid
+                    && (attempt.process.tid == tid || attempt.abi == Abi::IoUring && is_of_this_test(&attempt))
                 {
                     ended |= attempt.path.requested.as_deref() == Some(MARK);
                     attempts.push(*attempt);
@@ -75,6 +76,12 @@ impl Attached {
         let attempts = attempts.split_off(begun.map_or(0, |begun| begun + 1));
         Seen { returned, attempts }
     }
+}
+
+/// Whether this process or a child of it did it: a ring's own threads and a child may work for the thread of a test.
+fn is_of_this_test(attempt: &Attempt) -> bool {
+    let own = std::process::id();
+    attempt.process.pid == own || attempt.process.ppid == own
 }
 
 const MARK: &[u8] = b"/mark of the end";

@@ -48,7 +48,9 @@ pub fn prepare() -> Result<Vec<Operation>> {
     let next = Cell::new(0);
     let root = path(&sealed)?;
 
-    let list: Vec<(&str, u32, Box<dyn Fn()>)> = vec![
+    // Name, repetitions, and what is repeated.
+    type Timed = (&'static str, u32, Box<dyn Fn()>);
+    let list: Vec<Timed> = vec![
         ("getppid", 2000, Box::new(|| _ = rustix::process::getppid())),
         ("open_close_readable", 500, Box::new(move || open_and_close(&file, libc::O_RDONLY))),
         ("write_writable", 500, Box::new(move || write(descriptor))),

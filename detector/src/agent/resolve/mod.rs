@@ -3,58 +3,66 @@
 //!
 //! It must never hold up the agent. A filesystem can hang (a network mount whose server is gone, a FUSE daemon that means
 //! ill), so threads of its own do the looking, and whoever asks waits no longer than [`DEADLINE`]. While a thread hangs,
-//! nothing more is asked about the subject that it hangs on, and once all hang, nothing at all; paths are then told by their
-//! text. Answers are kept for a second, for a program that is refused writes in a loop.
+//! nothing more is asked about the container that it hangs on, and another thread takes its place, up to a limit. A
+//! filesystem that is slow uses up what its container is allowed to cost. Paths are then told by their text.
 
-pub mod mountinfo;
+mod allowance;
+mod answers;
 pub mod process;
 pub mod walk;
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
     time::{Duration, Instant},
 };
 
-use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
 
-use self::process::NoAnswer;
 pub use self::process::Subject;
+use self::{
+    allowance::{Allowance, Key},
+    answers::Answers,
+    process::NoAnswer,
+};
 use crate::finding::paths::{Question, Resolved};
 
 /// How long whoever asks waits, at most.
 pub const DEADLINE: Duration = Duration::from_millis(100);
-/// How long an answer holds. A container can change its links meanwhile, as it can before the first look.
-const KEPT: Duration = Duration::from_secs(1);
-const ANSWERS_MAX: usize = 4096;
-const THREADS: usize = 4;
+/// Threads at most, those that hang among them: so many containers can have a filesystem that never answers, one each,
+/// before nothing is resolved any more.
+const THREADS_MAX: usize = 64;
 
 type Look = Box<dyn Fn(&Subject, &Question) -> Result<Resolved, NoAnswer> + Send + Sync>;
 
 /// Resolves paths in real roots.
 pub struct Resolver {
     jobs: mpsc::Sender<Job>,
+    queue: Arc<Mutex<mpsc::Receiver<Job>>>,
+    threads_max: usize,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     look: Look,
-    answers: Cache<(Subject, Question), (Instant, Option<Resolved>)>,
-    /// What the threads are at, by the number of the job.
-    running: Mutex<HashMap<u64, (Key, Instant)>>,
-    next_job: AtomicU64,
+    answers: Mutex<Answers>,
+    allowance: Mutex<Allowance>,
+    at_work: Mutex<AtWork>,
     counts: Counts,
 }
 
-/// What can hang as one: a container, or a mount namespace.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Key(Option<String>, Option<u32>);
+/// Questions that are out, and who looks.
+#[derive(Default)]
+struct AtWork {
+    /// About whom; one question at a time.
+    about: HashSet<Key>,
+    threads: usize,
+}
 
 struct Job {
     subject: Subject,
@@ -70,6 +78,7 @@ struct Counts {
     failed: AtomicU64,
     timed_out: AtomicU64,
     hanging: AtomicU64,
+    too_slow: AtomicU64,
 }
 
 impl Resolver {
@@ -78,25 +87,22 @@ impl Resolver {
     /// # Errors
     /// Where no thread can be had.
     pub fn new(host_proc: PathBuf) -> std::io::Result<Self> {
-        Self::with(Box::new(move |subject, question| process::look(&host_proc, subject, question)))
+        Self::with(THREADS_MAX, Box::new(move |subject, question| process::look(&host_proc, subject, question)))
     }
 
-    fn with(look: Look) -> std::io::Result<Self> {
+    fn with(threads_max: usize, look: Look) -> std::io::Result<Self> {
+        let now = Instant::now();
         let shared = Arc::new(Shared {
             look,
-            answers: Cache::new(ANSWERS_MAX),
-            running: Mutex::default(),
-            next_job: AtomicU64::default(),
+            answers: Mutex::new(Answers::new(now)),
+            allowance: Mutex::new(Allowance::new(now)),
+            at_work: Mutex::default(),
             counts: Counts::default(),
         });
         let (jobs, queue) = mpsc::channel();
-        let queue = Arc::new(Mutex::new(queue));
-        for _ in 0..THREADS {
-            let (shared, queue) = (Arc::clone(&shared), Arc::clone(&queue));
-            // They end with the channel; one that hangs ends with the process.
-            std::thread::Builder::new().name("resolve".to_owned()).spawn(move || shared.work(&queue))?;
-        }
-        Ok(Self { jobs, shared })
+        let resolver = Self { jobs, queue: Arc::new(Mutex::new(queue)), threads_max, shared };
+        resolver.add_thread(&mut lock(&resolver.shared.at_work))?;
+        Ok(resolver)
     }
 
     /// The answer to each question, where there is one in time.
@@ -108,7 +114,7 @@ impl Resolver {
 
     /// What became of the questions so far, by name.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let Counts { resolved, kept, gone, failed, timed_out, hanging } = &self.shared.counts;
+        let Counts { resolved, kept, gone, failed, timed_out, hanging, too_slow } = &self.shared.counts;
         [
             ("resolved", resolved),
             ("kept", kept),
@@ -116,30 +122,38 @@ impl Resolver {
             ("failed", failed),
             ("timed_out", timed_out),
             ("hanging", hanging),
+            ("too_slow", too_slow),
         ]
         .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
         .to_vec()
     }
 
     async fn answer(&self, subject: &Subject, question: Option<Question>) -> Option<Resolved> {
-        let asked = (self.shared.subject_of_answer(subject), question?);
-        let counts = &self.shared.counts;
-        if let Some((since, answer)) = self.shared.answers.get(&asked)
-            && since.elapsed() < KEPT
-        {
+        let Shared { answers, allowance, counts, .. } = &*self.shared;
+        let asked = (answers::whose(subject), question?);
+        let start = Instant::now();
+        if let Some(answer) = lock(answers).get(&asked, start) {
             counts.kept.fetch_add(1, Ordering::Relaxed);
             return answer;
         }
-        if self.shared.hangs(&Key::of(subject)) {
+        let key = &subject.container;
+        if !lock(allowance).is_left(key, start) {
+            counts.too_slow.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        if !self.begin(key) {
             counts.hanging.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let (answer, wait) = oneshot::channel();
         let job = Job { subject: subject.clone(), question: asked.1.clone(), answer };
         self.jobs.send(job).ok()?;
-        match tokio::time::timeout(DEADLINE, wait).await {
+        let answer = tokio::time::timeout(DEADLINE, wait).await;
+        let now = Instant::now();
+        lock(allowance).spend(key, now.duration_since(start));
+        match answer {
             Ok(Ok(answer)) => {
-                self.shared.answers.insert(asked, (Instant::now(), answer.clone()));
+                lock(answers).keep(asked, answer.clone(), now);
                 answer
             }
             _ => {
@@ -148,147 +162,74 @@ impl Resolver {
             }
         }
     }
-}
 
-impl Key {
-    fn of(subject: &Subject) -> Self {
-        Self(subject.container.clone(), subject.mnt_ns)
+    /// Whether a question about `key` can go out now: none is out yet, and there is a thread for it.
+    fn begin(&self, key: &Key) -> bool {
+        let mut at_work = lock(&self.shared.at_work);
+        if at_work.about.contains(key) {
+            return false;
+        }
+        if at_work.about.len() >= at_work.threads && self.add_thread(&mut at_work).is_err() {
+            return false;
+        }
+        at_work.about.insert(key.clone())
+    }
+
+    /// # Errors
+    /// Where there are too many, or the system has no more.
+    fn add_thread(&self, at_work: &mut AtWork) -> std::io::Result<()> {
+        if at_work.threads >= self.threads_max {
+            return Err(std::io::ErrorKind::QuotaExceeded.into());
+        }
+        let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
+        // It ends with the channel; one that hangs ends with the process.
+        std::thread::Builder::new().name("resolve".to_owned()).spawn(move || shared.work(&queue))?;
+        at_work.threads += 1;
+        Ok(())
     }
 }
 
 impl Shared {
-    /// Whose answers hold for whom: for all processes of a container in one mount namespace. Without a container for the
-    /// process alone: a mount namespace's number is soon given to another.
-    fn subject_of_answer(&self, subject: &Subject) -> Subject {
-        let mut whose = subject.clone();
-        whose.ancestors.clear();
-        if whose.container.is_some() && whose.mnt_ns.is_some() {
-            whose.process = process::Incarnation { pid: 0, start_time_ns: 0 };
-        }
-        whose
-    }
-
-    /// Whether a thread hangs on this, or all on anything.
-    fn hangs(&self, key: &Key) -> bool {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let hanging: Vec<_> = running.values().filter(|(_, since)| since.elapsed() > DEADLINE).collect();
-        hanging.len() >= THREADS || hanging.iter().any(|(of, _)| of == key)
-    }
-
     fn work(&self, queue: &Mutex<mpsc::Receiver<Job>>) {
         loop {
             // The lock is held while waiting: the others wait for it instead, which is the same.
-            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let job = lock(queue).recv();
             let Ok(Job { subject, question, answer }) = job else { return };
-            if answer.is_closed() {
-                continue;
-            }
-            let number = self.next_job.fetch_add(1, Ordering::Relaxed);
-            let running = || self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            running().insert(number, (Key::of(&subject), Instant::now()));
-            let result = (self.look)(&subject, &question);
-            running().remove(&number);
+            let result = (!answer.is_closed()).then(|| (self.look)(&subject, &question));
+            let is_needed = self.finish(&subject.container);
             let count = match &result {
-                Ok(_) => &self.counts.resolved,
-                Err(NoAnswer::Gone) => &self.counts.gone,
-                Err(NoAnswer::Walk(_)) => &self.counts.failed,
+                Some(Ok(_)) => Some(&self.counts.resolved),
+                Some(Err(NoAnswer::Gone)) => Some(&self.counts.gone),
+                Some(Err(NoAnswer::Walk(_))) => Some(&self.counts.failed),
+                None => None,
             };
-            count.fetch_add(1, Ordering::Relaxed);
+            if let Some(count) = count {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
             // Nobody waits any more where it took too long.
-            let _ = answer.send(result.ok());
+            let _ = answer.send(result.and_then(Result::ok));
+            if !is_needed {
+                return;
+            }
         }
     }
+
+    /// Notes that the question about `key` is out no longer. Returns whether the thread is still needed: it is not where
+    /// another took its place while it hung.
+    fn finish(&self, key: &Key) -> bool {
+        let mut at_work = lock(&self.at_work);
+        at_work.about.remove(key);
+        let is_needed = at_work.threads <= at_work.about.len() + 1;
+        if !is_needed {
+            at_work.threads -= 1;
+        }
+        is_needed
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::{
-        process::tests::{ourselves, question},
-        *,
-    };
-
-    fn count(resolver: &Resolver, name: &str) -> u64 {
-        resolver.counts().into_iter().find_map(|(of, count)| (of == name).then_some(count)).unwrap()
-    }
-
-    /// Hangs on every path that begins with /hang, until the test ends.
-    fn hanging() -> Resolver {
-        Resolver::with(Box::new(|_, question| {
-            if question.requested.starts_with(b"/hang") {
-                std::thread::sleep(Duration::from_secs(3600));
-            }
-            Ok(Resolved { path: question.requested.clone(), mount: None })
-        }))
-        .unwrap()
-    }
-
-    fn in_container(id: &str) -> Subject {
-        Subject { container: Some(id.to_owned()), ..ourselves() }
-    }
-
-    async fn ask(resolver: &Resolver, subject: &Subject, path: &str) -> Option<Resolved> {
-        resolver.resolve(subject, [Some(question(Path::new(path))), None]).await[0].clone()
-    }
-
-    #[tokio::test]
-    async fn a_path_is_resolved_once_and_the_answer_kept() {
-        let resolver = Resolver::new("/proc".into()).unwrap();
-        for _ in 0..3 {
-            assert_eq!(ask(&resolver, &ourselves(), "/proc/../x").await.unwrap().path, b"/x");
-        }
-        assert_eq!((count(&resolver, "resolved"), count(&resolver, "kept")), (1, 2));
-    }
-
-    #[tokio::test]
-    async fn processes_of_one_container_share_answers_and_others_do_not() {
-        let resolver = hanging();
-        let mut other = in_container("a");
-        other.process.pid += 1;
-        ask(&resolver, &in_container("a"), "/x").await;
-        ask(&resolver, &other, "/x").await;
-        assert_eq!(count(&resolver, "kept"), 1);
-        ask(&resolver, &in_container("b"), "/x").await;
-        assert_eq!(count(&resolver, "kept"), 1);
-    }
-
-    #[tokio::test]
-    async fn a_filesystem_that_hangs_costs_its_container_the_answers_and_others_nothing() {
-        let resolver = hanging();
-        let start = Instant::now();
-        assert_eq!(ask(&resolver, &in_container("a"), "/hang").await, None);
-        assert!(start.elapsed() >= DEADLINE && start.elapsed() < DEADLINE * 10);
-        tokio::time::sleep(DEADLINE).await;
-
-        let start = Instant::now();
-        for path in ["/hang/x", "/y", "/z"] {
-            assert_eq!(ask(&resolver, &in_container("a"), path).await, None);
-        }
-        assert!(start.elapsed() < DEADLINE, "not asked again");
-        assert_eq!((count(&resolver, "timed_out"), count(&resolver, "hanging")), (1, 3));
-        assert!(ask(&resolver, &in_container("b"), "/x").await.is_some());
-    }
-
-    #[tokio::test]
-    async fn when_all_threads_hang_nobody_waits_any_more() {
-        let resolver = hanging();
-        for id in ["a", "b", "c", "d"] {
-            assert_eq!(ask(&resolver, &in_container(id), "/hang").await, None);
-        }
-        tokio::time::sleep(DEADLINE).await;
-        let start = Instant::now();
-        assert_eq!(ask(&resolver, &in_container("e"), "/x").await, None);
-        assert!(start.elapsed() < DEADLINE / 2);
-    }
-
-    #[tokio::test]
-    async fn a_process_that_is_gone_is_counted() {
-        let resolver = Resolver::new("/proc".into()).unwrap();
-        let mut gone = ourselves();
-        gone.process.start_time_ns = 0;
-        gone.mnt_ns = Some(1);
-        assert_eq!(ask(&resolver, &gone, "/x").await, None);
-        assert_eq!(count(&resolver, "gone"), 1);
-    }
-}
+mod tests;

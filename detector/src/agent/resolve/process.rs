@@ -12,19 +12,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{CWD, Mode, OFlags, openat},
-    param::clock_ticks_per_second,
-};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use super::{
-    mountinfo,
-    walk::{self, WalkError},
-};
+use super::walk::{self, WalkError};
 use crate::{
+    agent::mountinfo,
     finding::paths::{MountPoint, Question, Resolved, below},
     identity::model::Container,
     kernel::attempt::Attempt,
+    process_stat::Stat,
 };
 
 /// Processes above, of which one is likely to outlive the one that did it.
@@ -129,7 +125,8 @@ fn open_root(
     let fd = openat(CWD, folder.join("root"), flags, Mode::empty()).ok()?;
     // In this order: what is held is checked, not what will be opened.
     let same_namespace = mnt_ns.is_none_or(|expected| namespace(&folder) == Some(expected));
-    let same_process = incarnation.is_none_or(|expected| is_same(&folder, expected));
+    let same_process = incarnation
+        .is_none_or(|expected| Stat::read(&folder).is_some_and(|stat| stat.started_at(expected.start_time_ns)));
     (same_namespace && same_process).then_some(Root { fd, folder, is_own })
 }
 
@@ -158,22 +155,6 @@ fn namespace(folder: &Path) -> Option<u32> {
     link.to_str()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
 }
 
-fn is_same(folder: &Path, expected: Incarnation) -> bool {
-    let nanoseconds_per_tick = 1_000_000_000 / clock_ticks_per_second().max(1);
-    let expected = expected.start_time_ns / nanoseconds_per_tick;
-    // The kernel divides in the same way, but for rounding.
-    start_ticks(folder).is_some_and(|ticks| ticks.abs_diff(expected) <= 1)
-}
-
-/// Field 22 of `/proc/<pid>/stat`: start in clock ticks since boot. The name in parentheses may hold anything, `)` too.
-fn start_ticks(folder: &Path) -> Option<u64> {
-    const FIELDS_AFTER_NAME: usize = 19;
-    let stat = fs::read(folder.join("stat")).ok()?;
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
-    rest.split_whitespace().nth(FIELDS_AFTER_NAME)?.parse().ok()
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -182,7 +163,7 @@ pub(super) mod tests {
     /// This very process.
     pub(in super::super) fn ourselves() -> Subject {
         let folder = Path::new("/proc/self");
-        let start_time_ns = start_ticks(folder).unwrap() * 1_000_000_000 / clock_ticks_per_second();
+        let start_time_ns = Stat::read(folder).unwrap().start_time_ns();
         Subject {
             container: None,
             mnt_ns: namespace(folder),
@@ -194,7 +175,7 @@ pub(super) mod tests {
 
     pub(in super::super) fn question(requested: &Path) -> Question {
         let requested = requested.as_os_str().as_encoded_bytes().to_vec();
-        let anchor = Anchor { root: b"/".to_vec(), start: b"/".to_vec(), outside: false };
+        let anchor = Anchor { root: b"/".to_vec(), start: b"/".to_vec(), outside: false, is_root: false };
         Question { anchor, requested, follow_last: true, mount_of_folder: false }
     }
 

@@ -15,7 +15,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::finding::paths::{Question, components};
+use crate::finding::paths::{Anchor, Question, below, components};
 
 /// Symbolic links that are followed, at most: `MAXSYMLINKS` (`include/linux/namei.h`).
 const LINKS_MAX: usize = 40;
@@ -68,6 +68,13 @@ struct Walk<'a> {
 /// # Errors
 /// Where it leads nowhere that could be told.
 pub fn walk(root: BorrowedFd<'_>, question: &Question) -> Result<Walked, WalkError> {
+    if question.anchor.is_root {
+        let start = &question.anchor.start;
+        let jail = open_within(root, start)?;
+        let anchor = Anchor { start: b"/".to_vec(), is_root: false, ..question.anchor.clone() };
+        let Walked { path, mount_id } = walk(jail.as_fd(), &Question { anchor, ..question.clone() })?;
+        return Ok(Walked { path: below(start, &path), mount_id });
+    }
     let owned = |path: &[u8]| components(path).map(<[u8]>::to_vec).collect::<Vec<_>>();
     let absolute = question.requested.first() == Some(&b'/');
     let mut walk = Walk {
@@ -215,7 +222,6 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::finding::paths::Anchor;
 
     /// A root with `/run/real`, `/var/run -> /run`, `/up -> ..`, `/self -> self`, `/out -> /../../etc`, `/file`.
     fn root() -> TempDir {
@@ -234,7 +240,7 @@ mod tests {
     }
 
     fn question(start: &str, requested: &[u8], follow_last: bool) -> Question {
-        let anchor = Anchor { root: b"/".to_vec(), start: start.as_bytes().to_vec(), outside: false };
+        let anchor = Anchor { root: b"/".to_vec(), start: start.as_bytes().to_vec(), outside: false, is_root: false };
         Question { anchor, requested: requested.to_vec(), follow_last, mount_of_folder: false }
     }
 
@@ -276,6 +282,22 @@ mod tests {
         assert_eq!(led(root.path(), &question("/run/real", b"../x", true)).unwrap(), "/run/x");
         assert_eq!(led(root.path(), &question("/file", b"", true)).unwrap(), "/file", "a call on an open file");
         assert_eq!(led(root.path(), &question("/run", b"/x", true)).unwrap(), "/x");
+    }
+
+    #[test]
+    fn a_path_that_must_stay_below_its_start_stays_there() {
+        let root = root();
+        symlink("/real/sub", root.path().join("run/absolute")).unwrap();
+        fs::create_dir(root.path().join("run/real/sub")).unwrap();
+        let stays = |requested: &str| {
+            let mut question = question("/run", requested.as_bytes(), true);
+            question.anchor.is_root = true;
+            led(root.path(), &question).unwrap()
+        };
+        assert_eq!(stays("/real/x"), "/run/real/x");
+        assert_eq!(stays("../../real/x"), "/run/real/x");
+        assert_eq!(stays("absolute/x"), "/run/real/sub/x", "a link begins at the start, too");
+        assert_eq!(stays("/"), "/run");
     }
 
     #[test]

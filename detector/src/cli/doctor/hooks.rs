@@ -14,6 +14,7 @@ pub(super) fn examine() -> (Check, Coverage) {
             let programs = sensor.verified().len();
             let instructions: Option<u32> = sensor.verified().iter().map(|verified| verified.instructions).sum();
             let instructions = instructions.map(|count| format!(", {count} instructions verified")).unwrap_or_default();
+            let coverage = sensor.coverage().iter().copied().collect();
             let start = Instant::now();
             drop(sensor);
             let found = format!(
@@ -22,10 +23,10 @@ pub(super) fn examine() -> (Check, Coverage) {
                 loaded.as_millis(),
                 start.elapsed().as_millis()
             );
-            (Check::ok("hooks", found), plan::coverage().collect())
+            (Check::ok("hooks", found), coverage)
         }
         Err(error) => {
-            let nothing = plan::coverage().map(|(surface, _)| (surface, false)).collect();
+            let nothing = plan::surfaces().map(|surface| (surface, false)).collect();
             let mend = "mend what is missing above; where nothing is, report this with the kernel's version";
             (Check::missing("hooks", error.to_string(), mend), nothing)
         }

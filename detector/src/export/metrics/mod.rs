@@ -36,16 +36,25 @@ const DELAY_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
 /// Numbers by a name, asked for at a scrape.
 pub type Counts = Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
+/// A yes or no about the container with this id, asked for at a scrape; none where nobody can say.
+pub type FlagById = Box<dyn Fn(&str) -> Option<bool> + Send + Sync>;
+
 /// What others know and a scrape asks for. Asked under no lock of ours, but at each scrape: answer quickly.
 pub struct Sources {
     /// The containers that are there.
     pub containers: Box<dyn Fn() -> Vec<Arc<Container>> + Send + Sync>,
+    /// Whether the seal of a container is broken.
+    pub seal_broken: FlagById,
     /// The kernel's own exact counts of what it saw, by kind.
     pub kernel_events: Counts,
     /// Records that the kernel side lost, by stage.
     pub kernel_lost: Counts,
+    /// Parts of records that the kernel side could not send whole, by reason.
+    pub incomplete_sections: Counts,
     /// What became of looks into containers' real roots, by result.
     pub path_resolutions: Counts,
+    /// What the identity room did and what it had to give up, by name.
+    pub identity: Counts,
 }
 
 /// What runs.
@@ -79,7 +88,15 @@ impl Metrics {
     /// # Errors
     /// None that depends on the arguments: a name that Prometheus does not take.
     pub fn new(build: &Build, sources: Sources) -> prometheus::Result<Self> {
-        let Sources { containers, kernel_events, kernel_lost, path_resolutions } = sources;
+        let Sources {
+            containers,
+            seal_broken,
+            kernel_events,
+            kernel_lost,
+            incomplete_sections,
+            path_resolutions,
+            identity,
+        } = sources;
         let registry = Registry::new();
 
         let write_denied = Arc::new(PodCounters::new(SERIES_MAX));
@@ -100,6 +117,18 @@ impl Metrics {
             Box::new(move || counters.samples()),
         )?))?;
 
+        let containers = Arc::new(containers);
+        let sealed = Arc::clone(&containers);
+        registry.register(Box::new(Family::gauge(
+            "rosentry_seal_broken",
+            "Whether the root of a container that was declared read-only is in truth writable.",
+            &["namespace", "pod", "container"],
+            Box::new(move || {
+                let declared = |container: &Container| container.readonly_rootfs == Some(true);
+                flag_samples(&sealed(), |container| seal_broken(&container.id).filter(|_| declared(container)))
+            }),
+        )?))?;
+
         let swept = [Arc::clone(&write_denied), Arc::clone(&mount_attempts)];
         registry.register(Box::new(Family::gauge(
             "rosentry_container_readonly_rootfs",
@@ -111,23 +140,39 @@ impl Metrics {
                 for counters in &swept {
                     counters.sweep(&live, Instant::now());
                 }
-                readonly_samples(&containers)
+                flag_samples(&containers, |container| container.readonly_rootfs)
             }),
         )?))?;
 
-        registry.register(Box::new(Family::counter(
-            "rosentry_kernel_events_total",
-            "What the kernel side saw, counted there and exact.",
-            &["kind"],
-            Box::new(move || named_samples(kernel_events())),
-        )?))?;
-
-        registry.register(Box::new(Family::counter(
-            "rosentry_path_resolutions_total",
-            "Looks into a container's real root for symbolic links and mounts, by what became of them.",
-            &["result"],
-            Box::new(move || named_samples(path_resolutions())),
-        )?))?;
+        for (name, help, label, counts) in [
+            (
+                "rosentry_kernel_events_total",
+                "What the kernel side saw, counted there and exact.",
+                "kind",
+                kernel_events,
+            ),
+            (
+                "rosentry_incomplete_sections_total",
+                "Parts of records (a path, a text) that the kernel side could not send whole, by the reason.",
+                "reason",
+                incomplete_sections,
+            ),
+            (
+                "rosentry_path_resolutions_total",
+                "Looks into a container's real root for symbolic links and mounts, by what became of them.",
+                "result",
+                path_resolutions,
+            ),
+            (
+                "rosentry_identity_total",
+                "What was done to learn whose a cgroup is, and what failed or was given up for room.",
+                "what",
+                identity,
+            ),
+        ] {
+            let ask = Box::new(move || named_samples(counts()));
+            registry.register(Box::new(Family::counter(name, help, &[label], ask)?))?;
+        }
 
         let lost = Arc::new(Mutex::new(BTreeMap::new()));
         let lost_here = Arc::clone(&lost);
@@ -224,6 +269,11 @@ impl Metrics {
         *lost.entry(stage).or_default() += count;
     }
 
+    /// What was lost at a stage in user space so far.
+    pub fn lost_so_far(&self, stage: &'static str) -> u64 {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).get(stage).copied().unwrap_or_default()
+    }
+
     /// Counts an event whose container is not known.
     pub fn unattributed(&self, reason: &'static str) {
         self.unattributed.with_label_values(&[reason]).inc();
@@ -269,22 +319,22 @@ fn named_samples(counts: impl IntoIterator<Item = (&'static str, u64)>) -> Vec<S
     counts.into_iter().map(|(name, count)| (vec![name.to_owned()], count as f64)).collect()
 }
 
-/// Containers whose declaration is known, sandboxes left out. Of two with the same labels (one was restarted, and both are
+/// Containers of which a yes or no is known, sandboxes left out. Of two with the same labels (one was restarted, and both are
 /// still there) the one that started last counts. Beyond the limit no series is made: a gauge of many can't be one number.
-fn readonly_samples(containers: &[Arc<Container>]) -> Vec<Sample> {
+fn flag_samples(containers: &[Arc<Container>], flag: impl Fn(&Container) -> Option<bool>) -> Vec<Sample> {
     let mut by_owner: BTreeMap<Owner, (Option<i128>, bool)> = BTreeMap::new();
     for container in containers.iter().filter(|container| container.role != Role::Sandbox) {
-        let Some(readonly) = container.readonly_rootfs else { continue };
+        let Some(value) = flag(container) else { continue };
         let started = container.started_at_unix_ns;
         let owner = Owner::of(Some(container));
         if by_owner.get(&owner).is_none_or(|(earlier, _)| *earlier <= started) {
-            by_owner.insert(owner, (started, readonly));
+            by_owner.insert(owner, (started, value));
         }
     }
     by_owner
         .into_iter()
         .take(SERIES_MAX)
-        .map(|(owner, (_, readonly))| (owner.labels().to_vec(), f64::from(u8::from(readonly))))
+        .map(|(owner, (_, value))| (owner.labels().to_vec(), f64::from(u8::from(value))))
         .collect()
 }
 

@@ -15,9 +15,12 @@ pub(crate) fn metrics() -> Metrics {
         &build,
         Sources {
             containers: Box::new(move || vec![sealed(), Arc::clone(&older), Arc::clone(&sandbox)]),
+            seal_broken: Box::new(|id| (id == sealed().id).then_some(true)),
             kernel_events: Box::new(|| vec![("write_denied", 3), ("mount_attempt", 1)]),
             kernel_lost: Box::new(|| vec![("write_ring", 5)]),
+            incomplete_sections: Box::new(|| vec![("truncated", 6)]),
             path_resolutions: Box::new(|| vec![("resolved", 2)]),
+            identity: Box::new(|| crate::identity::Counts { requests_dropped: 4, ..Default::default() }.by_name()),
         },
     )
     .unwrap()
@@ -60,6 +63,13 @@ fn the_declaration_of_each_container_is_told_and_the_latest_counts() {
 }
 
 #[test]
+fn the_seal_of_each_container_that_was_declared_read_only_is_told() {
+    let text = metrics().render().unwrap();
+    assert_line(&text, r#"rosentry_seal_broken{namespace="prod",pod="web-abc12-x",container="app"} 1"#);
+    assert_eq!(text.matches("rosentry_seal_broken{").count(), 1, "no sandbox:\n{text}");
+}
+
+#[test]
 fn what_was_lost_in_the_kernel_and_here_is_one_family() {
     let metrics = metrics();
     metrics.lost("sink", 2);
@@ -83,6 +93,9 @@ fn the_state_of_the_agent_is_told() {
     for line in [
         "rosentry_containerd_up 1",
         r#"rosentry_path_resolutions_total{result="resolved"} 2"#,
+        r#"rosentry_incomplete_sections_total{reason="truncated"} 6"#,
+        r#"rosentry_identity_total{what="requests_dropped"} 4"#,
+        r#"rosentry_identity_total{what="cgroups_evicted"} 0"#,
         r#"rosentry_coverage{surface="ia32"} 0"#,
         r#"rosentry_events_unattributed_total{reason="no_container"} 1"#,
         r#"rosentry_events_ignored_total{reason="runtime_setup"} 1"#,

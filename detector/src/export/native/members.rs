@@ -4,7 +4,10 @@ use serde::{Serialize, Serializer};
 
 use super::{Text, Time, bytes, string, text};
 use crate::{
-    finding::event::{Cgroup, File, Mount, MountAttempt, Place, Process},
+    finding::{
+        event::{Cgroup, File, Mount, MountAttempt, Place, PlaceKind, Process},
+        seal::Breach,
+    },
     identity::model::{Container, Pod},
 };
 
@@ -46,6 +49,15 @@ pub(super) enum MountLine<'a> {
         options: Option<Text<'a>>,
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         truncated: &'a [&'static str],
+    },
+    Seal {
+        kind: &'static str,
+        point: Text<'a>,
+        fstype: Text<'a>,
+        volume: Option<VolumeLine<'a>>,
+        declared_readonly: bool,
+        effect: &'static str,
+        cause: Option<&'static str>,
     },
 }
 
@@ -164,6 +176,15 @@ impl<'a> From<&'a Mount> for MountLine<'a> {
                 resolved: resolved.map(|resolved| resolved.name()),
                 options: bytes(options),
                 truncated,
+            },
+            Mount::Seal { breach: Breach { point, fstype, effect, cause } } => MountLine::Seal {
+                kind: PlaceKind::Rootfs.name(),
+                point: Text(point),
+                fstype: Text(fstype),
+                volume: None,
+                declared_readonly: true,
+                effect: effect.name(),
+                cause: cause.map(|cause| cause.name()),
             },
         }
     }

@@ -9,7 +9,11 @@ use crate::{
         escape::unescape,
         testing::{event_in, remount, start, touch},
     },
-    finding::testing::attempt,
+    finding::{
+        event::Effect,
+        seal::{self, Breach, Cause, Change},
+        testing::{attempt, sealed},
+    },
 };
 
 fn encoded(events: &[Event]) -> String {
@@ -110,6 +114,29 @@ fn a_mount_attempt_is_told_in_the_words_of_the_contract() {
         json!({
             "target": "/", "source": "overlay", "fstype": null, "flags": ["MS_REMOUNT"], "effect": "unseal",
             "requested": "/", "resolved": "kernel", "options": null,
+        })
+    );
+}
+
+#[test]
+fn a_broken_seal_is_told_with_its_place_and_nobody_who_did_it() {
+    let breach = Breach {
+        point: b"/".to_vec(),
+        fstype: b"overlay".to_vec(),
+        effect: Effect::Unseal,
+        cause: Some(Cause::Remount),
+    };
+    let told = value(&seal::event(&sealed(), Change { breach, since_unix_ns: 0, mended_unix_ns: None }));
+    assert_eq!((&told["kind"], &told["severity"]), (&json!("seal_broken"), &json!("critical")));
+    for unknown in ["operation", "outcome", "errno", "file", "process", "abi", "hook"] {
+        assert_eq!(told[unknown], Value::Null, "{unknown}");
+    }
+    assert_eq!(told["container"]["name"], "app");
+    assert_eq!(
+        told["mount"],
+        json!({
+            "kind": "rootfs", "point": "/", "fstype": "overlay", "volume": null, "declared_readonly": true,
+            "effect": "unseal", "cause": "remount",
         })
     );
 }

@@ -94,9 +94,91 @@ fn a_container_that_containerd_does_not_know_belongs_to_the_one_around_it() {
     registry.loaded(loaded("k8s.io", ID, "docker-in-docker", None));
     let inner = ID.replace('d', "e");
     let path = format!("/kubepods/pod1/{ID}/docker/{inner}");
+    assert_eq!(owner(&mut registry, &path, now), "docker-in-docker", "nobody is asked about what it makes of names");
+    let path = format!("/kubepods/pod1/{}/docker/{inner}", ID.replace('d', "c"));
+    assert_eq!(owner(&mut registry, &path, now), "[pending c true]", "the outer one decides");
+    registry.not_loaded(&ID.replace('d', "c").as_str().into(), None, true, now);
     assert_eq!(owner(&mut registry, &path, now), "[pending e true]");
     registry.not_loaded(&inner.as_str().into(), None, true, now);
-    assert_eq!(owner(&mut registry, &path, now), "docker-in-docker");
+    assert_eq!(owner(&mut registry, &path, now), "[foreign e]");
+}
+
+/// The id of the container that calls its cgroups after [`ID`].
+const EVIL: &str = "e59f4cbaa8e5b45cd84044bf27b5eb6e96dab10745bdc3e1cd4f2bd48cf721f5";
+
+#[test]
+fn nobody_takes_another_container_s_place_by_the_name_of_a_cgroup() {
+    let now = Instant::now();
+    let (victim, evil) = (format!("/kubepods/pod1/{ID}"), format!("/kubepods/pod2/{EVIL}"));
+    for of_victim in [Some(victim.as_str()), None] {
+        let mut registry = registry();
+        registry.loaded(loaded("k8s.io", ID, "victim", of_victim));
+        registry.loaded(loaded("k8s.io", EVIL, "evil", Some(&evil)));
+        assert_eq!(owner(&mut registry, &victim, now), "victim");
+        for crafted in
+            [format!("{evil}/{ID}"), format!("{evil}/x/cri-containerd-{ID}.scope"), format!("{evil}{victim}")]
+        {
+            assert_eq!(owner(&mut registry, &crafted, now), "evil", "{crafted} {of_victim:?}");
+        }
+    }
+    let mut registry = registry();
+    registry.loaded(loaded("k8s.io", ID, "victim", Some(&victim)));
+    let outside = format!("/system.slice/x/{ID}");
+    assert_eq!(owner(&mut registry, &outside, now), "[foreign d]", "it is not where its spec puts it");
+    assert_eq!(registry.sought.len(), 0, "nor is there anything to ask");
+}
+
+#[test]
+fn a_container_whose_spec_puts_it_below_another_is_found_there() {
+    let mut registry = registry();
+    let now = Instant::now();
+    registry.loaded(loaded("k8s.io", EVIL, "outer", Some(&format!("/kubepods/pod2/{EVIL}"))));
+    let path = format!("/kubepods/pod2/{EVIL}/inner/{ID}");
+    assert!(registry.begin_load(&key("k8s.io", ID)));
+    assert_eq!(owner(&mut registry, &path, now), "[pending d false]", "its record will tell");
+    registry.loaded(loaded("k8s.io", ID, "inner", Some(&path)));
+    assert_eq!(owner(&mut registry, &path, now), "inner");
+    assert_eq!(owner(&mut registry, &format!("{path}/below"), now), "inner");
+}
+
+#[test]
+fn a_container_is_found_where_a_runtime_without_systemd_puts_a_path_that_was_meant_for_it() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let spec = cgroup_path::from_spec(&format!("kubepods-pod1.slice:cri-containerd:{ID}")).unwrap();
+    registry.loaded(loaded("k8s.io", ID, "app", Some(&spec)));
+    for path in [
+        format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope"),
+        format!("/system.slice/kubepods-pod1.slice:cri-containerd:{ID}"),
+    ] {
+        assert_eq!(owner(&mut registry, &path, now), "app", "{path}");
+    }
+}
+
+#[test]
+fn an_id_that_finds_no_room_among_those_sought_is_pending_and_no_stranger() {
+    let mut registry = registry();
+    let now = Instant::now();
+    for number in 0..MAX_SOUGHT {
+        registry.owner(&format!("/x/{number:064x}"), now);
+        registry.not_loaded(&format!("{number:064x}").as_str().into(), None, true, now);
+    }
+    let path = format!("/kubepods/pod1/{ID}");
+    assert_eq!(owner(&mut registry, &path, now), "[pending d false]");
+    assert_eq!(registry.deferred(), 1);
+    registry.expire(now + KEEP_ABSENT);
+    assert_eq!(owner(&mut registry, &path, now), "[pending d true]");
+}
+
+#[test]
+fn what_a_known_container_calls_its_cgroups_fills_no_table() {
+    let mut registry = registry();
+    let now = Instant::now();
+    registry.loaded(loaded("k8s.io", ID, "app", Some(&format!("/kubepods/pod1/{ID}"))));
+    for number in 0..MAX_SOUGHT {
+        assert_eq!(owner(&mut registry, &format!("/kubepods/pod1/{ID}/{number:064x}"), now), "app");
+    }
+    assert_eq!(registry.sought.len(), 0);
 }
 
 #[test]

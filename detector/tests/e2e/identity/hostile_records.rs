@@ -111,7 +111,8 @@ async fn records_too_large_for_any_message_hide_no_other() {
     let identity = start(&lab.containerd.socket());
     becomes_synced(&identity).await;
     assert!(identity.status().counts.records_refused > 0);
-    identity.cgroup_created(u64::MAX, &format!("/kubepods/pod{}/{}", pod.uid, app.id));
+    let path = format!("/{}/besteffort/pod{}/{}", lab.containerd.cgroup(), pod.uid, app.id);
+    identity.cgroup_created(u64::MAX, &path);
     assert_eq!(container(&identity, u64::MAX).await.name.as_deref(), Some("app"));
     for (cgroup_id, id) in [(1, large), (2, larger)] {
         identity.cgroup_created(u64::MAX - cgroup_id, &format!("/kubepods/{id}"));

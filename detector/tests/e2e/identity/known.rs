@@ -156,6 +156,23 @@ fn run(lab: &Lab, options: &[&str], name_and_command: &[&str]) {
 }
 
 #[tokio::test]
+async fn a_container_that_calls_a_cgroup_by_another_one_s_id_is_told_as_itself() {
+    let lab = Lab::start().await;
+    let identity = synced(&lab).await;
+    let pod = lab.pod("prod", "web").await;
+    let victim = pod.start_container(idle().named("victim")).await;
+    let evil = pod.start_container(idle().named("evil")).await;
+    let of = |id: &str| format!("/{}/besteffort/pod{}/{id}", lab.containerd.cgroup(), pod.uid);
+    let paths = [format!("{}/{}", of(&evil.id), victim.id), format!("{}{}", of(&evil.id), of(&victim.id))];
+    for (cgroup_id, path) in (0..).zip(&paths) {
+        identity.cgroup_created(u64::MAX - cgroup_id, path);
+        assert_eq!(container(&identity, u64::MAX - cgroup_id).await.name.as_deref(), Some("evil"), "{path}");
+    }
+    let of_victim = container(&identity, cgroup_id(&of(&victim.id))).await;
+    assert_eq!(of_victim.name.as_deref(), Some("victim"));
+}
+
+#[tokio::test]
 async fn what_no_cgroup_has_and_what_containerd_does_not_know_is_said_so() {
     let lab = Lab::start().await;
     let identity = start(&lab.containerd.socket());

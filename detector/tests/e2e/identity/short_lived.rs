@@ -44,7 +44,8 @@ async fn fifty_containers_deleted_at_once_are_known_when_their_records_come_in()
     for (number, (id, name)) in gone.iter().enumerate() {
         // The kernel's records of its cgroup, read late.
         let cgroup_id = u64::MAX - number as u64;
-        identity.cgroup_created(cgroup_id, &format!("/kubepods/besteffort/pod{}/{id}", pod.uid));
+        let path = format!("/{}/besteffort/pod{}/{id}", lab.containerd.cgroup(), pod.uid);
+        identity.cgroup_created(cgroup_id, &path);
         identity.cgroup_removed(cgroup_id);
         let known = container(&identity, cgroup_id).await;
         assert_eq!((known.id.as_str(), known.name.as_deref()), (id.as_str(), Some(name.as_str())));
@@ -66,7 +67,8 @@ async fn a_container_is_known_by_the_time_its_process_runs() {
     for number in 0..20u64 {
         let app = pod.start_container(idle().named(&format!("app-{number}"))).await;
         let start = Instant::now();
-        identity.cgroup_created(u64::MAX - number, &format!("/kubepods/pod{}/{}", pod.uid, app.id));
+        let path = format!("/{}/besteffort/pod{}/{}", lab.containerd.cgroup(), pod.uid, app.id);
+        identity.cgroup_created(u64::MAX - number, &path);
         let known = container(&identity, u64::MAX - number).await;
         delays.push(start.elapsed());
         assert_eq!((known.id.as_str(), known.readonly_rootfs), (app.id.as_str(), Some(true)));

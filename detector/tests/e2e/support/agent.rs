@@ -1,10 +1,11 @@
 //! The agent as a black box: its command line, its stdout, stderr and HTTP side, and nothing of its inside.
 
 use std::{
+    fs,
     io::{self, BufRead as _, BufReader, Read},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::ExitStatusExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -139,6 +140,12 @@ impl Agent {
         Events(self.events.lines().iter().map(|line| contract::checked(line)).collect())
     }
 
+    /// Its open files, as links of proc tell them.
+    pub fn open_files(&self) -> Vec<PathBuf> {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", self.process.id())).expect("the agent runs");
+        descriptors.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok()).collect()
+    }
+
     /// Every line on stderr up to now.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
@@ -199,6 +206,19 @@ impl Events {
     /// The mount attempts of one pod.
     pub fn mount_attempts_of(&self, pod: &Pod) -> Vec<&Value> {
         self.of(pod, "mount_attempt")
+    }
+
+    /// What was found of the seals of one pod.
+    pub fn seals_of(&self, pod: &Pod) -> Vec<&Value> {
+        self.0.iter().filter(|event| is_of(event, pod, "seal_broken") || is_of(event, pod, "seal_mended")).collect()
+    }
+
+    /// Those of `kind` of this lab's containers, and of cgroups below the lab's own where the container was not found: another
+    /// containerd may be at work on the same machine.
+    pub fn of_lab(&self, lab: &Lab, kind: &str) -> Vec<&Value> {
+        let own = format!("/{}/", lab.containerd.cgroup());
+        let is_own = |event: &&Value| event["cgroup"]["path"].as_str().is_none_or(|path| path.starts_with(&own));
+        self.0.iter().filter(|event| event["kind"] == kind).filter(is_own).collect()
     }
 
     fn of(&self, pod: &Pod, kind: &str) -> Vec<&Value> {

@@ -2,8 +2,9 @@
 //! and frozen, and it leaves nothing behind, however the test ends.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::Write as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -23,6 +24,20 @@ use super::{
 
 /// The namespace in which containerd keeps what came over CRI.
 pub const NAMESPACE: &str = "k8s.io";
+
+/// The handler of a runtime that does not heed a root's `readonly`, as there have been some.
+pub const CARELESS_RUNTIME: &str = "careless";
+
+/// runc with another specification than containerd's: the root is writable.
+const CARELESS_RUNC: &str = r#"#!/bin/sh
+bundle=
+for argument; do
+    [ "$bundle" = next ] && bundle=$argument
+    [ "$argument" = --bundle ] && bundle=next
+done
+[ -z "$bundle" ] || sed -i 's/"readonly":true/"readonly":false/' "$bundle/config.json"
+exec runc "$@"
+"#;
 
 /// containerd starts in a fraction of a second; a loaded machine gets this long.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -49,6 +64,9 @@ impl Containerd {
         mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), None).expect("a test may mount a tmpfs");
         let containerd = Self { folder, process: None };
         fs::write(containerd.path("config.toml"), containerd.config()).expect("the configuration is written");
+        let runtime = containerd.path("careless-runc");
+        fs::write(&runtime, CARELESS_RUNC).expect("the runtime is written");
+        fs::set_permissions(&runtime, Permissions::from_mode(0o755)).expect("the runtime is made executable");
         containerd
     }
 
@@ -185,6 +203,11 @@ default_runtime_name = "runc"
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
 Root = "{folder}/runc"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{CARELESS_RUNTIME}]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{CARELESS_RUNTIME}.options]
+Root = "{folder}/runc"
+BinaryName = "{folder}/careless-runc"
 "#
         )
     }

@@ -36,11 +36,11 @@ const EVENT: Fields = &[
     ("seq", Value::is_u64),
     ("time", time),
     ("node", |it| it == NODE),
-    ("kind", |it| one_of(it, &["write_denied", "mount_attempt", "seal_broken", "write_observed", "agent"])),
+    ("kind", |it| {
+        one_of(it, &["write_denied", "mount_attempt", "seal_broken", "seal_mended", "write_observed", "agent"])
+    }),
 ];
 const FINDING: Fields = &[
-    ("operation", operation),
-    ("outcome", |it| one_of(it, &["denied", "failed", "succeeded"])),
     ("errno", |it| it.is_null() || it.as_str().is_some_and(|name| name.starts_with('E'))),
     ("count", |it| it.as_u64().is_some_and(|count| count > 0)),
     ("first_time", time),
@@ -54,9 +54,24 @@ const FINDING: Fields = &[
     ("process", object_or_null),
     ("container", object_or_null),
     ("pod", object_or_null),
+    ("chain", text_or_null),
+];
+/// What somebody tried.
+const ATTEMPT: Fields = &[
+    ("operation", operation),
+    ("outcome", |it| one_of(it, &["denied", "failed", "succeeded"])),
     ("abi", |it| one_of(it, &["x86_64", "ia32", "aarch64", "io_uring"])),
     ("hook", text),
-    ("chain", text_or_null),
+];
+/// A state, which nobody is known to have tried for.
+const STATE: Fields = &[
+    ("operation", Value::is_null),
+    ("outcome", Value::is_null),
+    ("abi", Value::is_null),
+    ("hook", Value::is_null),
+    ("process", Value::is_null),
+    ("container", Value::is_object),
+    ("mount", Value::is_object),
 ];
 const FILE: Fields =
     &[("path", path_or_null), ("requested", text_or_null), ("flags", texts), ("new_path", path_or_null)];
@@ -73,6 +88,14 @@ const MOUNT_ATTEMPT: Fields = &[
     ("fstype", text_or_null),
     ("flags", texts),
     ("effect", |it| one_of(it, &["unseal", "shadow", "detach", "none"])),
+];
+const SEAL: Fields = &[
+    ("kind", |it| it == "rootfs"),
+    ("point", path_or_null),
+    ("fstype", text_or_null),
+    ("declared_readonly", |it| it == true),
+    ("effect", |it| one_of(it, &["unseal", "shadow"])),
+    ("cause", |it| it.is_null() || one_of(it, &["remount", "mount", "runtime"])),
 ];
 const PROCESS: Fields = &[
     ("pid", Value::is_u64),
@@ -109,7 +132,13 @@ const AGENT: Fields = &[("what", |it| one_of(it, &["start", "stop", "coverage", 
 
 fn check_finding(event: &Value, faults: &mut Vec<String>) {
     check(event, FINDING, "", faults);
-    let mount = if event["kind"] == "mount_attempt" { MOUNT_ATTEMPT } else { WRITE_MOUNT };
+    let of_a_seal = one_of(&event["kind"], &["seal_broken", "seal_mended"]);
+    check(event, if of_a_seal { STATE } else { ATTEMPT }, "", faults);
+    let mount = match event["kind"].as_str() {
+        Some("mount_attempt") => MOUNT_ATTEMPT,
+        _ if of_a_seal => SEAL,
+        _ => WRITE_MOUNT,
+    };
     let parts = [("file", FILE), ("mount", mount), ("process", PROCESS), ("container", CONTAINER), ("pod", POD)];
     for (part, fields) in parts.into_iter().filter(|(part, _)| event[part].is_object()) {
         check(&event[part], fields, &format!("{part}."), faults);
@@ -118,7 +147,7 @@ fn check_finding(event: &Value, faults: &mut Vec<String>) {
     if event["first_time"].as_str() > event["last_time"].as_str() {
         faults.push("first_time after last_time".to_owned());
     }
-    if (event["outcome"] == "succeeded") != event["errno"].is_null() {
+    if matches!(event["outcome"].as_str(), None | Some("succeeded")) != event["errno"].is_null() {
         faults.push("errno where it succeeded, or none where it did not".to_owned());
     }
     if (event["outcome"] == "denied") != (event["errno"] == "EROFS") {

@@ -59,8 +59,9 @@ impl Cri {
     }
 
     /// Returns the sandbox's id.
-    pub async fn run_pod_sandbox(&mut self, config: PodSandboxConfig) -> Result<String, Status> {
-        let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+    /// `runtime` names a handler; empty for the default.
+    pub async fn run_pod_sandbox(&mut self, config: PodSandboxConfig, runtime: &str) -> Result<String, Status> {
+        let request = RunPodSandboxRequest { config: Some(config), runtime_handler: runtime.to_owned() };
         Ok(self.runtime.run_pod_sandbox(request).await?.into_inner().pod_sandbox_id)
     }
 

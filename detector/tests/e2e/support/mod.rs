@@ -19,7 +19,10 @@ use std::{
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use self::{containerd::Containerd, pod::Pod};
+use self::{
+    containerd::{CARELESS_RUNTIME, Containerd},
+    pod::Pod,
+};
 
 /// Tests look at the whole machine — which BPF programs are loaded, what every container does — so one runs at a time.
 pub async fn alone() -> MutexGuard<'static, ()> {
@@ -49,12 +52,17 @@ impl Lab {
 
     /// A running pod with no container yet.
     pub async fn pod(&self, namespace: &str, name: &str) -> Pod {
-        Pod::start(&self.containerd, namespace, name, new_uid(), false).await
+        Pod::start(&self.containerd, namespace, name, new_uid(), false, "").await
+    }
+
+    /// A pod whose runtime does not heed `readonly`.
+    pub async fn careless_pod(&self, namespace: &str, name: &str) -> Pod {
+        Pod::start(&self.containerd, namespace, name, new_uid(), false, CARELESS_RUNTIME).await
     }
 
     /// A pod that may have privileged containers.
     pub async fn privileged_pod(&self, namespace: &str, name: &str) -> Pod {
-        Pod::start(&self.containerd, namespace, name, new_uid(), true).await
+        Pod::start(&self.containerd, namespace, name, new_uid(), true, "").await
     }
 }
 

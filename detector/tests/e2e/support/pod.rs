@@ -13,7 +13,7 @@ use k8s_cri::v1::{
 };
 
 use super::{
-    containerd::Containerd,
+    containerd::{Containerd, NAMESPACE},
     cri::{Cri, image_spec, label},
     image::IMAGE,
 };
@@ -116,7 +116,15 @@ pub struct Pod {
 
 impl Pod {
     /// `uid` must be new to the containerd; the pod's only label of its own is `app`, its name.
-    pub async fn start(containerd: &Containerd, namespace: &str, name: &str, uid: String, privileged: bool) -> Self {
+    /// `runtime` names a handler of containerd; empty for the default.
+    pub async fn start(
+        containerd: &Containerd,
+        namespace: &str,
+        name: &str,
+        uid: String,
+        privileged: bool,
+        runtime: &str,
+    ) -> Self {
         let log_directory = containerd.path(&format!("pods/{namespace}_{name}_{uid}"));
         fs::create_dir_all(&log_directory).expect("the pod's log folder is made");
         let sandbox = PodSandboxConfig {
@@ -145,7 +153,7 @@ impl Pod {
             ..PodSandboxConfig::default()
         };
         let mut cri = Cri::connect(&containerd.socket()).await.expect("containerd answers");
-        let sandbox_id = cri.run_pod_sandbox(sandbox.clone()).await.expect("the pod starts");
+        let sandbox_id = cri.run_pod_sandbox(sandbox.clone(), runtime).await.expect("the pod starts");
         Self { namespace: namespace.to_owned(), name: name.to_owned(), uid, sandbox_id, sandbox, cri }
     }
 
@@ -185,6 +193,11 @@ impl Container {
             output: output_of(&self.log),
             lived: Duration::from_nanos(lived_ns.cast_unsigned()),
         }
+    }
+
+    /// Where it is, and with it the files of its image, on the node.
+    pub fn root(&self, containerd: &Containerd) -> PathBuf {
+        containerd.path(&format!("state/io.containerd.runtime.v2.task/{NAMESPACE}/{}/rootfs", self.id))
     }
 
     /// Runs one more command in it; returns its exit code and what it printed.

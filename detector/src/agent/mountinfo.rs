@@ -6,43 +6,49 @@ use std::{
     path::Path,
 };
 
+use crate::finding::seal::MountInfo;
+
 /// What is read of a mount table, at most; that of a busy node takes a tenth.
 const BYTES_MAX: u64 = 8 << 20;
-
-/// One mount.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct MountInfo {
-    /// Id, as `STATX_MNT_ID` tells it.
-    pub id: u64,
-    /// Where, absolute in the root of the process whose file it is.
-    pub point: Vec<u8>,
-    /// Type of the filesystem.
-    pub fstype: Vec<u8>,
-    /// Whether the mount or its superblock is read-only.
-    pub readonly: bool,
-}
 
 /// The mounts in the file; lines that are not understood are left out.
 ///
 /// # Errors
 /// Where it can't be read.
 pub fn read(path: &Path) -> io::Result<Vec<MountInfo>> {
+    read_from(&File::open(path)?)
+}
+
+/// The same of a file that is open, from where it stands.
+///
+/// # Errors
+/// Where it can't be read.
+pub fn read_from(file: &File) -> io::Result<Vec<MountInfo>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(bytes.split(|byte| *byte == b'\n').filter_map(parse).collect())
+    file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(parse_all(&bytes))
+}
+
+/// The mounts in the text of such a file.
+pub fn parse_all(text: &[u8]) -> Vec<MountInfo> {
+    text.split(|byte| *byte == b'\n').filter_map(parse).collect()
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 fn parse(line: &[u8]) -> Option<MountInfo> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let point = unescape(fields.nth(3)?);
+    let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+    let (id, parent) = (number()?, number()?);
+    let device = fields.next()?.to_vec();
+    let root = unescape(fields.next()?);
+    let point = unescape(fields.next()?);
     let options = fields.next()?;
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     let fstype = unescape(fields.next()?);
     let of_superblock = fields.nth(1)?;
     let is_readonly = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
-    Some(MountInfo { id, point, fstype, readonly: is_readonly(options) || is_readonly(of_superblock) })
+    let readonly = is_readonly(options) || is_readonly(of_superblock);
+    Some(MountInfo { id, parent, device, root, point, fstype, readonly })
 }
 
 /// The kernel writes blanks, line ends and backslashes as `\` and three octal digits (`mangle_path`, `fs/seq_file.c`).
@@ -71,7 +77,15 @@ mod tests {
         for optional in ["", "master:1 ", "shared:2 master:1 "] {
             let line = format!("36 35 98:0 /mnt1 /mnt2 rw,noatime {optional}- ext3 /dev/root rw,errors=continue");
             let mount = parse(line.as_bytes()).unwrap();
-            let expected = MountInfo { id: 36, point: b"/mnt2".to_vec(), fstype: b"ext3".to_vec(), readonly: false };
+            let expected = MountInfo {
+                id: 36,
+                parent: 35,
+                device: b"98:0".to_vec(),
+                root: b"/mnt1".to_vec(),
+                point: b"/mnt2".to_vec(),
+                fstype: b"ext3".to_vec(),
+                readonly: false,
+            };
             assert_eq!(mount, expected);
         }
     }

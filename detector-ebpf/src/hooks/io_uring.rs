@@ -1,0 +1,83 @@
+//! The operations that are queued on an io_uring: they pass no exit of a syscall.
+//!
+//! Processes that use no io_uring pay nothing here. Of those that do, each request pays for one look at its operation, and at
+//! its result.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use detector_common::{
+    counter::Counter,
+    record::{RecordKind, Section},
+};
+
+use crate::{
+    capture::{call, process, request, text},
+    memory::{Readable as _, Structure},
+    offsets::offset,
+    ring, scratch,
+};
+
+/// `io_uring:io_uring_submit_req` (`io_uring_submit_sqe` before 6.4).
+#[btf_tracepoint(function = "io_uring_submit_req")]
+fn io_uring_submit(context: BtfTracePointContext) -> i32 {
+    let request: *const u8 = context.arg(0);
+    let request = request as u64;
+    if let Some((opcode, call)) = request::watched(request)
+        && let Some(scratch) = scratch::get()
+    {
+        request::keep(scratch, request, opcode, call);
+    }
+    0
+}
+
+/// `io_uring:io_uring_complete`, which every completion passes that finds room in its ring.
+#[btf_tracepoint(function = "io_uring_complete")]
+fn io_uring_complete(context: BtfTracePointContext) -> i32 {
+    let request: *const u8 = context.arg(1);
+    if request::is_refused(request as u64) {
+        report(request as u64);
+    }
+    0
+}
+
+/// `io_uring:io_uring_cqe_overflow`, which the others pass.
+#[btf_tracepoint(function = "io_uring_cqe_overflow")]
+fn io_uring_cqe_overflow(context: BtfTracePointContext) -> i32 {
+    const EROFS: i32 = 30;
+    let result: i32 = context.arg(2);
+    if result == -EROFS {
+        let ring: *const u8 = context.arg(0);
+        if let Some(request) = request::find_overflowed(ring as u64, context.arg(1)) {
+            report(request);
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn report(request: u64) {
+    let Some((opcode, call)) = request::watched(request) else {
+        return;
+    };
+    let Some(scratch) = scratch::get() else {
+        return;
+    };
+    let task = request::submitter(request);
+    let origin = request::take(scratch, request, opcode, call, task);
+    process::fill(scratch, task);
+    if process::is_io_worker(task) {
+        process::fill_first_thread(scratch, task);
+    }
+    let executed = process::executed(task);
+    call::append_walks(scratch, &origin, &executed);
+    // Another process may be running, and only the memory of the running one can be read.
+    let own = task.address_at(offset!(task_mm), &mut scratch.address);
+    let running = Structure::current_task().map_or(0, |task| task.address_at(offset!(task_mm), &mut scratch.address));
+    if own == running {
+        text::append_args(scratch, executed.args, executed.args_length);
+    } else {
+        text::mark_unreadable(scratch, Section::Args as u32);
+    }
+    ring::count(Counter::WriteDenied);
+    scratch.record.header.kind = RecordKind::WriteDenied as u16;
+    ring::send_write(scratch);
+}

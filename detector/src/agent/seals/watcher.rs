@@ -1,0 +1,344 @@
+//! The thread behind [`super::Seals`]: one descriptor for each container's mount namespace and one for the end of its first
+//! process, all awaited at once.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    buffer::spare_capacity,
+    event::{Timespec, epoll},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::{Shared, target::Target};
+use crate::{
+    agent::{clock, mountinfo},
+    finding::{
+        Event,
+        seal::{self, MountInfo, Seal, Stage, root_mount},
+    },
+    identity::{
+        Identity,
+        model::{Container, Role, TaskState},
+    },
+};
+
+/// Containers that are watched at most, with two descriptors each. A node runs some hundreds.
+const WATCHED_MAX: usize = 4096;
+/// Descriptors that the agent may need besides.
+const OTHER_DESCRIPTORS: u64 = 1024;
+/// How long a mount namespace is left alone after a look: whoever changes mounts in a loop must not keep the agent busy.
+const PAUSE: Duration = Duration::from_millis(20);
+/// When to look again at a first process that is to execute the container's program.
+const UNTIL_EXECUTED: Duration = Duration::from_millis(50);
+/// After how long a first process that was to execute something counts as the container's program though it has not: there
+/// are runtimes that run the program themselves.
+const NEVER_EXECUTES: Duration = Duration::from_secs(5);
+/// Descriptors that are told of at once.
+const READY_MAX: usize = 64;
+
+const WAKE: u64 = 0;
+
+/// See the module.
+pub(super) struct Watcher {
+    pub(super) shared: Arc<Shared>,
+    pub(super) identity: Identity,
+    pub(super) host_proc: PathBuf,
+    pub(super) found: mpsc::Sender<Event>,
+    epoll: OwnedFd,
+    /// By a number that is never used again; in epoll's data, twice that for the mount table, and one more for the exit.
+    watched: HashMap<u64, Watched>,
+    last: u64,
+    /// The node's own root: a process that stands in it is not in its container.
+    node_root: Option<(Vec<u8>, Vec<u8>)>,
+    /// Whether it was said that not all can be watched.
+    complained: bool,
+}
+
+struct Watched {
+    container: Arc<Container>,
+    pid: u32,
+    target: Target,
+    seal: Seal,
+    /// Since when its program is known to run, or to be about to.
+    running_since: Option<Instant>,
+    looked_at: Option<Instant>,
+    /// When to look; none as long as nothing changes.
+    due: Option<Instant>,
+}
+
+/// Whose descriptor is ready.
+enum Ready {
+    Wake,
+    Changed(u64),
+    Ended(u64),
+}
+
+impl Watcher {
+    /// Makes ready what the thread needs.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        identity: Identity,
+        host_proc: PathBuf,
+        found: mpsc::Sender<Event>,
+    ) -> io::Result<Self> {
+        allow_descriptors();
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &shared.wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        let node_root = mountinfo::read(&host_proc.join("1/mountinfo")).ok();
+        let node_root = node_root.as_deref().and_then(root_mount).map(place_of);
+        Ok(Self {
+            shared,
+            identity,
+            host_proc,
+            found,
+            epoll,
+            watched: HashMap::new(),
+            last: 0,
+            node_root,
+            complained: false,
+        })
+    }
+
+    /// Watches until it is told to stop, or nobody takes what it finds.
+    pub(super) fn run(mut self) {
+        loop {
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                Err(error) => {
+                    warn!(%error, "the seals of containers are no longer watched; please report it");
+                    return;
+                }
+            };
+            if self.shared.stopped.load(Ordering::Acquire) {
+                return;
+            }
+            let now = Instant::now();
+            for ready in ready {
+                match ready {
+                    Ready::Wake => {}
+                    Ready::Changed(number) => self.look_soon(number, now),
+                    Ready::Ended(number) => self.forget(number),
+                }
+            }
+            if self.shared.containers_changed.swap(false, Ordering::AcqRel) {
+                self.follow_containers(now);
+            }
+            if self.shared.look_at_all.swap(false, Ordering::AcqRel) {
+                let all: Vec<u64> = self.watched.keys().copied().collect();
+                all.into_iter().for_each(|number| self.look_soon(number, now));
+            }
+            let is_due = |watched: &Watched| watched.due.is_some_and(|due| due <= now);
+            let due: Vec<u64> = self.watched.iter().filter(|(_, it)| is_due(it)).map(|(number, _)| *number).collect();
+            for number in due {
+                match self.look(number) {
+                    Ok(events) => {
+                        for event in events {
+                            if self.found.blocking_send(event).is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    Err(error) => {
+                        debug!(%error, "a container has ended, or its mounts can't be read");
+                        self.forget(number);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for a descriptor, or until a look is due.
+    fn wait(&self) -> io::Result<Vec<Ready>> {
+        let due = self.watched.values().filter_map(|watched| watched.due).min();
+        let timeout = due.map(|due| {
+            // A little later rather than a little before.
+            let left = due.saturating_duration_since(Instant::now()) + Duration::from_micros(100);
+            Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() }
+        });
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(READY_MAX);
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ready = events.iter().map(|event| match event.data.u64() {
+            WAKE => {
+                // What it counts means nothing.
+                let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
+                Ready::Wake
+            }
+            data if data % 2 == 0 => Ready::Changed(data / 2),
+            data => Ready::Ended(data / 2),
+        });
+        Ok(ready.collect())
+    }
+
+    fn look_soon(&mut self, number: u64, now: Instant) {
+        if let Some(watched) = self.watched.get_mut(&number) {
+            let due = watched.looked_at.map_or(now, |looked_at| now.max(looked_at + PAUSE));
+            watched.due = Some(watched.due.map_or(due, |earlier| earlier.min(due)));
+        }
+    }
+
+    fn forget(&mut self, number: u64) {
+        if let Some(watched) = self.watched.remove(&number) {
+            self.shared.states.set(&watched.container.id, None);
+        }
+    }
+
+    /// Brings what is watched in line with the containers that run.
+    fn follow_containers(&mut self, now: Instant) {
+        let sealed = |container: &Arc<Container>| {
+            container.role != Role::Sandbox && container.readonly_rootfs == Some(true) && container.init_pid.is_some()
+        };
+        let containers: HashMap<(String, String), Arc<Container>> = self
+            .identity
+            .containers()
+            .into_iter()
+            .filter(sealed)
+            .map(|container| (key(&container), container))
+            .collect();
+        let mut known = HashSet::new();
+        let mut gone = Vec::new();
+        for (number, watched) in &mut self.watched {
+            match containers.get(&key(&watched.container)) {
+                Some(container) if container.init_pid == Some(watched.pid) => {
+                    if container.task != watched.container.task {
+                        watched.due = Some(now);
+                    }
+                    watched.container = Arc::clone(container);
+                    known.insert(key(container));
+                }
+                _ => gone.push(*number),
+            }
+        }
+        gone.into_iter().for_each(|number| self.forget(number));
+        for (key, container) in containers {
+            if !known.contains(&key) {
+                self.begin(container, now);
+            }
+        }
+    }
+
+    fn begin(&mut self, container: Arc<Container>, now: Instant) {
+        let Some(pid) = container.init_pid else { return };
+        if self.watched.len() >= WATCHED_MAX {
+            return self.complain("there are too many");
+        }
+        match Target::open(&self.host_proc, pid) {
+            Ok(Some(target)) => {
+                self.last += 1;
+                let watched = Watched {
+                    container,
+                    pid,
+                    target,
+                    seal: Seal::default(),
+                    running_since: None,
+                    looked_at: None,
+                    due: Some(now),
+                };
+                let number = self.last;
+                match await_table(&self.epoll, number, &watched.target)
+                    .and_then(|()| await_exit(&self.epoll, number, &watched.target))
+                {
+                    Ok(()) => drop(self.watched.insert(number, watched)),
+                    Err(error) => self.complain(&error.to_string()),
+                }
+            }
+            Ok(None) => debug!(container = container.id, "its first process has changed its root: not watched"),
+            Err(error) if is_gone(&error) => debug!(container = container.id, %error, "it has ended"),
+            Err(error) => self.complain(&error.to_string()),
+        }
+    }
+
+    /// Reads and judges; what is new is an event each.
+    fn look(&mut self, number: u64) -> io::Result<Vec<Event>> {
+        let Some(watched) = self.watched.get_mut(&number) else { return Ok(Vec::new()) };
+        let again = watched.looked_at.is_some();
+        watched.looked_at = Some(Instant::now());
+        watched.due = None;
+        // Awaited before it is read, so that no change falls between the two. Closing the former ends its watch.
+        if again && watched.target.reopen()? {
+            await_table(&self.epoll, number, &watched.target)?;
+        }
+        let mounts = watched.target.mounts()?;
+        // After the mounts: had the program been executed in between, none of them would be surely the runtime's.
+        let executed = watched.target.has_executed()?;
+        if watched.running_since.is_none() && watched.container.task == TaskState::Running {
+            watched.running_since = watched.looked_at;
+        }
+        let overdue = watched.running_since.is_some_and(|since| since.elapsed() >= NEVER_EXECUTES);
+        let stage = if executed || overdue { Stage::Program } else { Stage::SetUp };
+        if root_mount(&mounts).map(place_of) == self.node_root && self.node_root.is_some() {
+            debug!(
+                container = watched.container.id,
+                "its first process is outside of it (a virtual machine?): not judged"
+            );
+            return Ok(Vec::new());
+        }
+        let now = clock::unix_ns();
+        let looked = watched.seal.look(&watched.container, &mounts, stage, now);
+        self.shared.states.set(&watched.container.id, looked.broken);
+        // The runtime has been told to execute the program, and has left the root writable: a matter of a moment.
+        if stage == Stage::SetUp && looked.broken.is_none() && watched.running_since.is_some() {
+            watched.due = Some(Instant::now() + UNTIL_EXECUTED);
+        }
+        Ok(looked.changes.into_iter().map(|change| seal::event(&watched.container, change)).collect())
+    }
+
+    fn complain(&mut self, why: &str) {
+        if !self.complained {
+            self.complained = true;
+            warn!("the seals of some containers can't be watched: {why}");
+        }
+    }
+}
+
+/// The kernel keeps for each open table which change it has told of; whether the table was read does not matter.
+fn await_table(epoll: &OwnedFd, number: u64, target: &Target) -> io::Result<()> {
+    let flags = epoll::EventFlags::PRI | epoll::EventFlags::ERR | epoll::EventFlags::ET;
+    Ok(epoll::add(epoll, target.table(), epoll::EventData::new_u64(number * 2), flags)?)
+}
+
+fn await_exit(epoll: &OwnedFd, number: u64, target: &Target) -> io::Result<()> {
+    let Some(exit) = target.exit() else { return Ok(()) };
+    Ok(epoll::add(epoll, exit, epoll::EventData::new_u64(number * 2 + 1), epoll::EventFlags::IN)?)
+}
+
+fn key(container: &Container) -> (String, String) {
+    (container.runtime_namespace.clone(), container.id.clone())
+}
+
+/// What is mounted there, whatever its mount is called.
+fn place_of(mount: &MountInfo) -> (Vec<u8>, Vec<u8>) {
+    (mount.device.clone(), mount.root.clone())
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    // A process that has ended and was not waited for yet has no mount namespace any more: EINVAL.
+    let errno = rustix::io::Errno::from_io_error(error);
+    errno.is_some_and(|errno| {
+        [rustix::io::Errno::NOENT, rustix::io::Errno::SRCH, rustix::io::Errno::INVAL].contains(&errno)
+    })
+}
+
+/// Raises the soft limit of descriptors to what is needed, as far as the hard one allows.
+fn allow_descriptors() {
+    let wanted = 2 * WATCHED_MAX as u64 + OTHER_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            debug!(%error, "the limit of open descriptors stays as it is");
+        }
+    }
+}
