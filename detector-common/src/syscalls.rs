@@ -186,7 +186,8 @@ pub const SYSCALLS: &[Syscall] = {
         row("creat",              [ 85,   8,  -1], Call::of(Open).path(0).mode(1)),
         row("openat",             [257, 295,  56], Call::of(Open).at(0, 1).flags(2).mode(3)).io_uring(18),
         row("openat2",            [437, 437, 437], Call::of(Open).at(0, 1).form(Form::OpenHow)).io_uring(28),
-        row("open_by_handle_at",  [304, 342, 265], Call::of(Open).fd(0).flags(2)),
+        // Its descriptor is any file of the filesystem, and its handle no path: where the file is can't be told.
+        row("open_by_handle_at",  [304, 342, 265], Call::of(Open).flags(2)),
         row("mkdir",              [ 83,  39,  -1], Call::of(Mkdir).path(0).mode(1)),
         row("mkdirat",            [258, 296,  34], Call::of(Mkdir).at(0, 1).mode(2)).io_uring(37),
         row("rmdir",              [ 84,  40,  -1], Call::of(Rmdir).path(0)),

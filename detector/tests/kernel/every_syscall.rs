@@ -152,6 +152,9 @@ fn every_write_is_seen_through(door: Abi) {
 }
 
 fn on_a_file_descriptor_the_path_is_the_file(attempt: &Attempt) {
+    if attempt.syscall.name == "open_by_handle_at" {
+        assert!(matches!(attempt.path.base, PathBase::None), "a handle has no path: {:?}", attempt.path);
+    }
     if ["fchmod", "fchown", "fchown32", "fsetxattr", "fremovexattr", "ioctl"].contains(&attempt.syscall.name) {
         let PathBase::File(file) = &attempt.path.base else {
             panic!("{}: the base is the open file", attempt.syscall.name)
