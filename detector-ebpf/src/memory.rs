@@ -24,7 +24,9 @@ impl<T: Plain, const N: usize> Plain for [T; N] {}
 /// The verifier knows the type as long as the pointer is in a register or on the stack. In a map it is a number.
 ///
 /// Some pointers it takes for ones that may be null, more of them with each kernel, and wants them compared before anything is
-/// added to them. So [`Self::follow`] compares each, and offsets are read where they are used, behind the comparison.
+/// added to them. So [`Readable::follow`] compares each, and offsets are read where they are used, behind the comparison.
+///
+/// Following is cheap when it runs and dear when it is verified: see `process::describe_current`.
 #[derive(Clone, Copy)]
 pub struct Structure(NonNull<u8>);
 
@@ -37,6 +39,14 @@ impl Structure {
     }
 }
 
+impl Structure {
+    /// The same, as a number.
+    #[inline(always)]
+    pub fn untyped(self) -> Untyped {
+        Untyped(self.address())
+    }
+}
+
 /// A kernel structure whose members can be read.
 pub trait Readable: Copy {
     /// Reads the member at `offset`, a plain number.
@@ -44,9 +54,6 @@ pub trait Readable: Copy {
 
     /// The structure that the member at `offset` points to.
     fn follow(self, offset: u32) -> Option<Self>;
-
-    /// The pointer at `offset` as a number for [`kernel_at`], whether null or not. `map` is a word of a map's value.
-    fn address_at(self, offset: u32, map: &mut u64) -> u64;
 
     /// Where it is, for [`kernel_at`].
     fn address(self) -> u64;
@@ -65,24 +72,13 @@ impl Readable for Structure {
         NonNull::new(unsafe { read_volatile(self.0.as_ptr().wrapping_add(offset as usize).cast()) }).map(Self)
     }
 
-    /// It goes by way of `map`, because a number is what the verifier takes it for then: no comparison is needed, and there is
-    /// one branch less to follow.
-    #[inline(always)]
-    fn address_at(self, offset: u32, map: &mut u64) -> u64 {
-        // SAFETY: a live word; volatile, or the pointer would be kept in a register.
-        unsafe {
-            write_volatile(map, self.load(offset));
-            read_volatile(map)
-        }
-    }
-
     #[inline(always)]
     fn address(self) -> u64 {
         self.0.as_ptr() as u64
     }
 }
 
-/// A kernel structure at an address that the verifier takes for a number: another task's, say. Readable are read by a helper.
+/// A kernel structure at an address that the verifier takes for a number: another task's, say. Its members are read by a helper.
 #[derive(Clone, Copy)]
 pub struct Untyped(pub u64);
 
@@ -96,11 +92,6 @@ impl Readable for Untyped {
     fn follow(self, offset: u32) -> Option<Self> {
         let address = kernel_at(self.0, offset);
         (address != 0).then_some(Self(address))
-    }
-
-    #[inline(always)]
-    fn address_at(self, offset: u32, _map: &mut u64) -> u64 {
-        kernel_at(self.0, offset)
     }
 
     #[inline(always)]

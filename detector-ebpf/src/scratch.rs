@@ -17,8 +17,6 @@ pub struct Scratch {
     pub walk: Walk,
     /// Addresses of the strings to append, by section; 0: none.
     pub strings: [u64; STRINGS],
-    /// For `Structure::address_at`.
-    pub address: u64,
     /// Where the paths of a request of an io_uring begin, as they were when it was submitted.
     pub places: Places,
 }

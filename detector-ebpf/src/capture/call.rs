@@ -13,7 +13,7 @@ use crate::{
         process::Executed,
         text::{self, STRINGS},
     },
-    memory::{self, Readable},
+    memory::{self, Untyped},
     offsets::offset,
     ring,
     scratch::Scratch,
@@ -32,14 +32,14 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// That of a task. `map` is a word of a map's value.
+    /// That of a task.
     #[inline(always)]
-    pub fn of<S: Readable>(task: S, map: &mut u64) -> Self {
-        let fs = task.address_at(offset!(task_fs), map);
+    pub fn of(task: Untyped) -> Self {
+        let [fs, files] = memory::kernel_words(task.0, offset!(task_fs), offset!(task_files));
         Self {
             root: fs.wrapping_add(u64::from(offset!(fs_root))),
             pwd: fs.wrapping_add(u64::from(offset!(fs_pwd))),
-            files: task.address_at(offset!(task_files), map),
+            files,
         }
     }
 }

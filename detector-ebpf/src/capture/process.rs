@@ -1,12 +1,16 @@
 //! The process that did it, and those above it.
 
+use aya_ebpf::{
+    cty::c_void,
+    helpers::{bpf_get_current_cgroup_id, generated::bpf_loop},
+};
 use detector_common::{
     offsets::UPID_SIZE,
-    record::{AncestorRecord, COMM_LEN, ProcessRecord},
+    record::{AncestorRecord, COMM_LEN, MAX_ANCESTORS, ProcessRecord},
 };
 
 use crate::{
-    memory::{self, Readable},
+    memory::{self, Readable, Structure, Untyped},
     offsets::offset,
     scratch::Scratch,
 };
@@ -16,9 +20,36 @@ const PF_IO_WORKER: u32 = 0x10;
 
 /// Fills the cgroup of the header and the process of the record for `task`, which need not be the running one.
 #[inline(always)]
-pub fn fill<S: Readable>(scratch: &mut Scratch, task: S) {
+pub fn fill(scratch: &mut Scratch, task: Untyped) {
     scratch.record.header.cgroup_id = cgroup_id(task);
-    let process = &mut scratch.record.process;
+    describe(&mut scratch.record.process, task);
+}
+
+/// Fills the cgroup of the header and the process of the record for the running task, at a third of the cost.
+#[inline(always)]
+pub fn fill_current(scratch: &mut Scratch) {
+    // SAFETY: the helper has no preconditions.
+    scratch.record.header.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    describe_current(&mut scratch.record.process);
+}
+
+/// Describes the running task.
+///
+/// A global function (kernel 5.12): the verifier goes through it once and by itself, not once for each way to a call of it. That
+/// counts, because for each pointer that it sees followed from a task it looks for a type among all of the kernel's, by name and
+/// four times (`btf_nested_type_is_trusted`, 6.4 and later): a millisecond. Global functions have to return a number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn describe_current(process: *mut ProcessRecord) -> u32 {
+    // SAFETY: null, or a live record of the caller's; the verifier knows its size from the type.
+    let Some(process) = (unsafe { process.as_mut() }) else { return 0 };
+    let Some(task) = Structure::current_task() else { return 0 };
+    describe(process, task);
+    1
+}
+
+#[inline(always)]
+fn describe<S: Readable>(process: &mut ProcessRecord, task: S) {
     process.pid = task.load(offset!(task_tgid));
     process.tid = task.load(offset!(task_pid));
     process.comm = comm(task);
@@ -66,19 +97,19 @@ pub fn fill_first_thread<S: Readable>(scratch: &mut Scratch, task: S) {
 /// Fills what tells the container runtime from the container: the parent's cgroup, and whether it runs the same executable
 /// file in the same mount namespace.
 #[inline(always)]
-pub fn fill_parent<S: Readable>(scratch: &mut Scratch, task: S) {
+pub fn fill_parent(scratch: &mut Scratch, task: Untyped) {
     let process = &mut scratch.record.process;
     let Some(parent) = task.follow(offset!(task_real_parent)) else { return };
     process.parent_cgroup_id = cgroup_id(parent);
     let file = executable_dentry(task);
-    let namespace = |task: S| mount_namespace(task).map_or(0, Readable::address);
+    let namespace = |task| mount_namespace(task).map_or(0, Readable::address);
     let same = file != 0 && file == executable_dentry(parent) && namespace(task) == namespace(parent);
     process.same_program_as_parent = u32::from(same);
 }
 
 /// Id of the task's cgroup in the cgroup2 hierarchy; 0 where it can't be read.
 #[inline(always)]
-fn cgroup_id<S: Readable>(task: S) -> u64 {
+fn cgroup_id(task: Untyped) -> u64 {
     if let Some(cgroups) = task.follow(offset!(task_cgroups))
         && let Some(cgroup) = cgroups.follow(offset!(css_set_cgroup))
         && let Some(node) = cgroup.follow(offset!(cgroup_kn))
@@ -91,7 +122,7 @@ fn cgroup_id<S: Readable>(task: S) -> u64 {
 
 /// Address of the dentry of the task's executable, which stands for the file; 0 of a thread of the kernel.
 #[inline(always)]
-fn executable_dentry<S: Readable>(task: S) -> u64 {
+fn executable_dentry(task: Untyped) -> u64 {
     match executed(task).file {
         0 => 0,
         path => memory::kernel_at(path, offset!(path_dentry)),
@@ -130,6 +161,7 @@ fn comm<S: Readable>(task: S) -> [u8; COMM_LEN] {
 }
 
 /// What a process executes.
+#[repr(C)]
 pub struct Executed {
     /// Address of the `struct path` of the executable; 0 for a thread of the kernel.
     pub file: u64,
@@ -139,10 +171,39 @@ pub struct Executed {
     pub args_length: u64,
 }
 
+impl Executed {
+    const NOTHING: Self = Self { file: 0, args: 0, args_length: 0 };
+}
+
 /// What the task executes.
 #[inline(always)]
-pub fn executed<S: Readable>(task: S) -> Executed {
-    let mut executed = Executed { file: 0, args: 0, args_length: 0 };
+pub fn executed(task: Untyped) -> Executed {
+    let mut executed = Executed::NOTHING;
+    note_executed(&mut executed, task);
+    executed
+}
+
+/// What the running task executes.
+#[inline(always)]
+pub fn executed_by_current() -> Executed {
+    let mut executed = Executed::NOTHING;
+    note_executed_by_current(&mut executed);
+    executed
+}
+
+/// A global function for the reason of [`describe_current`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_executed_by_current(executed: *mut Executed) -> u32 {
+    // SAFETY: null, or a live value of the caller's; the verifier knows its size from the type.
+    let Some(executed) = (unsafe { executed.as_mut() }) else { return 0 };
+    let Some(task) = Structure::current_task() else { return 0 };
+    note_executed(executed, task);
+    1
+}
+
+#[inline(always)]
+fn note_executed<S: Readable>(executed: &mut Executed, task: S) {
     if let Some(mm) = task.follow(offset!(task_mm)) {
         executed.args = mm.load(offset!(mm_arg_start));
         executed.args_length = mm.load::<u64>(offset!(mm_arg_end)).wrapping_sub(executed.args);
@@ -150,7 +211,6 @@ pub fn executed<S: Readable>(task: S) -> Executed {
             executed.file = file.address().wrapping_add(u64::from(offset!(file_path)));
         }
     }
-    executed
 }
 
 /// The number of the `struct pid` in its innermost namespace.
@@ -161,37 +221,52 @@ fn pid_in_namespace<S: Readable>(pid: S) -> u32 {
     memory::kernel_at(numbers.wrapping_add(u64::from(level) * u64::from(UPID_SIZE)), 0)
 }
 
+/// What the steps up need; on the stack, because that is what `bpf_loop` hands on.
+struct Ascent<'a, S> {
+    process: &'a mut ProcessRecord,
+    /// A thread of the next process above.
+    parent: S,
+    /// Address of the mount namespace of pid 1; 0 before it is met.
+    of_node: u64,
+}
+
 /// Fills the processes above; the address of the mount namespace of pid 1, or 0 where the record has no room to get there.
 #[inline(always)]
 fn fill_ancestors<S: Readable>(process: &mut ProcessRecord, task: S) -> u64 {
     process.ppid = 0;
-    let mut count = 0;
-    let mut of_node = 0;
-    let mut parent = task.follow(offset!(task_real_parent));
-    if let Some(parent) = parent {
-        process.ppid = parent.load(offset!(task_tgid));
+    process.ancestor_count = 0;
+    let Some(parent) = task.follow(offset!(task_real_parent)) else { return 0 };
+    process.ppid = parent.load(offset!(task_tgid));
+    let mut ascent = Ascent { process, parent, of_node: 0 };
+    let step = append_ancestor::<S> as *const () as *mut c_void;
+    // SAFETY: `append_ancestor` has the signature that the helper calls, and `ascent` outlives the call.
+    unsafe { bpf_loop(MAX_ANCESTORS as u32, step, (&raw mut ascent).cast(), 0) };
+    ascent.of_node
+}
+
+extern "C" fn append_ancestor<S: Readable>(index: u64, ascent: *mut c_void) -> i64 {
+    const CONTINUE: i64 = 0;
+    const STOP: i64 = 1;
+    const _: () = assert!(MAX_ANCESTORS.is_power_of_two(), "the index is masked");
+    // SAFETY: `fill_ancestors` handed on its own live `Ascent`, and touches it again only after the loop.
+    let ascent = unsafe { &mut *ascent.cast::<Ascent<'_, S>>() };
+    let Some(leader) = ascent.parent.follow(offset!(task_group_leader)) else { return STOP };
+    let pid: u32 = leader.load(offset!(task_tgid));
+    if pid == 0 {
+        return STOP;
     }
-    for ancestor in &mut process.ancestors {
-        let Some(leader) = parent.and_then(|parent| parent.follow(offset!(task_group_leader))) else {
-            break;
-        };
-        let pid: u32 = leader.load(offset!(task_tgid));
-        if pid == 0 {
-            break;
-        }
-        *ancestor = AncestorRecord {
-            start_time_ns: leader.load(offset!(task_start_boottime)),
-            pid,
-            padding: 0,
-            comm: comm(leader),
-        };
-        count += 1;
-        if pid == 1 {
-            of_node = mount_namespace(leader).map_or(0, Readable::address);
-            break;
-        }
-        parent = leader.follow(offset!(task_real_parent));
+    ascent.process.ancestors[index as usize & (MAX_ANCESTORS - 1)] = AncestorRecord {
+        start_time_ns: leader.load(offset!(task_start_boottime)),
+        pid,
+        padding: 0,
+        comm: comm(leader),
+    };
+    ascent.process.ancestor_count = index as u32 + 1;
+    if pid == 1 {
+        ascent.of_node = mount_namespace(leader).map_or(0, Readable::address);
+        return STOP;
     }
-    process.ancestor_count = count;
-    of_node
+    let Some(parent) = leader.follow(offset!(task_real_parent)) else { return STOP };
+    ascent.parent = parent;
+    CONTINUE
 }

@@ -155,7 +155,7 @@ pub fn keep(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call) {
     }
 
     let Some(task) = Structure::current_task() else { return };
-    let origin = Origin::of(task, &mut scratch.address);
+    let origin = Origin::of(task.untyped());
     scratch.walk.places = [0; _];
     if is_on_file(call) {
         set_argument(&mut scratch.record.call, call.dirfd, memory::kernel_at::<u32>(request, offset!(kiocb_fd)).into());
@@ -181,7 +181,7 @@ pub fn keep(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call) {
 /// at once) the paths are told to be unreadable.
 #[inline(always)]
 pub fn take(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call, task: Untyped) -> Origin {
-    let mut origin = Origin::of(task, &mut scratch.address);
+    let mut origin = Origin::of(task);
     // A worker has looked the paths up only now, just before this; everyone else when the request was submitted.
     let is_late = Structure::current_task()
         .is_some_and(|current| current.address() != task.address() && process::is_io_worker(current));

@@ -11,7 +11,7 @@ use detector_common::{
 
 use crate::{
     capture::{call, process, request, text},
-    memory::{Readable as _, Structure},
+    memory::{Readable as _, Structure, Untyped},
     offsets::offset,
     ring, scratch,
 };
@@ -70,9 +70,8 @@ fn report(request: u64) {
     let executed = process::executed(task);
     call::append_walks(scratch, &origin, &executed);
     // Another process may be running, and only the memory of the running one can be read.
-    let own = task.address_at(offset!(task_mm), &mut scratch.address);
-    let running = Structure::current_task().map_or(0, |task| task.address_at(offset!(task_mm), &mut scratch.address));
-    if own == running {
+    let memory_of = |task: Untyped| task.load::<u64>(offset!(task_mm));
+    if Structure::current_task().is_some_and(|running| memory_of(running.untyped()) == memory_of(task)) {
         text::append_args(scratch, executed.args, executed.args_length);
     } else {
         text::mark_unreadable(scratch, Section::Args as u32);

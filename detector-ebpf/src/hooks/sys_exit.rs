@@ -105,7 +105,7 @@ fn report(context: *mut c_void) {
         );
     }
     if call.report == Report::Always as u8 {
-        process::fill_parent(scratch, task);
+        process::fill_parent(scratch, task.untyped());
         ring::count(Counter::MountAttempt);
         scratch.record.header.kind = RecordKind::MountAttempt as u16;
         ring::send_mount_attempt(scratch);
@@ -152,7 +152,7 @@ fn capture(scratch: &mut Scratch, call: &Call, task: Structure) {
     call::begin(scratch, call);
     scratch.used = 0;
 
-    process::fill(scratch, task);
+    process::fill_current(scratch);
 
     // The payload, in the order of the sections.
     scratch.strings = [
@@ -164,8 +164,8 @@ fn capture(scratch: &mut Scratch, call: &Call, task: Structure) {
     ];
     text::append_strings::<false>(scratch, call::strings_of(call));
 
-    let origin = Origin::of(task, &mut scratch.address);
-    let executed = process::executed(task);
+    let origin = Origin::of(task.untyped());
+    let executed = process::executed_by_current();
     call::find_bases(scratch, call, 0, &origin);
     call::append_walks(scratch, &origin, &executed);
     text::append_args(scratch, executed.args, executed.args_length);

@@ -209,3 +209,23 @@ async fn the_process_is_seen_with_its_executable_arguments_and_ancestors() {
     assert!(process.cap_sys_admin(), "the tests run as root");
     assert!(!process.has_not_executed(), "a thread is new, but its process has executed the test");
 }
+
+#[tokio::test]
+async fn user_and_group_are_those_of_the_thread_that_asked() {
+    let mut attached = Attached::new();
+    let seen = attached.watch(|| {
+        let sealed = Sealed::new();
+        begin();
+        // Directly, because the library's functions change the whole process.
+        // SAFETY: numbers alone.
+        unsafe {
+            assert_eq!(libc::syscall(libc::SYS_setresgid, 2345, 2345, 2345), 0);
+            assert_eq!(libc::syscall(libc::SYS_setresuid, 1234, 1234, 1234), 0);
+        }
+        let refused = std::fs::OpenOptions::new().write(true).open(sealed.root.join("etc/passwd")).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
+    });
+    let [attempt] = seen.attempts.as_slice() else { panic!("one attempt, not {:?}", seen.attempts) };
+    assert_eq!((attempt.process.uid, attempt.process.gid), (1234, 2345));
+    assert!(!attempt.process.cap_sys_admin(), "a thread that becomes a user has no capabilities left");
+}

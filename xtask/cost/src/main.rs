@@ -38,6 +38,9 @@ fn main() -> Result<()> {
         Sensor::attach().context("rosentry's programs could not be attached")?
     };
     println!("armed {:.1}", millis(now(ClockId::Monotonic) - begun));
+    for verified in sensor.verified() {
+        println!("verified {} {:?}", verified.program, verified.instructions);
+    }
     runtime.spawn(read(stream));
     measure("tracepoint", &operations);
 
