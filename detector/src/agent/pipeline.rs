@@ -11,7 +11,6 @@ use detector_common::record::RecordKind;
 
 use super::{
     ancestry::Ancestry,
-    clock,
     escaped::Escaped,
     held::Held,
     outbox::Outbox,
@@ -19,6 +18,7 @@ use super::{
 };
 use crate::{
     cli::config::Scope,
+    clock,
     export::Metrics,
     finding::{Event, Sighting, assess, is_runtime_setup, questions},
     identity::{

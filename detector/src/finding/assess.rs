@@ -12,23 +12,10 @@ use super::{
     paths::{self, Located, Manner, MountPoint, Question, Resolved, RootOf, is_at_or_below, parent},
 };
 use crate::{
+    clock::BootClock,
     identity::model::Container,
     kernel::attempt::{self, Attempt, PassedPath, Walk},
 };
-
-/// Translates times since boot to times of the calendar.
-#[derive(Clone, Copy, Debug)]
-pub struct BootClock {
-    /// CLOCK_REALTIME less CLOCK_BOOTTIME, nanoseconds.
-    pub unix_ns_at_boot: i128,
-}
-
-impl BootClock {
-    /// Nanoseconds since the Unix epoch of a time since boot.
-    pub const fn unix_ns(self, since_boot_ns: u64) -> i128 {
-        self.unix_ns_at_boot + since_boot_ns as i128
-    }
-}
 
 /// An attempt, and all that is known about it.
 #[derive(Clone, Debug)]

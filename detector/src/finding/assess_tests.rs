@@ -20,7 +20,8 @@ fn in_container(attempt: &Attempt) -> Event {
 }
 
 fn answer(path: &str, point: &str) -> Option<Resolved> {
-    let point = MountPoint { point: point.as_bytes().to_vec(), fstype: b"overlay".to_vec(), readonly: true };
+    let point =
+        MountPoint { point: point.as_bytes().to_vec(), fstype: b"overlay".to_vec(), readonly: true, of_root: true };
     Some(Resolved { path: path.as_bytes().to_vec(), mount: Some(point) })
 }
 

@@ -76,7 +76,9 @@ pub fn effect(attempt: &Attempt, target: Target<'_>, container: Option<&Containe
 /// (`parent_is_outside`), which runs the same file, both in the node's own mount namespace, where no container is.
 pub fn is_runtime_setup(attempt: &Attempt, container: &Container, parent_is_outside: bool) -> bool {
     let process = &attempt.process;
-    let is_first = container.init_pid == Some(process.pid) && process.has_not_executed();
+    // Who has the first one's id in the container's cgroup is the first one, as long as nothing speaks against it.
+    let is_first = container.is_first_process(process.pid, process.start_time_ns).unwrap_or(true);
+    let is_first = is_first && process.has_not_executed();
     is_first || (parent_is_outside && process.same_program_as_parent && process.in_node_mount_namespace)
 }
 
@@ -124,9 +126,10 @@ fn is_sealed_mount(target: Target<'_>, recursive: bool, succeeded: bool, contain
 }
 
 /// Whether the mount can't be the specified one, but must lie on top of it: `mount --bind / /data`, for one. What a bind
-/// mount has bound is not specified, but no kind of volume is an overlay, as the root is.
+/// mount has bound is not specified, but no volume shows the root's own files, and none is an overlay.
 fn is_another(spec: &SpecMount, seen: &MountPoint) -> bool {
     match spec.fstype.as_deref() {
+        _ if seen.of_root => true,
         None | Some("bind") => seen.fstype == b"overlay",
         // A mount that is specified as `cgroup` is a `cgroup2` on most nodes.
         Some(fstype) => !seen.fstype.starts_with(fstype.as_bytes()),

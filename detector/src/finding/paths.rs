@@ -60,6 +60,8 @@ pub struct MountPoint {
     pub fstype: Vec<u8>,
     /// Whether the mount or its superblock is read-only.
     pub readonly: bool,
+    /// Whether it shows the filesystem that the root of the mount namespace shows, or a part of it.
+    pub of_root: bool,
 }
 
 /// An absolute path, and how it was come by.

@@ -133,6 +133,7 @@ pub fn sealed() -> Arc<Container> {
         started_at_unix_ns: Some(1_767_323_045_123_456_789),
         task: TaskState::Running,
         init_pid: Some(99),
+        init_start_time_ns: Some(9_000_000_000),
         mounts: vec![
             spec_mount("/proc", "proc", false, None),
             spec_mount("/sys", "sysfs", true, None),

@@ -127,6 +127,7 @@ impl Draft {
             task: TaskState::Unseen,
             started_at_unix_ns: None,
             init_pid: None,
+            init_start_time_ns: None,
             mounts,
             pod: pod.map(Arc::new),
         };

@@ -51,7 +51,20 @@ pub(super) struct Task {
     pub state: TaskState,
     /// Its first process.
     pub pid: Option<u32>,
-    /// Nanoseconds since the Unix epoch.
+    /// Of that; see [`First`].
+    pub start_time_ns: Option<u64>,
+    /// Of that; see [`First`].
+    pub started_at_unix_ns: Option<i128>,
+}
+
+/// The first process of a container.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct First {
+    /// Its id in the initial pid namespace.
+    pub pid: u32,
+    /// Its start in nanoseconds since boot, to the clock tick; none where it has ended.
+    pub start_time_ns: Option<u64>,
+    /// Its start in nanoseconds since the Unix epoch.
     pub started_at_unix_ns: Option<i128>,
 }
 
@@ -347,11 +360,12 @@ impl Slot {
 
     /// Writes what is known of the task into the container. Who holds the former one keeps it as it was.
     fn refresh(&mut self) {
-        let Task { state, pid, started_at_unix_ns } = self.task;
+        let Task { state, pid, start_time_ns, started_at_unix_ns } = self.task;
         if let Some(container) = &mut self.container {
             let container = Arc::make_mut(container);
             container.task = state;
             container.init_pid = pid;
+            container.init_start_time_ns = start_time_ns;
             container.started_at_unix_ns = started_at_unix_ns;
         }
     }

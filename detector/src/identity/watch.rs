@@ -23,8 +23,8 @@ use tracing::{debug, warn};
 use super::{
     event_stream::EventStream,
     load::{Loader, Read},
-    probe,
-    registry::{Key, Loaded, Task},
+    node, probe,
+    registry::{First, Key, Loaded, Task},
     runtime::{CallError, Namespace, Runtime},
     shared::{Request, Shared, Tables},
     status::count,
@@ -287,6 +287,7 @@ impl Session {
         let body = event.unwrap_or_default().value;
         let key = |id: String| Key { namespace: namespace.as_str().into(), id: id.into() };
         let at_unix_ns = timestamp.map(|time| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos));
+        let first = |pid| node::first_process(&shared.host_proc, pid, at_unix_ns);
         let mut tables = shared.tables();
         let Tables { registry, .. } = &mut *tables;
         let to_read = match topic.as_str() {
@@ -304,12 +305,14 @@ impl Session {
             "/tasks/create" => {
                 let events::TaskCreate { container_id, pid, .. } = events::TaskCreate::decode(&*body)?;
                 let key = key(container_id);
-                registry.task_created(&key, pid).then_some(key)
+                registry.task_created(&key, first(pid)).then_some(key)
             }
             "/tasks/start" => {
                 let events::TaskStart { container_id, pid } = events::TaskStart::decode(&*body)?;
                 let key = key(container_id);
-                registry.task_started(&key, pid, at_unix_ns).then_some(key)
+                let first = first(pid);
+                let started_at_unix_ns = first.started_at_unix_ns.or(at_unix_ns);
+                registry.task_started(&key, First { started_at_unix_ns, ..first }).then_some(key)
             }
             "/tasks/exit" => {
                 // An exec of the container ends with an id of its own.

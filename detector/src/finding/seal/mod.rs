@@ -202,7 +202,8 @@ impl Seal {
             if self.open.contains_key(&key) || (self.open.len() >= BREACHES_MAX && !is_root) {
                 continue;
             }
-            let breach = Breach { point: point.to_vec(), fstype: mount.fstype.clone(), effect, cause: cause(effect, mount) };
+            let breach =
+                Breach { point: point.to_vec(), fstype: mount.fstype.clone(), effect, cause: cause(effect, mount) };
             let change = Change { breach, since_unix_ns: now_unix_ns, mended_unix_ns: None };
             changes.push(change.clone());
             self.open.insert(key, change);

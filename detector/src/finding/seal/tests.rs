@@ -229,7 +229,10 @@ fn a_mount_that_has_the_id_of_a_hook_s_is_not_taken_for_it() {
     assert_eq!(told(&looked), [format!("shadow {at} tmpfs mount since 3")]);
     // The same of the root: it is no remount where another filesystem has the id of the former.
     let pivoted = TABLE.replacen("0:50 / / ro,", "0:70 / / rw,", 1);
-    assert_eq!(told(&after(&[(TABLE, Stage::Program), (&pivoted, Stage::Program)])), ["unseal / overlay mount since 2"]);
+    assert_eq!(
+        told(&after(&[(TABLE, Stage::Program), (&pivoted, Stage::Program)])),
+        ["unseal / overlay mount since 2"]
+    );
 }
 
 #[test]

@@ -26,10 +26,15 @@ fn loaded(namespace: &str, id: &str, name: &str, cgroup: Option<&str>) -> Loaded
         task: TaskState::Unseen,
         started_at_unix_ns: None,
         init_pid: None,
+        init_start_time_ns: None,
         mounts: Vec::new(),
         pod: None,
     };
     Loaded { key: key(namespace, id), container, cgroup: cgroup.map(Arc::from) }
+}
+
+fn first(pid: u32, started_at_unix_ns: Option<i128>) -> First {
+    First { pid, start_time_ns: None, started_at_unix_ns }
 }
 
 /// The name of the container whose the path is, or in brackets what else the registry says.
@@ -211,18 +216,37 @@ fn the_task_reaches_the_container_whichever_is_told_first() {
         if !task_first {
             registry.loaded(loaded("k8s.io", ID, "app", None));
         }
-        assert_eq!(registry.task_created(&key, 4711), task_first, "only an unknown container has to be read");
+        assert_eq!(
+            registry.task_created(&key, first(4711, None)),
+            task_first,
+            "only an unknown container has to be read"
+        );
         if task_first {
             registry.begin_load(&key);
             registry.loaded(loaded("k8s.io", ID, "app", None));
         }
         let Owner::Container(container) = registry.owner(&path, now) else { panic!("it is known") };
         assert_eq!((container.init_pid, container.task), (Some(4711), TaskState::Created));
-        registry.task_started(&key, 4711, Some(7));
+        registry.task_started(&key, first(4711, Some(7)));
         let Owner::Container(container) = registry.owner(&path, now) else { panic!("it is known") };
         assert_eq!((container.started_at_unix_ns, container.task), (Some(7), TaskState::Running));
         assert_eq!(registry.running().len(), 1);
     }
+}
+
+#[test]
+fn the_start_of_a_first_process_is_known_before_its_program_runs_and_stays_that_process_s() {
+    let mut registry = registry();
+    let key = key("default", "job");
+    registry.loaded(loaded("default", "job", "job", None));
+    registry.task_created(&key, First { start_time_ns: Some(5), ..first(4711, Some(6)) });
+    // Too late to be asked: another process may have its id.
+    registry.task_started(&key, first(4711, Some(9)));
+    let container = registry.running().pop().unwrap();
+    assert_eq!((container.init_start_time_ns, container.started_at_unix_ns), (Some(5), Some(6)));
+    registry.task_created(&key, first(4712, None));
+    let container = registry.running().pop().unwrap();
+    assert_eq!((container.init_start_time_ns, container.started_at_unix_ns), (None, None));
 }
 
 #[test]
@@ -231,7 +255,7 @@ fn a_deleted_container_is_known_for_minutes_with_its_first_process() {
     let now = Instant::now();
     let key = key("k8s.io", ID);
     registry.loaded(loaded("k8s.io", ID, "app", None));
-    registry.task_started(&key, 4711, Some(7));
+    registry.task_started(&key, first(4711, Some(7)));
     registry.task_ended(&key);
     registry.deleted(&key, now);
     registry.expire(now + KEEP_DELETED - Duration::from_secs(1));
@@ -249,7 +273,7 @@ fn a_container_deleted_while_its_record_is_read_still_becomes_known() {
     let now = Instant::now();
     let key = key("k8s.io", ID);
     registry.begin_load(&key);
-    registry.task_created(&key, 4711);
+    registry.task_created(&key, first(4711, None));
     registry.deleted(&key, now);
     registry.loaded(loaded("k8s.io", ID, "app", None));
     assert_eq!(owner(&mut registry, &format!("/kubepods/pod1/{ID}"), now), "app");
@@ -264,7 +288,7 @@ fn a_name_that_is_used_again_is_a_new_container() {
     let now = Instant::now();
     let key = key("default", "job");
     registry.loaded(loaded("default", "job", "first", Some("/default/job")));
-    registry.task_created(&key, 1);
+    registry.task_created(&key, first(1, None));
     assert!(registry.created(&key).is_none(), "it is there already");
     registry.deleted(&key, now);
     let former = registry.created(&key).unwrap();
@@ -283,7 +307,7 @@ fn a_list_brings_what_was_missed_and_ends_what_is_gone() {
     let namespace: Arc<str> = "default".into();
     for id in ["gone", "stays"] {
         registry.loaded(loaded("default", id, id, None));
-        registry.task_started(&key("default", id), 1, None);
+        registry.task_started(&key("default", id), first(1, None));
     }
     registry.loaded(loaded("k8s.io", ID, "of another namespace", None));
     let begun = registry.clock();
@@ -307,11 +331,11 @@ fn a_list_of_tasks_does_not_undo_what_an_event_has_said_since() {
     let namespace: Arc<str> = "default".into();
     for id in ["running", "ended", "restarted"] {
         registry.loaded(loaded("default", id, id, None));
-        registry.task_started(&key("default", id), 1, Some(7));
+        registry.task_started(&key("default", id), first(1, Some(7)));
     }
     let begun = registry.clock();
-    registry.task_created(&key("default", "restarted"), 2);
-    let task = |pid| Task { state: TaskState::Running, pid: Some(pid), started_at_unix_ns: Some(99) };
+    registry.task_created(&key("default", "restarted"), first(2, None));
+    let task = |pid| first(pid, Some(99)).task(TaskState::Running);
     let listed = [("running".into(), task(1)), ("restarted".into(), task(1))].into();
     registry.tasks_listed(&namespace, begun, &listed);
     let task_of = |id| registry.slots[&key("default", id)].task;
