@@ -60,16 +60,17 @@ impl Escaped {
 
     fn is_of(&mut self, attempt: &Attempt, container: &Container) -> bool {
         let process = &attempt.process;
-        let is_first = |pid, start_time_ns| container.is_first_process(pid, start_time_ns) == Some(true);
+        let Some(first) = container.first_process() else { return false };
+        let is_first = |pid, start_time_ns| first.is(pid, start_time_ns) == Some(true);
         if is_first(process.pid, process.start_time_ns)
             || process.ancestors.iter().any(|ancestor| is_first(ancestor.pid, ancestor.start_time_ns))
         {
             return true;
         }
-        let (Some(pid), Some(start)) = (container.init_pid, container.init_start_time_ns) else { return false };
+        let Some(start) = first.start_time_ns else { return false };
         let host_proc = &self.host_proc;
         let namespace = self.namespaces.entry((container.id.clone(), start));
-        let namespace = *namespace.or_insert_with(|| mount_namespace(host_proc, pid, start));
+        let namespace = *namespace.or_insert_with(|| mount_namespace(host_proc, first.pid, start));
         namespace.is_some() && namespace == process.mnt_ns
     }
 }

@@ -179,7 +179,13 @@ fn file(attempt: &Attempt, operation: Operation, path: Located, path2: Located) 
         mode: operation::mode(attempt),
         resolved: path.resolved,
         truncated: names_of(&truncated),
+        unreadable: unreadable(attempt),
     }
+}
+
+/// What is not told because its struct could not be read.
+fn unreadable(attempt: &Attempt) -> Vec<&'static str> {
+    names_of(&[("flags", attempt.extra_unreadable)])
 }
 
 fn mount_attempt(
@@ -213,6 +219,7 @@ fn mount_attempt(
         options,
         effect,
         truncated: names_of(&truncated),
+        unreadable: unreadable(attempt),
     }
 }
 
@@ -254,10 +261,14 @@ fn process(process: &attempt::Process, root_of: RootOf, clock: BootClock) -> Pro
     }
 }
 
+/// Where the path is none of the process's root's, it is not told as one: the kernel's own word for that is `(unreachable)`
+/// (`fs/d_path.c`).
 fn executable(walk: &Walk) -> Vec<u8> {
     let path = walk.in_namespace.as_slice();
+    let is_memfd = walk.in_root.is_none() && path.starts_with(b"/memfd:");
     match path.strip_prefix(b"/") {
-        Some(tail) if walk.truncated => tail.to_vec(),
+        Some(tail) if walk.truncated || is_memfd => tail.to_vec(),
+        _ if walk.unreachable => [b"(unreachable)", path].concat(),
         _ => path.to_vec(),
     }
 }

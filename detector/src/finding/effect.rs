@@ -18,7 +18,7 @@ use super::{
     paths::{MountPoint, is_at_or_below, join},
 };
 use crate::{
-    identity::model::{Container, SpecMount},
+    identity::model::{Container, FirstProcess, SpecMount},
     kernel::attempt::{Attempt, PathBase, Walk},
 };
 
@@ -71,13 +71,13 @@ pub fn effect(attempt: &Attempt, target: Target<'_>, container: Option<&Containe
 
 /// Whether this is the runtime's own work, on its way to becoming the application.
 ///
-/// Either in the container's first process, before it executes anything; or in a copy of the runtime that has joined the
+/// Either in the container's first process (`first`, as containerd names it), before it executes anything; or in a copy of the runtime that has joined the
 /// container's cgroup already, but not yet its namespaces: a child of a process outside of the container's cgroup
 /// (`parent_is_outside`), which runs the same file, both in the node's own mount namespace, where no container is.
-pub fn is_runtime_setup(attempt: &Attempt, container: &Container, parent_is_outside: bool) -> bool {
+pub fn is_runtime_setup(attempt: &Attempt, first: Option<FirstProcess>, parent_is_outside: bool) -> bool {
     let process = &attempt.process;
     // Who has the first one's id in the container's cgroup is the first one, as long as nothing speaks against it.
-    let is_first = container.is_first_process(process.pid, process.start_time_ns).unwrap_or(true);
+    let is_first = first.is_some_and(|first| first.is(process.pid, process.start_time_ns).unwrap_or(true));
     let is_first = is_first && process.has_not_executed();
     is_first || (parent_is_outside && process.same_program_as_parent && process.in_node_mount_namespace)
 }
@@ -94,10 +94,12 @@ fn is_sealed(container: &Container) -> bool {
     container.readonly_rootfs == Some(true)
 }
 
+/// Whether the call takes read-only off; also where its struct could not be read, for it may.
+///
 /// The kernel clears first and sets then (`mount_setattr_commit`, `fs/namespace.c`): what is in both stays set.
 const fn clears_readonly(attempt: &Attempt) -> bool {
     let [set, clear, ..] = attempt.extra;
-    clear & flags::MOUNT_ATTR_RDONLY != 0 && set & flags::MOUNT_ATTR_RDONLY == 0
+    attempt.extra_unreadable || (clear & flags::MOUNT_ATTR_RDONLY != 0 && set & flags::MOUNT_ATTR_RDONLY == 0)
 }
 
 /// Whether the call takes read-only off a mount that was declared read-only, or is; `recursive`: or off one below it.

@@ -104,6 +104,16 @@ fn a_remount_of_a_mount_that_is_read_only_unseals_whatever_was_declared() {
 }
 
 #[test]
+fn attributes_that_could_not_be_read_count_as_the_worst() {
+    let unreadable = |call| Attempt { extra_unreadable: true, ..attempt(call) };
+    for call in ["mount_setattr", "open_tree_attr"] {
+        assert_eq!(of(&unreadable(call), "/"), Effect::Unseal, "{call}");
+    }
+    assert_eq!(of(&attempt("mount_setattr"), "/"), Effect::None);
+    assert_eq!(of(&unreadable("mount_setattr"), "/data"), Effect::None, "declared writable");
+}
+
+#[test]
 fn a_remount_whose_target_could_not_be_read_counts_as_the_worst() {
     assert_eq!(effect(&mount(0x20), Target::default(), Some(&sealed())), Effect::Unseal);
     assert_eq!(effect(&mount(0x20), Target::default(), Some(&unsealed())), Effect::None);
@@ -210,17 +220,20 @@ fn runtime_setup_is_what_the_first_process_does_before_it_executes() {
     let mut setup = mount(0x1021);
     setup.process.pid = 99;
     setup.process.flags = PF_FORKNOEXEC;
-    assert!(is_runtime_setup(&setup, &container, false));
+    assert!(is_runtime_setup(&setup, container.first_process(), false));
 
     let mut successor = setup.clone();
     successor.process.start_time_ns += 1_000_000_000;
-    assert!(!is_runtime_setup(&successor, &container, false), "another process that has its id by now");
+    assert!(!is_runtime_setup(&successor, container.first_process(), false), "another process that has its id by now");
     let mut application = setup.clone();
     application.process.flags = 0;
-    assert!(!is_runtime_setup(&application, &container, true), "it has executed");
+    assert!(!is_runtime_setup(&application, container.first_process(), true), "it has executed");
     let mut child = setup;
     child.process.pid = 100;
-    assert!(!is_runtime_setup(&child, &container, true), "another process that was forked and has not executed");
+    assert!(
+        !is_runtime_setup(&child, container.first_process(), true),
+        "another process that was forked and has not executed"
+    );
 }
 
 #[test]
@@ -229,14 +242,17 @@ fn a_copy_of_the_runtime_is_told_by_a_parent_outside_that_runs_the_same_file() {
     let mut stage = mount(0x1021);
     stage.process.same_program_as_parent = true;
     stage.process.in_node_mount_namespace = true;
-    assert!(is_runtime_setup(&stage, &container, true));
-    assert!(!is_runtime_setup(&stage, &container, false), "a child of the container's own process");
+    assert!(is_runtime_setup(&stage, container.first_process(), true));
+    assert!(!is_runtime_setup(&stage, container.first_process(), false), "a child of the container's own process");
     let mut moved = stage.clone();
     moved.process.in_node_mount_namespace = false;
     assert!(
-        !is_runtime_setup(&moved, &container, true),
+        !is_runtime_setup(&moved, container.first_process(), true),
         "a shell of the container that moved itself to another cgroup"
     );
     stage.process.same_program_as_parent = false;
-    assert!(!is_runtime_setup(&stage, &container, true), "another program that was started from outside");
+    assert!(
+        !is_runtime_setup(&stage, container.first_process(), true),
+        "another program that was started from outside"
+    );
 }

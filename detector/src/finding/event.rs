@@ -271,6 +271,8 @@ pub struct File {
     pub resolved: Option<Resolution>,
     /// Which of `path`, `requested`, `new_path` the record had no room for.
     pub truncated: Vec<&'static str>,
+    /// `flags`, where they, and `mode`, could not be read.
+    pub unreadable: Vec<&'static str>,
 }
 
 /// Where a write hit, what a mount attempt was about, or where a seal is broken.
@@ -323,6 +325,8 @@ pub struct MountAttempt {
     pub effect: Effect,
     /// Which of `target`, `requested`, `source` the record had no room for.
     pub truncated: Vec<&'static str>,
+    /// `flags`, where the attributes among them could not be read.
+    pub unreadable: Vec<&'static str>,
 }
 
 /// Who did it. Process ids are those of the initial pid namespace unless said otherwise.
@@ -342,7 +346,8 @@ pub struct Process {
     pub gid: u32,
     /// Name of the thread.
     pub comm: Vec<u8>,
-    /// The executable, absolute in the mount namespace's root; without a leading `/` where its first folders are missing.
+    /// The executable, absolute in the mount namespace's root; without a leading `/` where its first folders are missing, or where
+    /// it has none (`memfd:…`); after `(unreachable)` where the process's root does not lead there.
     pub exe: Option<Vec<u8>>,
     /// The arguments.
     pub args: Vec<Vec<u8>>,

@@ -40,13 +40,29 @@ pub struct Container {
 }
 
 impl Container {
-    /// Whether the process with this id, which started then (nanoseconds since boot), is its first; none where that ended
-    /// too soon to tell it from one that has its id by now.
-    pub fn is_first_process(&self, pid: u32, start_time_ns: u64) -> Option<bool> {
-        if self.init_pid != Some(pid) {
+    /// Its first process, where a task of it has been seen.
+    pub fn first_process(&self) -> Option<FirstProcess> {
+        Some(FirstProcess { pid: self.init_pid?, start_time_ns: self.init_start_time_ns })
+    }
+}
+
+/// The first process of a container.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FirstProcess {
+    /// Its id in the initial pid namespace.
+    pub pid: u32,
+    /// Its start in nanoseconds since boot, to the clock tick; none where it had ended when containerd named it.
+    pub start_time_ns: Option<u64>,
+}
+
+impl FirstProcess {
+    /// Whether it is the process with this id that started then (nanoseconds since boot); none where it ended too soon to
+    /// tell it from one that has its id by now.
+    pub fn is(&self, pid: u32, start_time_ns: u64) -> Option<bool> {
+        if self.pid != pid {
             return Some(false);
         }
-        self.init_start_time_ns.map(|start| same_tick(start, start_time_ns))
+        self.start_time_ns.map(|start| same_tick(start, start_time_ns))
     }
 }
 

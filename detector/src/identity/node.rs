@@ -18,6 +18,14 @@ pub(super) fn first_process(host_proc: &Path, pid: u32, named_at_unix_ns: Option
     First { pid, start_time_ns, started_at_unix_ns: start_time_ns.map(|start| clock.unix_ns(start)) }
 }
 
+/// Whether a process of our own pid namespace sees the node's cgroups from their root; none where it may not be asked.
+pub(super) fn in_node_cgroup_namespace(pid: i32) -> Option<bool> {
+    /// `PROC_CGROUP_INIT_INO` (`include/linux/proc_ns.h`, since 4.6).
+    const NODE: &str = "cgroup:[4026531835]";
+    let namespace = std::fs::read_link(format!("/proc/{pid}/ns/cgroup")).ok()?;
+    Some(namespace.to_str() == Some(NODE))
+}
+
 /// The capabilities that a process of this node can have at most, as a bit set; 0 where that can't be read.
 pub(super) fn capabilities(host_proc: &Path) -> u64 {
     let status = std::fs::read_to_string(host_proc.join("1/status")).unwrap_or_default();

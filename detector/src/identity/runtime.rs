@@ -30,6 +30,9 @@ const NAMESPACE_HEADER: &str = "containerd-namespace";
 /// The events that matter here, as a regular expression.
 const TOPICS: &str = "containers/(create|update|delete)|tasks/(create|start|exit|delete)|images/(create|update|delete)";
 
+/// The topic of the event that a container's first process was made.
+pub(super) const TASK_CREATED: &str = "/tasks/create";
+
 /// A connection to containerd.
 #[derive(Clone, Debug)]
 pub(super) struct Runtime {
@@ -109,13 +112,14 @@ impl Runtime {
         Ok(Version { version: answer.version, revision: answer.revision })
     }
 
-    /// The events from now on, of containers, tasks and images in these namespaces.
+    /// The events from now on: of containers, tasks and images in these namespaces, and of first processes in all.
     pub(super) async fn subscribe(&mut self, namespaces: &[Namespace]) -> Result<EventStream, CallError> {
         // Filters of a list are alternatives, conditions within a filter go together. Execs, of which probes make many,
         // are left out.
         let filters =
             namespaces.iter().map(|namespace| format!("topic~=\"^/({TOPICS})$\",namespace==\"{}\"", namespace.name));
-        let request = SubscribeRequest { filters: filters.collect() };
+        let of_all = format!("topic==\"{TASK_CREATED}\"");
+        let request = SubscribeRequest { filters: filters.chain([of_all]).collect() };
         let mut client = self.events.clone();
         let events = EventStream::begin(async move { client.subscribe(request).await }).await?;
         // containerd takes the requests of a connection in turn: once this is answered, the subscription has been taken, and

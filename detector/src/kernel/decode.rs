@@ -51,13 +51,27 @@ pub(super) fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
         let (CgroupRecord { header }, path) = CgroupRecord::read_from_prefix(bytes).map_err(|_| too_short)?;
         let (id, time_ns) = (header.cgroup_id, header.time_ns);
         Ok(if is(RecordKind::CgroupCreated) {
-            Record::CgroupCreated { id, path: String::from_utf8_lossy(path).into_owned(), time_ns }
+            Record::CgroupCreated { id, path: cgroup_path(path), time_ns }
         } else {
             Record::CgroupRemoved { id, time_ns }
         })
     } else {
         Err(DecodeError::Unknown("kind", header.kind))
     }
+}
+
+/// The tracepoint has room for so many bytes of a path and its NUL (`TRACE_CGROUP_PATH_LEN`,
+/// `kernel/cgroup/cgroup-internal.h`, 6.18), and cuts a longer one without a word.
+const CGROUP_PATH_ROOM: usize = 1024;
+
+/// The path of a cgroup. Of one that may be cut the last name is left out, as a part of it could be another's name, and so could
+/// those that are missing be: `…` stands for them, which names no container.
+fn cgroup_path(path: &[u8]) -> String {
+    let whole = match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) if path.len() + 1 >= CGROUP_PATH_ROOM => &path[..slash],
+        _ => return String::from_utf8_lossy(path).into_owned(),
+    };
+    format!("{}/…", String::from_utf8_lossy(whole))
 }
 
 fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
@@ -72,7 +86,7 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         hook => return Err(unknown("hook", hook)),
     };
     let [a, b, c, d, e, f, _, _] = call.args;
-    Ok(Record::Attempt(Box::new(Attempt {
+    let mut attempt = Attempt {
         kind,
         time_ns: header.time_ns,
         cgroup_id: header.cgroup_id,
@@ -83,13 +97,43 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         syscall: syscalls::find(abi, call.syscall).ok_or(DecodeError::Unknown("syscall", call.syscall))?,
         args: [a, b, c, d, e, f],
         extra: call.extra,
+        extra_unreadable: call.extra_unreadable != 0,
         result: call.result,
         path: passed_path(&sections, Section::Path, Section::Base, call.base, call.root_at[0])?,
         path2: passed_path(&sections, Section::Path2, Section::Base2, call.base2, call.root_at[1])?,
         source: sections.string(Section::Source),
         fstype: sections.string(Section::Fstype),
         data: sections.string(Section::Data),
-    })))
+    };
+    mark_unreachable(&mut attempt);
+    cut_socket_name(&mut attempt);
+    Ok(Record::Attempt(Box::new(attempt)))
+}
+
+/// Finds the walks that end elsewhere than at the process's root, if that is known to be a mount namespace's own. If it is not,
+/// the process was chrooted, and they may well be in the same tree.
+fn mark_unreachable(attempt: &mut Attempt) {
+    let Attempt { process: Process { cwd, exe, .. }, path, path2, .. } = attempt;
+    let bases = [&mut path.base, &mut path2.base].into_iter().filter_map(PathBase::walk);
+    let mut walks: Vec<&mut Walk> = cwd.iter_mut().chain(exe.iter_mut()).chain(bases).collect();
+    let is_whole = |walk: &&mut Walk| !walk.truncated;
+    if walks.iter().filter(|walk| is_whole(walk)).any(|walk| walk.in_root.as_ref() == Some(&walk.in_namespace)) {
+        walks.iter_mut().filter(|walk| is_whole(walk)).for_each(|walk| walk.unreachable = walk.in_root.is_none());
+    }
+}
+
+/// The name of a unix socket need not end with NUL: the length of the address, which the family is a part of, says where it does.
+/// (An io_uring's is cut by the kernel side.)
+fn cut_socket_name(attempt: &mut Attempt) {
+    const FAMILY: i32 = size_of::<u16>() as i32;
+    if attempt.operation != Operation::BindSocket || attempt.abi == Abi::IoUring {
+        return;
+    }
+    let length = usize::try_from(attempt.args[2] as i32 - FAMILY).unwrap_or(0);
+    if let Some(name) = &mut attempt.path.requested {
+        name.truncate(length);
+    }
+    attempt.path.requested.take_if(|name| name.is_empty());
 }
 
 /// The payload, cut into its sections.
@@ -137,7 +181,7 @@ impl<'a> Sections<'a> {
         components.pop();
         let truncated = self.truncated(section);
         let in_root = (root_at != ROOT_NOT_MET).then(|| join(components.get(..root_at.into()).unwrap_or(&components)));
-        Some(Walk { in_namespace: join(&components), in_root, truncated })
+        Some(Walk { in_namespace: join(&components), in_root, truncated, unreachable: false })
     }
 }
 
@@ -241,6 +285,7 @@ mod tests {
     use detector_common::record::{COMM_LEN, MAX_ANCESTORS};
 
     use super::*;
+    use crate::finding::testing::{attempt, walk, walk_in};
 
     /// A record as the kernel side sends it of an io_uring's mkdirat("/mnt", "new").
     fn of_io_uring(opcode: u16) -> Vec<u8> {
@@ -288,7 +333,7 @@ mod tests {
                 hook: Hook::Tracepoint as u8,
                 base: Base::Dirfd as u8,
                 base2: Base::None as u8,
-                padding: 0,
+                extra_unreadable: 0,
                 truncated: 0,
                 unreadable: 0,
                 root_at: [1, ROOT_NOT_MET, ROOT_NOT_MET, ROOT_NOT_MET],
@@ -308,6 +353,55 @@ mod tests {
         assert_eq!(attempt.path.requested.as_deref(), Some(&b"new"[..]));
         let PathBase::Dirfd(folder) = attempt.path.base else { panic!("based on a folder") };
         assert_eq!((folder.in_namespace, folder.in_root), (b"/mnt".to_vec(), Some(b"/mnt".to_vec())));
+    }
+
+    #[test]
+    fn what_the_process_s_root_does_not_lead_to_is_known_where_that_is_a_namespace_s_own() {
+        let detached = || Walk { in_root: None, ..walk("/etc") };
+        let mut open = attempt("openat");
+        open.path.base = PathBase::Dirfd(detached());
+        open.process.exe = Some(detached());
+        mark_unreachable(&mut open);
+        let PathBase::Dirfd(folder) = &open.path.base else { panic!("based on a folder") };
+        assert!(folder.unreachable && open.process.exe.as_ref().unwrap().unreachable);
+        assert!(!open.process.cwd.as_ref().unwrap().unreachable);
+
+        let mut chrooted = attempt("openat");
+        chrooted.process.cwd = Some(walk_in("/srv", "/x"));
+        chrooted.process.exe = Some(detached());
+        mark_unreachable(&mut chrooted);
+        assert!(!chrooted.process.exe.unwrap().unreachable, "it may be outside of the chroot, in the same tree");
+
+        let mut deep = attempt("openat");
+        deep.process.exe = Some(Walk { truncated: true, ..detached() });
+        mark_unreachable(&mut deep);
+        assert!(!deep.process.exe.unwrap().unreachable, "the walk did not come so far");
+    }
+
+    #[test]
+    fn the_name_of_a_socket_ends_where_the_length_of_its_address_says() {
+        let bound = |abi, length| {
+            let mut bind = Attempt { abi, ..attempt("bind").arg(2, length).path("/run/sock-and-what-stood-there") };
+            cut_socket_name(&mut bind);
+            bind.path.requested.map(|name| String::from_utf8(name).unwrap())
+        };
+        assert_eq!(bound(Abi::X86_64, 2 + 9).as_deref(), Some("/run/sock"));
+        assert_eq!(bound(Abi::Ia32, 0xdead_0000_0000_000b).as_deref(), Some("/run/sock"), "the length is an int");
+        assert_eq!(bound(Abi::X86_64, 110).as_deref(), Some("/run/sock-and-what-stood-there"));
+        assert_eq!(bound(Abi::X86_64, 2), None);
+        assert_eq!(bound(Abi::X86_64, u64::MAX), None);
+        assert_eq!(bound(Abi::IoUring, 0).as_deref(), Some("/run/sock-and-what-stood-there"), "cut already");
+    }
+
+    #[test]
+    fn of_a_cgroup_s_path_that_may_be_cut_the_whole_names_alone_are_told() {
+        let id = "d".repeat(64);
+        let above = format!("/{}", "a/".repeat(479));
+        let path = format!("{above}{id}-and-more");
+        let cut = &path.as_bytes()[..CGROUP_PATH_ROOM - 1];
+        assert!(cut.ends_with(id.as_bytes()), "what is left is another's name");
+        assert_eq!(cgroup_path(cut), format!("{above}…"));
+        assert_eq!(cgroup_path(&cut[1..]), String::from_utf8_lossy(&cut[1..]));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::identity::model::Role;
 const ID: &str = "d59f4cbaa8e5b45cd84044bf27b5eb6e96dab10745bdc3e1cd4f2bd48cf721f5";
 
 fn registry() -> Registry {
-    Registry::new(vec!["k8s.io".into(), "default".into()])
+    Registry::new(vec!["k8s.io".into(), "default".into()], Paths::Whole)
 }
 
 fn key(namespace: &str, id: &str) -> Key {
@@ -42,7 +42,7 @@ fn owner(registry: &mut Registry, path: &str, now: Instant) -> String {
     match registry.owner(path, now) {
         Owner::Container(container) => container.name.clone().unwrap(),
         Owner::Pending { id, ask, .. } => format!("[pending {} {ask}]", &id[..1]),
-        Owner::Foreign(id) => format!("[foreign {}]", &id[..1]),
+        Owner::Foreign { id, .. } => format!("[foreign {}]", &id[..1]),
         Owner::Host => "[host]".to_owned(),
     }
 }
@@ -67,12 +67,47 @@ fn a_container_with_any_name_is_found_where_its_spec_puts_it_and_nowhere_else() 
     registry.loaded(loaded("default", "tool", "systemd", Some("/system.slice/ctr-tool.scope")));
     registry.loaded(loaded("default", "odd", "elsewhere", Some("/my/own/place")));
     assert_eq!(owner(&mut registry, "/default/job", now), "ctr");
-    assert_eq!(owner(&mut registry, "/outer/default/job/below", now), "ctr");
+    assert_eq!(owner(&mut registry, "/default/job/below", now), "ctr");
     assert_eq!(owner(&mut registry, "/system.slice/ctr-tool.scope", now), "systemd");
     assert_eq!(owner(&mut registry, "/my/own/place/x", now), "elsewhere");
     for path in ["/system.slice/job", "/job", "/other/place", "/place", "/system.slice/job.service"] {
         assert_eq!(owner(&mut registry, path, now), "[host]", "{path}");
     }
+}
+
+#[test]
+fn who_calls_a_cgroup_of_the_node_after_another_container_s_path_is_not_taken_for_that_one() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let (victim, in_scope) =
+        (format!("/kubepods/pod1/{ID}"), "/kubepods.slice/kubepods-pod2.slice/cri-containerd-v.scope");
+    registry.loaded(loaded("k8s.io", ID, "victim", Some(&victim)));
+    registry.loaded(loaded("k8s.io", "v", "scope", Some(in_scope)));
+    registry.loaded(loaded("default", "job", "ctr", None));
+    let crafted = ["/evil", "/evil/deeper"].map(|above| {
+        [victim.as_str(), in_scope, "/kubepods-pod2.slice:cri-containerd:v", "/default/job"]
+            .map(|path| owner(&mut registry, &format!("{above}{path}"), now))
+    });
+    assert!(crafted.iter().flatten().all(|owner| owner.starts_with("[foreign") || owner == "[host]"), "{crafted:?}");
+    assert_eq!(owner(&mut registry, &victim, now), "victim");
+    assert_eq!(owner(&mut registry, in_scope, now), "scope");
+    assert_eq!(owner(&mut registry, "/default/job", now), "ctr");
+    // A runtime that sees a part of the hierarchy for the whole names the end of a path.
+    registry.set_paths(Paths::Below);
+    assert_eq!(owner(&mut registry, &format!("/docker/kind{victim}"), now), "victim");
+}
+
+#[test]
+fn the_first_process_of_a_container_that_is_not_watched_is_known_all_the_same() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let path = format!("/docker/{ID}");
+    let first = FirstProcess { pid: 7, start_time_ns: Some(8) };
+    registry.stranger_created(ID, first);
+    registry.owner(&path, now);
+    registry.not_loaded(&ID.into(), None, true, now);
+    let Owner::Foreign { first: told, .. } = registry.owner(&path, now) else { panic!("it is not watched") };
+    assert_eq!(told, Some(first));
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Registry {
             slot.load = load;
         }
         let former = former?;
-        Some(Former { key: key.clone(), container: former.container?, cgroup: former.cgroup })
+        Some(Former { key: key.clone(), paths: self.paths, container: former.container?, cgroup: former.cgroup })
     }
 
     /// containerd has deleted a container.
