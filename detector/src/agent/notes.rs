@@ -9,11 +9,10 @@ use crate::{
         event::{AgentNote, AgentValue, AgentWhat, Severity},
     },
     identity::model::Container,
-    kernel::plan,
 };
 
 /// The stream begins.
-pub fn start() -> Event {
+pub fn start(mode: &str) -> Event {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     note(
         AgentWhat::Start,
@@ -21,7 +20,7 @@ pub fn start() -> Event {
         vec![
             ("version", AgentValue::Text(env!("CARGO_PKG_VERSION").to_owned())),
             ("kernel", AgentValue::Text(release)),
-            ("hooks", AgentValue::Text(plan::MODE.to_owned())),
+            ("hooks", AgentValue::Text(mode.to_owned())),
         ],
     )
 }

@@ -8,12 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::strangers::Strangers;
+pub(super) use self::place::Paths;
+use self::{place::is_at, strangers::Strangers};
 use super::{
     cgroup_path::{self, Ancestor, ancestors},
     model::{Container, FirstProcess, Pod, TaskState},
 };
 
+mod place;
 mod strangers;
 mod told;
 
@@ -68,25 +70,6 @@ pub(super) struct First {
     pub start_time_ns: Option<u64>,
     /// Its start in nanoseconds since the Unix epoch.
     pub started_at_unix_ns: Option<i128>,
-}
-
-/// How the path of a cgroup in the hierarchy compares with the one that a container's spec names.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Paths {
-    /// They are the same: the runtime and rosentry see the whole hierarchy.
-    Whole,
-    /// The one ends with the other, as far as that can be told: the runtime, or rosentry, sees a part of the hierarchy, and
-    /// takes it for the whole.
-    Below,
-}
-
-impl Paths {
-    fn fit(self, path: &str, spec: &str) -> bool {
-        match self {
-            Self::Whole => cgroup_path::is_named(path, spec),
-            Self::Below => cgroup_path::is_named_at_end(path, spec),
-        }
-    }
 }
 
 /// A deleted container whose name another one has now.
@@ -411,18 +394,6 @@ impl Slot {
             container.init_start_time_ns = start_time_ns;
             container.started_at_unix_ns = started_at_unix_ns;
         }
-    }
-}
-
-/// Whether the own cgroup of a container is at this path, given its path as far as the spec says.
-fn is_at(key: &Key, cgroup: Option<&str>, path: &str, paths: Paths) -> bool {
-    match cgroup {
-        Some(spec) => paths.fit(path, spec),
-        // Such an id tells itself, wherever the runtime puts it.
-        None if cgroup_path::is_id(&key.id) => {
-            path.rsplit('/').next().and_then(cgroup_path::id_in).is_some_and(|id| id == &*key.id)
-        }
-        None => paths.fit(path, &format!("/{}/{}", key.namespace, key.id)),
     }
 }
 

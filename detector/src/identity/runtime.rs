@@ -18,6 +18,7 @@ use tonic::{
 };
 
 use super::event_stream::EventStream;
+use crate::error_chain::chain;
 
 /// For any one answer, and for each message of a list.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -221,18 +222,4 @@ async fn limited<T, E: Into<CallError>>(call: impl Future<Output = Result<T, E>>
         Ok(answer) => answer.map_err(Into::into),
         Err(_) => Err(CallError::Timeout),
     }
-}
-
-/// An error with its causes, in one line: tonic's own text says "transport error" and keeps the reason below.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -6,13 +6,16 @@ pub mod attempt;
 mod btf;
 pub mod counters;
 mod decode;
+mod functions;
 mod layout;
+mod links;
 mod load;
 pub mod plan;
+pub mod points;
 mod preflight;
 pub mod stream;
 
 pub use decode::DecodeError;
-pub use layout::LayoutError;
+pub use layout::{BTF_PATH, LayoutError};
 pub use load::{KernelError, Sensor, Verified};
 pub use preflight::{Capability, REQUIRED, USEFUL, effective_capabilities, missing_capabilities};

@@ -13,12 +13,11 @@ use std::{
 use rustix::{
     buffer::spare_capacity,
     event::{Timespec, epoll},
-    process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::{Shared, pace::Pace, target::Target};
+use super::{Shared, descriptors, pace::Pace, target::Target};
 use crate::{
     agent::{mountinfo, notes},
     clock,
@@ -34,8 +33,6 @@ use crate::{
 
 /// Containers that are watched at most, with two descriptors each. A node runs some hundreds.
 const WATCHED_MAX: usize = 4096;
-/// Descriptors that the agent may need besides.
-const OTHER_DESCRIPTORS: u64 = 1024;
 /// When to look again at a first process that is to execute the container's program.
 const UNTIL_EXECUTED: Duration = Duration::from_millis(50);
 /// After how long a first process that was to execute something counts as the container's program though it has not: there
@@ -100,7 +97,7 @@ impl Watcher {
         host_proc: PathBuf,
         found: mpsc::Sender<Event>,
     ) -> io::Result<Self> {
-        allow_descriptors();
+        descriptors::allow(2 * WATCHED_MAX as u64);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &shared.wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         let node_root = mountinfo::read(&host_proc.join("1/mountinfo")).ok();
@@ -281,8 +278,8 @@ impl Watcher {
                     due: Some(now),
                 };
                 let number = self.last;
-                match await_table(&self.epoll, number, &watched.target)
-                    .and_then(|()| await_exit(&self.epoll, number, &watched.target))
+                match descriptors::await_table(&self.epoll, number, &watched.target)
+                    .and_then(|()| descriptors::await_exit(&self.epoll, number, &watched.target))
                 {
                     Ok(()) => drop(self.watched.insert(number, watched)),
                     Err(error) => self.complain(&error.to_string()),
@@ -302,9 +299,9 @@ impl Watcher {
         // Awaited before it is read, so that no change falls between the two. Closing the former ends its watch.
         if std::mem::replace(&mut watched.looked, true) {
             if watched.target.reopen()? {
-                await_table(&self.epoll, number, &watched.target)?;
+                descriptors::await_table(&self.epoll, number, &watched.target)?;
             } else {
-                await_table_again(&self.epoll, number, &watched.target)?;
+                descriptors::await_table_again(&self.epoll, number, &watched.target)?;
             }
         }
         let mounts = watched.target.mounts();
@@ -351,24 +348,6 @@ impl Watcher {
     }
 }
 
-/// Once: who changes mounts in a loop wakes the thread no more before the next look. The kernel keeps for each open table which
-/// change it has told of; whether the table was read does not matter.
-const TABLE_EVENTS: epoll::EventFlags =
-    epoll::EventFlags::PRI.union(epoll::EventFlags::ERR).union(epoll::EventFlags::ONESHOT);
-
-fn await_table(epoll: &OwnedFd, number: u64, target: &Target) -> io::Result<()> {
-    Ok(epoll::add(epoll, target.table(), epoll::EventData::new_u64(number * 2), TABLE_EVENTS)?)
-}
-
-fn await_table_again(epoll: &OwnedFd, number: u64, target: &Target) -> io::Result<()> {
-    Ok(epoll::modify(epoll, target.table(), epoll::EventData::new_u64(number * 2), TABLE_EVENTS)?)
-}
-
-fn await_exit(epoll: &OwnedFd, number: u64, target: &Target) -> io::Result<()> {
-    let Some(exit) = target.exit() else { return Ok(()) };
-    Ok(epoll::add(epoll, exit, epoll::EventData::new_u64(number * 2 + 1), epoll::EventFlags::IN)?)
-}
-
 /// The container's first process: its id, and when it started.
 fn first(container: &Container) -> Option<(u32, u64)> {
     Some((container.init_pid?, container.init_start_time_ns?))
@@ -389,17 +368,4 @@ fn is_gone(error: &io::Error) -> bool {
     errno.is_some_and(|errno| {
         [rustix::io::Errno::NOENT, rustix::io::Errno::SRCH, rustix::io::Errno::INVAL].contains(&errno)
     })
-}
-
-/// Raises the soft limit of descriptors to what is needed, as far as the hard one allows.
-fn allow_descriptors() {
-    let wanted = 2 * WATCHED_MAX as u64 + OTHER_DESCRIPTORS;
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
-    if limit.current.is_some_and(|current| current < wanted) {
-        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            debug!(%error, "the limit of open descriptors stays as it is");
-        }
-    }
 }

@@ -12,7 +12,7 @@ use crate::{
     support::{
         Lab,
         containerd::NAMESPACE,
-        image::image,
+        image::{IMAGE, image},
         patiently,
         pod::{idle, writable},
     },
