@@ -67,7 +67,8 @@ impl Escaped {
         {
             return true;
         }
-        let Some(start) = first.start_time_ns else { return false };
+        // A mount namespace that is gone leaves its number to the next: who came before the container is not its.
+        let Some(start) = first.start_time_ns.filter(|start| *start <= attempt.time_ns) else { return false };
         let host_proc = &self.host_proc;
         let namespace = self.namespaces.entry((container.id.clone(), start));
         let namespace = *namespace.or_insert_with(|| mount_namespace(host_proc, first.pid, start));
@@ -106,11 +107,17 @@ mod tests {
     #[test]
     fn a_process_is_known_by_its_mount_namespace_as_the_container_s() {
         let mut stray = attempt("mkdir");
+        stray.time_ns = u64::MAX;
         stray.process.mnt_ns = fs::metadata("/proc/self/ns/mnt").unwrap().ino().try_into().ok();
         assert!(found(&stray, ours()));
         let of_other = |start| Container { init_start_time_ns: start, ..ours() };
         assert!(!found(&stray, of_other(Some(1))), "the first process has ended, and its id is another's");
         assert!(!found(&stray, of_other(None)));
+        stray.time_ns = 1;
+        assert!(
+            !found(&stray, ours()),
+            "it was done before the container was there: its namespace had the number then"
+        );
     }
 
     #[test]

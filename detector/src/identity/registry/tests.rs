@@ -111,6 +111,20 @@ fn the_first_process_of_a_container_that_is_not_watched_is_known_all_the_same() 
 }
 
 #[test]
+fn of_a_container_that_went_before_it_could_be_read_the_first_process_is_known() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let path = format!("/kubepods/pod1/{ID}");
+    let key = key("k8s.io", ID);
+    registry.owner(&path, now);
+    registry.task_created(&key, first(7, None));
+    registry.begin_load(&key);
+    registry.not_loaded(&key.id, Some(&key.namespace), true, now);
+    let Owner::Foreign { first: told, .. } = registry.owner(&path, now) else { panic!("nobody knows it") };
+    assert_eq!(told, Some(FirstProcess { pid: 7, start_time_ns: None }));
+}
+
+#[test]
 fn an_unknown_id_is_asked_for_once_until_the_answer_comes() {
     let mut registry = registry();
     let now = Instant::now();

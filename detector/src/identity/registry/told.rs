@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{First, Former, Key, Load, Loaded, Registry, Sought, Task};
-use crate::identity::model::TaskState;
+use crate::identity::model::{FirstProcess, TaskState};
 
 impl Registry {
     /// Whether the record has to be read now; it is counted on that [`loaded`](Self::loaded) or
@@ -81,6 +81,11 @@ impl Registry {
             if let Some(slot) = self.slots.get_mut(&key) {
                 slot.load = Load::Idle;
                 if absent && slot.container.is_none() {
+                    // It went before it could be read; what its first process did may come yet.
+                    if let Some(pid) = slot.task.pid {
+                        let first = FirstProcess { pid, start_time_ns: slot.task.start_time_ns };
+                        self.strangers.insert(id, first);
+                    }
                     self.remove(&key);
                 }
             }
