@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    finding::testing::{attempt, sealed, unsealed, walk},
+    finding::testing::{attempt, facts, sealed, unsealed, walk},
     kernel::attempt::{PF_FORKNOEXEC, PassedPath, Walk},
 };
 
@@ -35,7 +35,7 @@ fn a_remount_to_read_only_or_of_something_writable_does_not() {
 fn a_remount_that_worked_unseals_though_what_is_seen_after_it_is_writable() {
     let clear = attempt("mount_setattr").extra([0, 1, 0, 0]);
     for path in ["/dev/x", "/etc", "/proc/sys", "/data/x"] {
-        let seen = MountPoint { point: path.as_bytes().to_vec(), fstype: b"overlay".to_vec(), readonly: false };
+        let seen = MountPoint { point: path.as_bytes().to_vec(), fstype: b"overlay".to_vec(), facts: facts(false) };
         let target = Target { path: Some(path.as_bytes()), mount: Some(&seen), source: None };
         for attempt in [&mount(0x1020), &mount(0x20), &clear] {
             assert_eq!(effect(attempt, target, Some(&sealed())), Effect::Unseal, "{path}, which nobody declared");
@@ -52,7 +52,8 @@ fn a_copy_of_the_root_over_a_writable_mount_is_not_taken_for_it() {
         ("/dev", "ext4", Effect::Unseal),
         ("/dev", "tmpfs", Effect::None),
     ] {
-        let seen = MountPoint { point: path.as_bytes().to_vec(), fstype: fstype.as_bytes().to_vec(), readonly: false };
+        let seen =
+            MountPoint { point: path.as_bytes().to_vec(), fstype: fstype.as_bytes().to_vec(), facts: facts(false) };
         let target = Target { path: Some(path.as_bytes()), mount: Some(&seen), source: None };
         assert_eq!(effect(&mount(0x1020), target, Some(&sealed())), expected, "{fstype} at {path}");
     }
@@ -77,7 +78,7 @@ fn a_refused_remount_of_a_writable_volume_unseals_unless_the_volume_is_seen_to_b
     let refused = mount(0x20).result(-1);
     assert_eq!(of(&refused, "/data"), Effect::Unseal, "it may have been read-only at the time");
     for (readonly, expected) in [(false, Effect::None), (true, Effect::Unseal)] {
-        let seen = MountPoint { point: b"/data".to_vec(), fstype: b"ext4".to_vec(), readonly };
+        let seen = MountPoint { point: b"/data".to_vec(), fstype: b"ext4".to_vec(), facts: facts(readonly) };
         let target = Target { path: Some(b"/data"), mount: Some(&seen), source: None };
         assert_eq!(effect(&refused, target, Some(&sealed())), expected, "seen read-only: {readonly}");
     }
@@ -85,7 +86,7 @@ fn a_refused_remount_of_a_writable_volume_unseals_unless_the_volume_is_seen_to_b
 
 #[test]
 fn a_remount_of_a_mount_that_is_read_only_unseals_whatever_was_declared() {
-    let seen = MountPoint { point: b"/srv".to_vec(), fstype: b"ext4".to_vec(), readonly: true };
+    let seen = MountPoint { point: b"/srv".to_vec(), fstype: b"ext4".to_vec(), facts: facts(true) };
     let target = Target { path: Some(b"/srv"), mount: Some(&seen), source: None };
     assert_eq!(effect(&mount(0x20), target, None), Effect::Unseal);
     let within = Target { path: Some(b"/srv/x"), ..target };

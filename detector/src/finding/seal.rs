@@ -16,6 +16,7 @@ use super::{
     event::{Effect, Event, Kind, Mount, Severity},
     flags,
     mount::{governing, is_mounted_at},
+    mount_flags::MountFlags,
     operation,
     paths::name,
 };
@@ -42,8 +43,8 @@ pub struct MountInfo {
     pub point: Vec<u8>,
     /// Type of the filesystem.
     pub fstype: Vec<u8>,
-    /// Whether the mount or its superblock is read-only.
-    pub readonly: bool,
+    /// Its flags and those of its superblock.
+    pub flags: MountFlags,
 }
 
 /// How a seal came to be broken, as far as that was seen.
@@ -127,12 +128,12 @@ impl Seal {
     /// set-up none of them is the container's own.
     pub fn look(&mut self, container: &Container, mounts: &[MountInfo], stage: Stage, now_unix_ns: i128) -> Looked {
         let Some(root) = root_mount(mounts) else { return Looked::default() };
-        let before = self.root.replace((root.id, root.readonly));
+        let before = self.root.replace((root.id, root.flags.readonly()));
         let undeclared = || shadows(container, mounts, root);
         let own = |mount: &MountInfo| (mount.id, mount.point.clone());
         if stage == Stage::SetUp {
             self.of_runtime = undeclared().map(own).collect();
-            return Looked { broken: root.readonly.then_some(false), changes: Vec::new() };
+            return Looked { broken: root.flags.readonly().then_some(false), changes: Vec::new() };
         }
         if before.is_none() {
             let missing = missing(container, mounts);
@@ -146,7 +147,7 @@ impl Seal {
             Some((_, false)) => Some(Cause::Runtime),
             None => None,
         };
-        let unseal = (!root.readonly).then_some((Effect::Unseal, root));
+        let unseal = (!root.flags.readonly()).then_some((Effect::Unseal, root));
         let shadows = undeclared().filter(|mount| !self.of_runtime.contains(&own(mount)));
         let all = unseal.into_iter().chain(shadows.map(|mount| (Effect::Shadow, mount)));
         // By effect, so that a root that is writable comes first, and by place.
@@ -192,9 +193,9 @@ fn shadows<'a>(
     mounts: &'a [MountInfo],
     root: &'a MountInfo,
 ) -> impl Iterator<Item = &'a MountInfo> {
-    mounts
-        .iter()
-        .filter(move |mount| !mount.readonly && mount.id != root.id && governing(container, &mount.point).is_none())
+    mounts.iter().filter(move |mount| {
+        !mount.flags.readonly() && mount.id != root.id && governing(container, &mount.point).is_none()
+    })
 }
 
 /// The specified mounts at whose destination nothing stands.

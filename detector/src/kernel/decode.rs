@@ -5,15 +5,15 @@ use detector_common::{
     abi::Abi,
     operation::Operation,
     record::{
-        AncestorRecord, Base, CallRecord, CgroupRecord, Hook, ProcessRecord, ROOT_NOT_MET, RecordHeader, RecordKind,
-        Section, SyscallRecord,
+        AncestorRecord, Base, CallRecord, CgroupRecord, Hook, MountRecord, ProcessRecord, ROOT_AT_ROOM, ROOT_NOT_MET,
+        RecordHeader, RecordKind, Section, SyscallRecord,
     },
     syscalls,
 };
 use zerocopy::FromBytes;
 
 use super::{
-    attempt::{Ancestor, Attempt, PassedPath, PathBase, Process, Walk},
+    attempt::{Ancestor, Attempt, Mount, PassedPath, PathBase, Process, Walk},
     stream::Record,
 };
 
@@ -89,7 +89,19 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         source: sections.string(Section::Source),
         fstype: sections.string(Section::Fstype),
         data: sections.string(Section::Data),
+        mount: mount(&call.mount, &sections),
     })))
+}
+
+fn mount(record: &MountRecord, sections: &Sections<'_>) -> Option<Mount> {
+    let &MountRecord { known, id, flags, super_flags, ref fstype } = record;
+    (known == 1).then(|| Mount {
+        id,
+        flags,
+        super_flags,
+        fstype: name(fstype),
+        point: sections.walk(Section::Mount, sections.root_at[4]),
+    })
 }
 
 /// The payload, cut into its sections.
@@ -97,15 +109,16 @@ struct Sections<'a> {
     parts: [&'a [u8]; Section::COUNT],
     truncated: u16,
     unreadable: u16,
-    root_at: [u16; 4],
+    root_at: [u16; ROOT_AT_ROOM],
 }
 
 impl<'a> Sections<'a> {
     /// None where the lengths exceed the payload.
     fn new(call: &CallRecord, mut payload: &'a [u8]) -> Option<Self> {
         let mut parts: [&[u8]; Section::COUNT] = [&[]; Section::COUNT];
-        for (part, length) in parts.iter_mut().zip(call.lengths) {
-            (*part, payload) = payload.split_at_checked(length.into())?;
+        for section in Section::ORDER {
+            let length = call.lengths[section as usize];
+            (parts[section as usize], payload) = payload.split_at_checked(length.into())?;
         }
         Some(Self { parts, truncated: call.truncated, unreadable: call.unreadable, root_at: call.root_at })
     }
@@ -238,7 +251,7 @@ fn name(comm: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use detector_common::record::{COMM_LEN, MAX_ANCESTORS};
+    use detector_common::record::{COMM_LEN, FSTYPE_LEN, LENGTHS_ROOM, MAX_ANCESTORS};
 
     use super::*;
 
@@ -246,10 +259,16 @@ mod tests {
     fn of_io_uring(opcode: u16) -> Vec<u8> {
         let path = b"new";
         let base = b"mnt\0";
-        let mut lengths = [0; Section::COUNT];
+        let (point, args) = (b"app\0srv\0", b"touch\0");
+        let mut lengths = [0; LENGTHS_ROOM];
         lengths[Section::Path as usize] = 3;
         lengths[Section::Base as usize] = 4;
-        let length = u32::try_from(size_of::<SyscallRecord>() + path.len() + base.len()).unwrap();
+        lengths[Section::Mount as usize] = 8;
+        lengths[Section::Args as usize] = 6;
+        let payload = [path.as_slice(), base, point, args].concat();
+        let length = u32::try_from(size_of::<SyscallRecord>() + payload.len()).unwrap();
+        let mut fstype = [0; FSTYPE_LEN];
+        fstype[..5].copy_from_slice(b"tmpfs");
         let ancestor = AncestorRecord { start_time_ns: 0, pid: 0, padding: 0, comm: [0; COMM_LEN] };
         let record = SyscallRecord {
             header: RecordHeader {
@@ -291,13 +310,15 @@ mod tests {
                 padding: 0,
                 truncated: 0,
                 unreadable: 0,
-                root_at: [1, ROOT_NOT_MET, ROOT_NOT_MET, ROOT_NOT_MET],
+                root_at: [1, ROOT_NOT_MET, ROOT_NOT_MET, ROOT_NOT_MET, 2, 0, 0, 0],
                 lengths,
+                padding2: 0,
+                mount: MountRecord { known: 1, id: 36, flags: 0x61, super_flags: 1, fstype },
             },
         };
         // SAFETY: a live record without implicit padding, as its definition asserts.
         let fixed = unsafe { std::slice::from_raw_parts((&raw const record).cast::<u8>(), size_of::<SyscallRecord>()) };
-        [fixed, path, base].concat()
+        [fixed, payload.as_slice()].concat()
     }
 
     #[test]
@@ -308,6 +329,15 @@ mod tests {
         assert_eq!(attempt.path.requested.as_deref(), Some(&b"new"[..]));
         let PathBase::Dirfd(folder) = attempt.path.base else { panic!("based on a folder") };
         assert_eq!((folder.in_namespace, folder.in_root), (b"/mnt".to_vec(), Some(b"/mnt".to_vec())));
+    }
+
+    #[test]
+    fn the_mount_is_told_with_its_point_though_that_has_a_later_number_than_what_stands_behind_it() {
+        let Ok(Record::Attempt(attempt)) = record(&of_io_uring(37)) else { panic!("an attempt") };
+        assert_eq!(attempt.process.args, [b"touch"]);
+        let mount = attempt.mount.unwrap();
+        assert_eq!((mount.id, mount.flags, mount.super_flags), (36, 0x61, 1));
+        assert_eq!((mount.fstype, mount.point.unwrap().in_namespace), (b"tmpfs".to_vec(), b"/srv/app".to_vec()));
     }
 
     #[test]

@@ -17,7 +17,10 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use super::walk::{self, WalkError};
 use crate::{
     agent::mountinfo,
-    finding::paths::{MountPoint, Question, Resolved, below},
+    finding::{
+        event::Resolution,
+        paths::{MountFacts, MountPoint, Question, Resolved, below},
+    },
     identity::model::Container,
     kernel::attempt::Attempt,
     process_stat::Stat,
@@ -143,8 +146,9 @@ fn look_in(root: &Root, question: &Question) -> Result<Resolved, NoAnswer> {
     let mount = walked.mount_id.and_then(|id| {
         let mounts = mountinfo::read(&root.folder.join("mountinfo")).ok()?;
         let mount = mounts.into_iter().find(|mount| mount.id == id)?;
+        let facts = MountFacts { id: mount.id, flags: mount.flags, told_by: Resolution::Root };
         // Told in the root of the process whose file it is.
-        Some(MountPoint { point: below(expected, &mount.point), fstype: mount.fstype, readonly: mount.readonly })
+        Some(MountPoint { point: below(expected, &mount.point), fstype: mount.fstype, facts })
     });
     Ok(Resolved { path: below(prefix, &walked.path), mount })
 }
@@ -195,7 +199,7 @@ pub(super) mod tests {
         assert_eq!(resolved.path, path.join("real/x").as_os_str().as_encoded_bytes());
         let mount = resolved.mount.unwrap();
         assert!(crate::finding::paths::is_at_or_below(&resolved.path, &mount.point), "{mount:?}");
-        assert!(!mount.readonly, "we have just written there");
+        assert!(!mount.facts.flags.readonly(), "we have just written there");
     }
 
     #[test]
