@@ -88,7 +88,8 @@ fn a_refused_remount_of_a_writable_volume_unseals_unless_the_volume_is_seen_to_b
     let refused = mount(0x20).result(-1);
     assert_eq!(of(&refused, "/data"), Effect::Unseal, "it may have been read-only at the time");
     for (readonly, expected) in [(false, Effect::None), (true, Effect::Unseal)] {
-        let seen = MountPoint { point: b"/data".to_vec(), fstype: b"ext4".to_vec(), facts: facts(readonly), of_root: false };
+        let seen =
+            MountPoint { point: b"/data".to_vec(), fstype: b"ext4".to_vec(), facts: facts(readonly), of_root: false };
         let target = Target { path: Some(b"/data"), mount: Some(&seen), source: None };
         assert_eq!(effect(&refused, target, Some(&sealed())), expected, "seen read-only: {readonly}");
     }
