@@ -9,3 +9,4 @@ pub mod finding;
 pub mod identity;
 pub mod kernel;
 mod process_stat;
+pub mod report;

@@ -6,6 +6,7 @@ pub mod http;
 pub mod metrics;
 pub mod native;
 pub mod sink;
+pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 
