@@ -1,7 +1,5 @@
 //! The clocks: the kernel side's (since boot) and the calendar's.
 
-use std::time::Duration;
-
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::finding::BootClock;
@@ -14,11 +12,6 @@ pub fn now() -> BootClock {
 /// Nanoseconds since the Unix epoch.
 pub fn unix_ns() -> i128 {
     read(ClockId::Realtime)
-}
-
-/// How long ago a time of the calendar is; zero where it is in the future.
-pub fn since(unix_time_ns: i128) -> Duration {
-    u64::try_from(unix_ns() - unix_time_ns).map_or(Duration::ZERO, Duration::from_nanos)
 }
 
 fn read(clock: ClockId) -> i128 {

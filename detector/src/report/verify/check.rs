@@ -103,6 +103,8 @@ impl Check {
             }
             Some(Some(previous)) => {
                 own_previous(previous, link)?;
+                // Put in at the beginning as well, it would look like what is left of another stream.
+                self.is_new(link)?;
                 if previous.seq == at.end.seq && previous.chain != at.end.chain {
                     return Err(Problem::OtherPrevious { before: at.end.seq });
                 }
@@ -172,14 +174,20 @@ impl Check {
 
     /// Notes the first line of a file or stream: the chain alone does not show that it was put in a second time.
     fn first(&mut self, link: &Link<'_>) -> Result<(), Problem> {
-        if let Some((other, line)) = self.firsts.get(link.chain) {
-            return Err(Problem::Twice { other: other.to_string(), line: *line });
-        }
+        self.is_new(link)?;
         if self.firsts.len() == STREAMS_MAX {
             return Err(Problem::Streams { most: STREAMS_MAX });
         }
         self.firsts.insert(link.chain.to_owned(), (Rc::clone(&self.file), self.number));
         Ok(())
+    }
+
+    /// Whether the line is none of those noted.
+    fn is_new(&self, link: &Link<'_>) -> Result<(), Problem> {
+        match self.firsts.get(link.chain) {
+            Some((other, line)) => Err(Problem::Twice { other: other.to_string(), line: *line }),
+            None => Ok(()),
+        }
     }
 
     /// Notes a run that ended without a stop record, where this line begins the next.

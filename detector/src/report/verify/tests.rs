@@ -219,6 +219,14 @@ fn a_file_that_is_given_or_copied_twice_is_named() {
 }
 
 #[test]
+fn the_start_of_a_later_run_that_was_put_in_at_the_beginning_is_found() {
+    let mut files = record(&[0, 3], 100);
+    let later = files[0][2].clone();
+    files[0].insert(0, later);
+    assert!(matches!(bad(&files), Some((0, 3, Problem::Twice { line: 1, .. }))));
+}
+
+#[test]
 fn what_is_no_record_is_named_and_no_failure() {
     for (bytes, expected) in [
         (&b"\n"[..], Problem::NoEvent),
