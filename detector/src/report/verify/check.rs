@@ -1,12 +1,15 @@
 //! The state between one line and the next.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    rc::Rc,
+};
 
 use super::verdict::{Demand, Problem, Verdict, Whole};
 use crate::export::chain::{End, Link, START};
 
-/// Streams that a record may have. Each start of an agent that finds no record to go on from makes one.
-const STREAMS_MAX: usize = 1 << 16;
+/// Starts and rotated files that a record may have, all of which are remembered.
+const BEGINNINGS_MAX: usize = 1 << 18;
 
 /// Where a stream stood at the end of a file.
 struct Open {
@@ -25,8 +28,9 @@ pub struct Check {
     at: Option<Open>,
     /// Streams that may go on in another file.
     open: Vec<Open>,
-    /// Chains of the first lines of files and streams, with file and line.
-    firsts: HashMap<String, (Rc<str>, u64)>,
+    /// The lines that say what they follow and the first ones of files, by half of their chain: file and line. Their numbers
+    /// alone don't show that one was put in a second time.
+    beginnings: HashMap<u128, (Rc<str>, u64)>,
 }
 
 impl Check {
@@ -39,7 +43,7 @@ impl Check {
             number: 0,
             at: None,
             open: Vec::new(),
-            firsts: HashMap::new(),
+            beginnings: HashMap::new(),
         }
     }
 
@@ -98,13 +102,12 @@ impl Check {
             // A stream that knows of none before it, in the same file.
             Some(None) => {
                 self.whole.open += u64::from(!at.stopped);
-                self.first(link)?;
+                self.beginning(link)?;
                 self.begin_stream(link).map(Some)
             }
             Some(Some(previous)) => {
                 own_previous(previous, link)?;
-                // Put in at the beginning as well, it would look like what is left of another stream.
-                self.is_new(link)?;
+                self.beginning(link)?;
                 if previous.seq == at.end.seq && previous.chain != at.end.chain {
                     return Err(Problem::OtherPrevious { before: at.end.seq });
                 }
@@ -118,7 +121,7 @@ impl Check {
 
     /// The chain that the first line of a file must follow, where that is known.
     fn first_of_file(&mut self, link: &Link<'_>) -> Result<Option<String>, Problem> {
-        self.first(link)?;
+        self.beginning(link)?;
         let node = link.node.as_ref();
         match &link.previous {
             Some(None) => self.begin_stream(link).map(Some),
@@ -172,21 +175,20 @@ impl Check {
         if link.seq == 1 { Ok(START.to_owned()) } else { Err(Problem::OwnPrevious { says: 0, found: link.seq }) }
     }
 
-    /// Notes the first line of a file or stream: the chain alone does not show that it was put in a second time.
-    fn first(&mut self, link: &Link<'_>) -> Result<(), Problem> {
-        self.is_new(link)?;
-        if self.firsts.len() == STREAMS_MAX {
-            return Err(Problem::Streams { most: STREAMS_MAX });
-        }
-        self.firsts.insert(link.chain.to_owned(), (Rc::clone(&self.file), self.number));
-        Ok(())
-    }
-
-    /// Whether the line is none of those noted.
-    fn is_new(&self, link: &Link<'_>) -> Result<(), Problem> {
-        match self.firsts.get(link.chain) {
-            Some((other, line)) => Err(Problem::Twice { other: other.to_string(), line: *line }),
-            None => Ok(()),
+    /// Notes a line that begins something, once.
+    fn beginning(&mut self, link: &Link<'_>) -> Result<(), Problem> {
+        let digits = link.chain.get(..32).and_then(|half| u128::from_str_radix(half, 16).ok());
+        let full = self.beginnings.len() >= BEGINNINGS_MAX;
+        match self.beginnings.entry(digits.unwrap_or_default()) {
+            Entry::Occupied(other) => {
+                let (other, line) = other.get();
+                Err(Problem::Twice { other: other.to_string(), line: *line })
+            }
+            Entry::Vacant(_) if full => Err(Problem::Beginnings { most: BEGINNINGS_MAX }),
+            Entry::Vacant(place) => {
+                place.insert((Rc::clone(&self.file), self.number));
+                Ok(())
+            }
         }
     }
 

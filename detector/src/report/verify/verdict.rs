@@ -177,8 +177,8 @@ pub enum Problem {
         line: u64,
     },
     /// See the message.
-    #[error("it begins one more than {most} streams, which no agent's record has: lines were put in")]
-    Streams {
+    #[error("it begins one more than {most} runs and files, which is more than one record may have: verify it in parts")]
+    Beginnings {
         /// How many there may be.
         most: usize,
     },
