@@ -77,6 +77,9 @@ impl Losses {
             pipeline.outbox.send(notes::lost(&new));
         }
         self.told = now;
+        if !pipeline.outbox.tell_losses() {
+            self.due = Some(self.looked_at + INTERVAL);
+        }
     }
 }
 

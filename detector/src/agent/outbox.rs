@@ -1,7 +1,7 @@
 //! The way out of the pipeline: an event is told once, and handed to each sink's queue. Nothing here waits.
 //!
-//! What finds a queue full is counted, and told in that sink's own stream as soon as it takes events again. It has no number
-//! yet, so that `seq` stays without holes.
+//! What finds a queue full is counted, and told in that sink's own stream when it takes events again. It has no number yet, so
+//! that `seq` stays without holes.
 
 use std::{
     io,
@@ -70,7 +70,7 @@ impl Outbox {
             Ok(body) => {
                 let body = Arc::new(body);
                 for (sink, untold) in self.sinks.sinks().iter().zip(&self.untold) {
-                    if !self.told(sink, untold) || !sink.put(&body) {
+                    if !sink.put(&body) {
                         self.lose(sink, untold, count);
                     }
                 }
@@ -82,11 +82,18 @@ impl Outbox {
         }
     }
 
+    /// Tells each sink, in its own stream, what it had no room for since it was last told; says whether all know now. Not with
+    /// each event, for the notes would take what little room there is.
+    pub fn tell_losses(&self) -> bool {
+        self.sinks.sinks().iter().zip(&self.untold).fold(true, |all, (sink, untold)| self.told(sink, untold) && all)
+    }
+
     /// Closes the queues and waits until they are written, `patience` at most.
     ///
     /// # Errors
     /// [`SinkError::Closed`] where the other end of standard output has gone.
     pub fn close(self, patience: Duration) -> Result<(), SinkError> {
+        self.tell_losses();
         self.sinks.close(Instant::now() + patience)
     }
 
@@ -111,5 +118,102 @@ impl Outbox {
             untold.attempts.fetch_sub(attempts, Ordering::Relaxed);
         }
         has_room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{File, OpenOptions},
+        io::{BufRead, BufReader},
+    };
+
+    use rustix::fs::{CWD, FileType, mknodat};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::export::{
+        chain::{Link, START},
+        metrics::tests::metrics,
+        sinks::{
+            JsonConfig, SinksConfig,
+            file::{FileConfig, Fsync},
+            spool::SpoolConfig,
+        },
+        testing::touch,
+    };
+
+    /// An outbox to a pipe, and the pipe, of which nothing is read yet.
+    fn to_pipe() -> (Outbox, BufReader<File>, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, 0o600.into(), 0).unwrap();
+        let pipe = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let file = FileConfig { path, max_bytes: None, max_age: None, keep: 0, fsync: Fsync::Never };
+        let sinks = Sinks::open(SinksConfig {
+            json: JsonConfig::File(file),
+            syslog: None,
+            otlp: None,
+            spool: SpoolConfig { folder: folder.path().to_owned(), max_bytes: 0, fsync: Fsync::Never },
+        });
+        let outbox = Outbox::start(sinks.unwrap(), "n1", Arc::new(metrics())).unwrap();
+        (outbox, BufReader::new(pipe), folder)
+    }
+
+    fn with_path(bytes: usize) -> Event {
+        let mut event = touch();
+        event.count = 3;
+        event.file.as_mut().unwrap().path = Some(vec![b'x'; bytes]);
+        event
+    }
+
+    fn lost(outbox: &Outbox, stage: &str) -> u64 {
+        let text = outbox.metrics.render().unwrap();
+        let name = format!("rosentry_events_lost_total{{stage=\"{stage}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
+    }
+
+    #[test]
+    fn what_a_sink_has_no_room_for_is_counted_and_told_in_its_stream_when_it_has() {
+        let (outbox, mut pipe, _folder) = to_pipe();
+        for _ in 0..100 {
+            outbox.send(with_path(1 << 18));
+        }
+        let lost_events = lost(&outbox, losses::SINK);
+        assert!((60..80).contains(&lost_events), "a quarter of a MiB each, in 8 MiB: {lost_events}");
+
+        let mut lines = Vec::new();
+        while lines.len() < 100 - usize::try_from(lost_events).unwrap() {
+            let mut line = String::new();
+            pipe.read_line(&mut line).unwrap();
+            lines.push(line);
+        }
+        assert!(outbox.tell_losses());
+        outbox.send(touch());
+        assert!(outbox.tell_losses(), "there is nothing more to tell");
+        for _ in 0..2 {
+            let mut line = String::new();
+            pipe.read_line(&mut line).unwrap();
+            lines.push(line);
+        }
+        let mut chain = START.to_owned();
+        for (number, line) in lines.iter().enumerate() {
+            let link = Link::parse(line.trim_end().as_bytes()).unwrap();
+            assert_eq!(link.seq, number as u64 + 1);
+            assert!(link.follows(&chain));
+            chain = link.chain.to_owned();
+        }
+        let note: serde_json::Value = serde_json::from_str(&lines[lines.len() - 2]).unwrap();
+        assert_eq!(note["agent"]["events"]["sink"], lost_events);
+        assert_eq!(note["agent"]["attempts"], lost_events * 3);
+        outbox.close(Duration::from_secs(20)).unwrap();
+    }
+
+    #[test]
+    fn an_event_that_is_longer_than_a_line_may_be_is_counted() {
+        let (outbox, _pipe, _folder) = to_pipe();
+        outbox.send(with_path(1 << 21));
+        assert_eq!(lost(&outbox, losses::WRITER), 1);
+        outbox.close(Duration::from_secs(20)).unwrap();
     }
 }

@@ -111,10 +111,7 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
             syslog: Some(SyslogConfig {
                 host: "logs.example".to_owned(),
                 port: 7000,
-                tls: Some(TlsConfig {
-                    ca: Some("/s/ca".into()),
-                    identity: Some(("/s/cert".into(), "/s/key".into())),
-                }),
+                tls: Some(TlsConfig { ca: Some("/s/ca".into()), identity: Some(("/s/cert".into(), "/s/key".into())) }),
             }),
             otlp: Some(OtlpConfig {
                 endpoint: "https://[::1]:7001".to_owned(),

@@ -84,7 +84,7 @@ impl Lines {
     ///
     /// # Errors
     /// Where the input can't be read or decompressed.
-    pub fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub fn read(&mut self) -> io::Result<Option<Line<'_>>> {
         if !std::mem::take(&mut self.kept) {
             self.line.clear();
             self.number += 1;
@@ -126,7 +126,7 @@ mod tests {
         file.write_all(bytes).unwrap();
         let mut lines = Input::of(file.path()).open().unwrap();
         let mut all = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
+        while let Some(line) = lines.read().unwrap() {
             all.push(match line {
                 Line::Whole(line) => format!("{} bytes", line.len()),
                 line => format!("{line:?}"),
@@ -172,7 +172,7 @@ mod tests {
         file.write_all(&whole[..whole.len() - 6]).unwrap();
         let mut lines = Input::of(file.path()).open().unwrap();
         let mut read = || -> io::Result<()> {
-            while lines.next()?.is_some() {}
+            while lines.read()?.is_some() {}
             Ok(())
         };
         assert!(read().is_err());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use detector::{
-    export::sinks::SinksConfig,
+    export::sinks::{OtlpConfig, SinksConfig, TlsConfig},
     report::{
         lines::Input,
         verify::{Demand, Verdict, Whole, verify},
@@ -15,7 +15,11 @@ use detector::{
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
 
-use super::feeder::{Feeder, config};
+use super::{
+    feeder::{Feeder, config},
+    otlp::Collector,
+    rsyslog::free_port,
+};
 
 const WRITTEN: &str = r#"rosentry_sink_events_total{result="delivered",sink="file"}"#;
 
@@ -85,7 +89,7 @@ fn a_disk_that_fills_costs_no_line_as_long_as_the_queue_has_room() {
 #[test]
 fn a_disk_that_stays_full_costs_lines_but_leaves_no_hole_and_what_is_written_then_follows() {
     let disk = Disk::new();
-    let mut feeder = Feeder::start(SinksConfig { ..config(disk.path()) });
+    let mut feeder = Feeder::start(config(disk.path()));
     disk.fill(100_000);
     let taken = (0..40_000).filter(|_| feeder.put()).count();
     assert!(taken < 30_000, "the queue is bounded");
@@ -98,16 +102,10 @@ fn a_disk_that_stays_full_costs_lines_but_leaves_no_hole_and_what_is_written_the
 
 #[test]
 fn a_spool_on_a_full_disk_goes_on_when_there_is_room() {
-    use super::{otlp::Collector, rsyslog::free_port};
-    use detector::export::sinks::{OtlpConfig, TlsConfig};
-
     let disk = Disk::new();
     let (collector, port) = (Collector::default(), free_port());
-    let otlp = OtlpConfig {
-        endpoint: format!("http://127.0.0.1:{port}"),
-        tls: TlsConfig::default(),
-        headers: Vec::new(),
-    };
+    let otlp =
+        OtlpConfig { endpoint: format!("http://127.0.0.1:{port}"), tls: TlsConfig::default(), headers: Vec::new() };
     let mut feeder = Feeder::start(SinksConfig { otlp: Some(otlp), ..config(disk.path()) });
     disk.fill(200_000);
     feeder.put_all(1000);

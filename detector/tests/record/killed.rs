@@ -40,7 +40,9 @@ fn each_record_is_whole_after_every_kill() {
     // The run that was killed last may have left half a line, which only the next one would take away.
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, &text[..=text.rfind('\n').unwrap()]).unwrap();
-    let Verdict::Whole(whole) = verify(&[Input::File(file)], Demand::Usual).unwrap() else { panic!("a hole in the file") };
+    let Verdict::Whole(whole) = verify(&[Input::File(file)], Demand::Usual).unwrap() else {
+        panic!("a hole in the file")
+    };
     assert_eq!((whole.streams, whole.before.len()), (1, 0));
     assert!(whole.lines > 300);
     server.shutdown_background();

@@ -99,8 +99,7 @@ impl Rsyslog {
 
     /// What all its runs have written, as far as their lines are whole.
     pub fn received(&self) -> Received {
-        let texts: Vec<_> =
-            (1..=self.runs).map(|run| fs::read_to_string(self.file(run)).unwrap_or_default()).collect();
+        let texts: Vec<_> = (1..=self.runs).map(|run| fs::read_to_string(self.file(run)).unwrap_or_default()).collect();
         let whole = |text: &'_ str| text.rfind('\n').map_or(0, |end| end + 1);
         Received::of(texts.iter().flat_map(|text| text[..whole(text)].lines()))
     }
@@ -113,7 +112,12 @@ impl Rsyslog {
             if received.lines.contains_key(&seq) {
                 return received;
             }
-            assert!(Instant::now() < deadline, "it has {} lines, the last is {}", received.lines.len(), received.last());
+            assert!(
+                Instant::now() < deadline,
+                "it has {} lines, the last is {}",
+                received.lines.len(),
+                received.last()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

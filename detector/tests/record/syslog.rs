@@ -66,10 +66,8 @@ fn a_receiver_that_nobody_vouches_for_gets_nothing_and_all_stays_in_the_spool() 
     let folder = tempfile::tempdir().unwrap();
     let (theirs, ours) = (Certificates::make(), Certificates::make());
     let rsyslog = Rsyslog::start(Some(&theirs));
-    let tls = TlsConfig {
-        ca: Some(ours.path("ca")),
-        identity: Some((theirs.path("client"), theirs.path("client-key"))),
-    };
+    let tls =
+        TlsConfig { ca: Some(ours.path("ca")), identity: Some((theirs.path("client"), theirs.path("client-key"))) };
     let mut feeder = Feeder::start(to(rsyslog.port(), Some(tls), &folder));
     feeder.put_all(20);
     feeder.wait("it is in the spool", |feeder| feeder.metric(WAITING) > 0);
@@ -77,7 +75,8 @@ fn a_receiver_that_nobody_vouches_for_gets_nothing_and_all_stays_in_the_spool() 
     assert_eq!(rsyslog.received().lines.len(), 0);
 
     // The next run knows better, and delivers what the one before could not.
-    let tls = TlsConfig { ca: Some(theirs.path("ca")), identity: Some((theirs.path("client"), theirs.path("client-key"))) };
+    let tls =
+        TlsConfig { ca: Some(theirs.path("ca")), identity: Some((theirs.path("client"), theirs.path("client-key"))) };
     let mut feeder = Feeder::start(to(rsyslog.port(), Some(tls), &folder));
     feeder.put_all(20);
     assert_eq!(rsyslog.wait_for(40).whole().lines, 40);

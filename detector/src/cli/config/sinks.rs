@@ -135,7 +135,8 @@ fn syslog(settings: &mut Settings) -> Result<Option<SyslogConfig>, ConfigError> 
     let Some(text) = settings.syslog.take() else {
         return alone("syslog-ca", &tls, "--syslog tls://HOST:PORT");
     };
-    let wrong = || value("syslog", format!("`{}` is no receiver, such as tls://logs.example:6514", text.escape_default()));
+    let wrong =
+        || value("syslog", format!("`{}` is no receiver, such as tls://logs.example:6514", text.escape_default()));
     let uri: Uri = text.parse().map_err(|_| wrong())?;
     let host = host(&uri).ok_or_else(wrong)?;
     match (uri.scheme_str(), uri.port_u16()) {
@@ -143,9 +144,7 @@ fn syslog(settings: &mut Settings) -> Result<Option<SyslogConfig>, ConfigError> 
             None::<SyslogConfig> => Ok(Some(SyslogConfig { host, port, tls: None })),
             config => Ok(config),
         },
-        (Some("tls"), port) => {
-            Ok(Some(SyslogConfig { host, port: port.unwrap_or(SYSLOG_TLS_PORT), tls: Some(tls) }))
-        }
+        (Some("tls"), port) => Ok(Some(SyslogConfig { host, port: port.unwrap_or(SYSLOG_TLS_PORT), tls: Some(tls) })),
         _ => Err(wrong()),
     }
 }
@@ -167,9 +166,9 @@ fn otlp(settings: &mut Settings) -> Result<Option<OtlpConfig>, ConfigError> {
         alone::<OtlpConfig>("otlp-ca", &tls, "--otlp https://HOST:PORT")?;
     }
     let header = |header: String| {
-        let (name, text) = header.split_once('=').ok_or_else(|| {
-            value("otlp-header", "a header is NAME=VALUE, such as authorization=Bearer …".to_owned())
-        })?;
+        let (name, text) = header
+            .split_once('=')
+            .ok_or_else(|| value("otlp-header", "a header is NAME=VALUE, such as authorization=Bearer …".to_owned()))?;
         Ok((name.trim().to_lowercase(), text.trim().to_owned()))
     };
     Ok(Some(OtlpConfig {

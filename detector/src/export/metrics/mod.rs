@@ -222,7 +222,10 @@ impl Metrics {
             spool_bytes: register(
                 &registry,
                 IntGaugeVec::new(
-                    Opts::new("rosentry_sink_spool_bytes", "What waits in the spool of a network sink to be delivered."),
+                    Opts::new(
+                        "rosentry_sink_spool_bytes",
+                        "What waits in the spool of a network sink to be delivered.",
+                    ),
                     &["sink"],
                 )?,
             )?,

@@ -133,8 +133,8 @@ impl Sinks {
             JsonConfig::File(file) => {
                 let target = file.path.display().to_string();
                 targets.push(target.clone());
-                let (store, end) = FileStore::open(file, Arc::clone(&reopen))
-                    .map_err(|source| SinkError::Open { target, source })?;
+                let (store, end) =
+                    FileStore::open(file, Arc::clone(&reopen)).map_err(|source| SinkError::Open { target, source })?;
                 (Json::File(Box::new(store)), end)
             }
         };
@@ -205,6 +205,7 @@ impl<R: Receiver> Network<R> {
             receiver: self.receiver,
             metrics: Arc::clone(metrics),
             complete,
+            refused: 0,
         };
         let target = format!("the spool for {}", self.target);
         let sender = sender.start()?;
@@ -225,7 +226,8 @@ fn record<S: Store + 'static>(
 ) -> io::Result<Sink> {
     let (sender, queue) = queue::queue();
     let metrics = Arc::clone(metrics);
-    for result in ["delivered", "dropped"] {
+    // There from the start, so that a rate can be told of the first.
+    for result in ["delivered", "retried", "dropped"] {
         metrics.sink(name, result, 0);
     }
     let recorder = Recorder { name, target, queue, store, stream: Stream::after(end), delivers, metrics };

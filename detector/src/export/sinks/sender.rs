@@ -71,6 +71,8 @@ pub struct Sender<R> {
     pub metrics: Arc<Metrics>,
     /// True when all that will be in the spool is there.
     pub complete: watch::Receiver<bool>,
+    /// Lines that were refused for good, among those that will be confirmed next.
+    pub refused: u64,
 }
 
 /// What came of a connection.
@@ -153,7 +155,7 @@ impl<R: Receiver> Sender<R> {
                 Ok(Some(batch)) => {
                     self.metrics.sink(self.name, "retried", batch.repeated);
                     match connection.send(batch).await {
-                        Ok(refused) => self.metrics.sink(self.name, "dropped", refused),
+                        Ok(refused) => self.refused += refused,
                         Err(error) => return Parted::Lost(error),
                     }
                     // What is known by now, without waiting for it.
@@ -191,7 +193,9 @@ impl<R: Receiver> Sender<R> {
 
     fn confirm(&mut self, position: Position, is_lost: &mut bool) {
         let lines = self.spool.confirm(position);
-        self.metrics.sink(self.name, "delivered", lines);
+        let refused = std::mem::take(&mut self.refused).min(lines);
+        self.metrics.sink(self.name, "delivered", lines - refused);
+        self.metrics.sink(self.name, "dropped", refused);
         self.count_waiting();
         if lines > 0 && std::mem::take(is_lost) {
             info!(to = self.target, "events are delivered again");
@@ -205,10 +209,5 @@ impl<R: Receiver> Sender<R> {
 
 fn pauses() -> ExponentialBackoff {
     let (first, longest) = PAUSE;
-    ExponentialBuilder::new()
-        .with_min_delay(first)
-        .with_max_delay(longest)
-        .without_max_times()
-        .with_jitter()
-        .build()
+    ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest).without_max_times().with_jitter().build()
 }

@@ -18,11 +18,7 @@ impl<W: Write> LineWriter<W> {
 
     /// Writes lines, as [`Store::write`](super::recorder::Store::write) does. `take_back` is asked, where only so many bytes of
     /// a line were taken, to take them back; what it can't take back counts as taken, and the line's rest is kept.
-    pub fn write(
-        &mut self,
-        lines: &[u8],
-        take_back: impl FnOnce(&mut W, usize) -> bool,
-    ) -> (usize, io::Result<()>) {
+    pub fn write(&mut self, lines: &[u8], take_back: impl FnOnce(&mut W, usize) -> bool) -> (usize, io::Result<()>) {
         let (taken, result) = write(&mut self.inner, &self.rest);
         self.rest.drain(..taken);
         if result.is_err() {

@@ -71,7 +71,7 @@ enum First {
 
 fn head(place: usize, input: &Input) -> io::Result<First> {
     let mut lines = input.open()?;
-    let (node, seq) = match lines.next()? {
+    let (node, seq) = match lines.read()? {
         None => return Ok(First::Nothing),
         // Looked at before it decides on the file's place among the others.
         Some(line) => match link(line).and_then(|link| alone(&link).map(|()| link)) {
@@ -93,7 +93,7 @@ fn link(line: Line<'_>) -> Result<Link<'_>, Problem> {
 
 fn file(check: &mut Check, input: &Input, lines: &mut Lines) -> io::Result<Result<(), Bad>> {
     check.begin_file(&input.name());
-    while let Some(line) = lines.next()? {
+    while let Some(line) = lines.read()? {
         if let Err(problem) = link(line).and_then(|link| check.line(&link)) {
             return Ok(Err(Bad { input: input.name(), line: lines.number(), problem }));
         }

@@ -177,7 +177,9 @@ pub enum Problem {
         line: u64,
     },
     /// See the message.
-    #[error("it begins one more than {most} runs and files, which is more than one record may have: verify it in parts")]
+    #[error(
+        "it begins one more than {most} runs and files, which is more than one record may have: verify it in parts"
+    )]
     Beginnings {
         /// How many there may be.
         most: usize,

@@ -98,7 +98,8 @@ impl Otlp {
             Some((name.parse().ok()?, value))
         };
         let headers = headers.into_iter().map(header).collect::<Option<_>>();
-        let headers = headers.ok_or_else(|| OtlpError::Unusable("a header has a name or value that HTTP does not take".to_owned()))?;
+        let headers = headers
+            .ok_or_else(|| OtlpError::Unusable("a header has a name or value that HTTP does not take".to_owned()))?;
         Ok(Self { endpoint, headers })
     }
 }
@@ -133,7 +134,11 @@ impl Connection for OtlpConnection {
                 let partial = answer.into_inner().partial_success.unwrap_or_default();
                 let refused = u64::try_from(partial.rejected_log_records).unwrap_or_default();
                 if refused > 0 {
-                    warn!(refused, why = partial.error_message, "the OTLP receiver refuses events; they are not sent again");
+                    warn!(
+                        refused,
+                        why = partial.error_message,
+                        "the OTLP receiver refuses events; they are not sent again"
+                    );
                 }
                 refused
             }

@@ -13,11 +13,9 @@ fn config(folder: &TempDir) -> SpoolConfig {
 
 /// A line of a stream, of about so many bytes.
 fn line(seq: u64, bytes: usize) -> Vec<u8> {
-    let mut line = format!(
-        "{{\"schema\":\"rosentry/v1\",\"seq\":{seq},\"node\":\"n1\",\"x\":\"{}\"",
-        "x".repeat(bytes)
-    )
-    .into_bytes();
+    let mut line =
+        format!("{{\"schema\":\"rosentry/v1\",\"seq\":{seq},\"node\":\"n1\",\"x\":\"{}\"", "x".repeat(bytes))
+            .into_bytes();
     crate::export::chain::close(&mut line, 0, crate::export::chain::START);
     line
 }

@@ -63,8 +63,9 @@ impl Syslog {
         let tls = match tls {
             Some(tls) => {
                 let settings: Arc<ClientConfig> = tls::client(&tls)?;
-                let name = ServerName::try_from(host.clone())
-                    .map_err(|_| rustls::Error::General(format!("`{host}` is no name that a certificate can be for")))?;
+                let name = ServerName::try_from(host.clone()).map_err(|_| {
+                    rustls::Error::General(format!("`{host}` is no name that a certificate can be for"))
+                })?;
                 Some((TlsConnector::from(settings), name))
             }
             None => None,
@@ -117,7 +118,7 @@ impl SyslogConnection {
         }
         let has_settled = |sent: &Sent| sent.arrived.is_some_and(|arrived| now.duration_since(arrived) >= SETTLE);
         let count = self.sent.iter().take_while(|sent| has_settled(sent)).count();
-        Ok(self.sent.drain(..count).last().map(|sent| sent.end))
+        Ok(self.sent.drain(..count).next_back().map(|sent| sent.end))
     }
 
     /// Ready where the receiver has closed the connection. It has nothing to say; what it says all the same is left unread.
