@@ -13,11 +13,10 @@ use std::{
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, ValueEnum};
-use detector_common::record::Hook;
 use serde::Deserialize;
 
 use self::sinks::{FileSettings, Sync};
-use crate::export::sinks::SinksConfig;
+use crate::{export::sinks::SinksConfig, kernel::plan::Hooks};
 
 /// Settings from one place, unchecked.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -151,18 +150,6 @@ const KEYS: &[&str] = &[
     "observe-writes",
 ];
 
-/// How to watch the kernel.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-enum Hooks {
-    /// The best that this kernel allows.
-    Auto,
-    /// At the exits of kernel functions (not built yet).
-    Fexit,
-    /// At the exits of syscalls.
-    Tracepoint,
-}
-
 /// The format of events.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -188,8 +175,8 @@ pub enum Scope {
 /// What `rosentry run` is to do, checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RunConfig {
-    /// The kind of hooks.
-    pub hook: Hook,
+    /// How to watch the kernel.
+    pub hooks: Hooks,
     /// Whose events are reported.
     pub scope: Scope,
     /// The socket of containerd.
@@ -343,10 +330,6 @@ fn from_file(path: &Path) -> Result<Settings, ConfigError> {
 }
 
 fn check(mut settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Result<RunConfig, ConfigError> {
-    let hook = match settings.hooks.unwrap_or(Hooks::Auto) {
-        Hooks::Auto | Hooks::Tracepoint => Hook::Tracepoint,
-        Hooks::Fexit => return Err(not_built("--hooks fexit", "leave it out, or say --hooks tracepoint")),
-    };
     match settings.format.unwrap_or(Format::Native) {
         Format::Native => {}
         Format::Ecs => return Err(not_built("--format ecs", "leave it out, or say --format native")),
@@ -364,7 +347,7 @@ fn check(mut settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Re
         });
     let default_socket = || PathBuf::from("/run/containerd/containerd.sock");
     Ok(RunConfig {
-        hook,
+        hooks: settings.hooks.unwrap_or(Hooks::Auto),
         scope: settings.scope.unwrap_or(Scope::Containers),
         containerd_socket: absolute("containerd-socket", socket)?.unwrap_or_else(default_socket),
         containerd_namespaces: check_namespaces(settings.containerd_namespace)?,

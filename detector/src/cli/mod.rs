@@ -96,7 +96,7 @@ enum CommandArgs {
     ///
     /// Each option can also stand in the TOML file that --config names, under its name, and in the environment, as ROSENTRY_
     /// and its name in capitals. An option outweighs the environment, the environment the file.
-    Run(Settings),
+    Run(Box<Settings>),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Verify(verify::Args),
@@ -118,7 +118,7 @@ pub fn parse(
     let line = CommandLine::try_parse_from(arguments).map_err(|error| stop(&error))?;
     Ok(match line.command {
         CommandArgs::Run(settings) => {
-            let checked = config::load(settings, environment);
+            let checked = config::load(*settings, environment);
             Command::Run(Box::new(checked.map_err(|error| Stop::Refused(error.to_string()))?))
         }
         CommandArgs::Demo(args) => Command::Demo(args),

@@ -111,6 +111,7 @@ fn metrics() -> Metrics {
         incomplete_sections: Box::new(Vec::new),
         path_resolutions: Box::new(Vec::new),
         identity: Box::new(Vec::new),
+        containerd_up: Box::new(|| false),
     };
     Metrics::new(&build, sources).unwrap()
 }
