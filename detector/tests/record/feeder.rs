@@ -63,7 +63,8 @@ impl Feeder {
     pub fn put(&mut self) -> bool {
         let body = Arc::new(body(self.next));
         self.next += 1;
-        self.running.sinks().iter().fold(true, |all, sink| sink.put(&body) && all)
+        let sinks = self.running.sinks();
+        sinks.iter().filter(|sink| sink.put(&body)).count() == sinks.len()
     }
 
     /// Puts so many events in, one each millisecond, as fast as none is lost.
