@@ -133,7 +133,8 @@ impl<R: Receiver> Sender<R> {
                 }
                 Err(error) => error,
             };
-            if !is_lost {
+            // A receiver may close a connection on which nothing is said; then nothing waits.
+            if !is_lost && self.spool.waiting_bytes() > 0 {
                 warn!(to = self.target, %error, "events wait in the spool, they can't be delivered now");
                 is_lost = true;
             }

@@ -23,12 +23,12 @@ pub struct Tail {
     pub cut: u64,
 }
 
-/// Makes the file end with a line's end, and says where it ends. Half a line of ours, as `kill -9` or a power failure leave it,
-/// is taken away; half a line of somebody else's is kept, and ended.
+/// Makes the file end with a line's end, and says where its stream ends. Half a line of ours, as `kill -9` or a power failure
+/// leave it, is taken away; half a line of somebody else's is kept, and ended.
 ///
 /// # Errors
 /// The system's.
-pub fn mend(mut file: &File) -> io::Result<Tail> {
+pub fn mend(file: &File) -> io::Result<Tail> {
     let size = file.metadata()?.len();
     let (start, bytes) = last_bytes(file, size)?;
     let Some(newline) = bytes.iter().rposition(|byte| *byte == b'\n') else {
@@ -36,26 +36,29 @@ pub fn mend(mut file: &File) -> io::Result<Tail> {
             return Ok(Tail::default());
         }
         // All of the file is one unfinished line, or what is read of it is longer than any of ours.
-        return if start == 0 && is_ours(&bytes) {
-            file.set_len(0)?;
-            Ok(Tail { end: None, cut: size })
-        } else {
-            file.write_all(b"\n")?;
-            Ok(Tail::default())
-        };
+        let can_go = start == 0 && is_ours(&bytes);
+        return Ok(Tail { end: None, cut: if can_go { take_away(file, size, size)? } else { end_line(file)? } });
     };
     let unfinished = &bytes[newline + 1..];
-    let mut cut = 0;
-    if is_ours(unfinished) {
-        cut = unfinished.len() as u64;
-        file.set_len(size - cut)?;
-    } else if !unfinished.is_empty() {
-        file.write_all(b"\n")?;
-        return Ok(Tail::default());
-    }
+    let cut = match unfinished {
+        [] => 0,
+        _ if is_ours(unfinished) => take_away(file, size, unfinished.len() as u64)?,
+        _ => return Ok(Tail { end: None, cut: end_line(file)? }),
+    };
     let line = &bytes[..newline];
     let line = line.iter().rposition(|byte| *byte == b'\n').map_or(line, |end| &line[end + 1..]);
     Ok(Tail { end: End::of_line(line), cut })
+}
+
+/// Takes away the last bytes; of a file that can only grow, ends the line that they are. How many are gone.
+fn take_away(file: &File, size: u64, bytes: u64) -> io::Result<u64> {
+    if file.set_len(size - bytes).is_ok() { Ok(bytes) } else { end_line(file) }
+}
+
+/// Ends a line that stays. No bytes are gone.
+fn end_line(mut file: &File) -> io::Result<u64> {
+    file.write_all(b"\n")?;
+    Ok(0)
 }
 
 /// Whether half a line can be one of ours; also the zeros that some filesystems leave where a power failure came before the
@@ -87,6 +90,8 @@ fn last_bytes(file: &File, size: u64) -> io::Result<(u64, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use std::{fs::OpenOptions, path::Path};
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
     use super::*;
     use crate::export::{native::NativeEncoder, testing::touch};
@@ -145,6 +150,18 @@ mod tests {
             assert_eq!(tail, Tail::default());
             assert!(left == expected, "{} bytes", left.len());
         }
+    }
+
+    #[test]
+    fn in_a_file_that_can_only_grow_half_a_line_is_ended() {
+        let whole = lines(2);
+        let memory = memfd_create("events", MemfdFlags::ALLOW_SEALING).unwrap();
+        let mut file = File::from(memory);
+        file.write_all(&whole[..whole.len() - 5]).unwrap();
+        fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
+        let tail = mend(&file).unwrap();
+        assert_eq!((tail.end.unwrap().seq, tail.cut), (1, 0));
+        assert_eq!(file.metadata().unwrap().len(), whole.len() as u64 - 4);
     }
 
     #[test]
