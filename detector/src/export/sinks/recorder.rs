@@ -7,13 +7,16 @@ use std::{
     collections::VecDeque,
     io::{self, ErrorKind},
     sync::{Arc, mpsc::RecvTimeoutError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use tracing::{info, warn};
 
 use super::{SinkError, queue::Taker};
-use crate::export::{Metrics, native::Body, stream::Stream};
+use crate::{
+    clock,
+    export::{Metrics, native::Body, stream::Stream},
+};
 
 /// Events that are written at once, at most.
 const BATCH: usize = 512;
@@ -140,7 +143,7 @@ impl<S: Store> Recorder<S> {
                 self.queue.release(&body);
                 if self.delivers {
                     self.metrics.sink(self.name, "delivered", 1);
-                    self.metrics.delay(body.kind, since(body.last_time_unix_ns));
+                    self.metrics.delay(body.kind, clock::since(body.last_time_unix_ns));
                 }
             }
             result?;
@@ -151,11 +154,4 @@ impl<S: Store> Recorder<S> {
         }
         Ok(())
     }
-}
-
-/// How long ago a time of the calendar is; zero where it is in the future.
-fn since(unix_ns: i128) -> Duration {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
-    u64::try_from(now.saturating_sub(unix_ns)).map_or(Duration::ZERO, Duration::from_nanos)
 }

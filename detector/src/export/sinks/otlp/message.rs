@@ -1,8 +1,6 @@
 //! Lines as log records of OpenTelemetry's data model. The body is the line itself, chain included; the attributes are those
 //! members that collectors route and search by, under the names of the semantic conventions where there are such.
 
-use std::time::SystemTime;
-
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest,
@@ -12,7 +10,7 @@ use opentelemetry_proto::tonic::{
 };
 use serde_json::{Map, Value as Json};
 
-use crate::export::sinks::event_line::EventLine;
+use crate::{clock, export::sinks::event_line::EventLine};
 
 /// A request with these lines, all of one node.
 pub fn request(lines: Vec<Vec<u8>>) -> ExportLogsServiceRequest {
@@ -31,8 +29,7 @@ pub fn request(lines: Vec<Vec<u8>>) -> ExportLogsServiceRequest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..InstrumentationScope::default()
     };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(now.as_nanos()).unwrap_or_default();
+    let now = u64::try_from(clock::unix_ns()).unwrap_or_default();
     let log_records = lines.into_iter().map(|line| record(line, now)).collect();
     ExportLogsServiceRequest {
         resource_logs: vec![ResourceLogs {

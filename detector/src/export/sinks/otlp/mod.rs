@@ -21,6 +21,7 @@ use super::{
     spool::{Batch, Position},
     tls::{self, TlsConfig, TlsError},
 };
+use crate::error_chain::chain;
 
 /// How long a request may take.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -167,19 +168,4 @@ impl Connection for OtlpConnection {
 /// Whether the same request would be refused for ever.
 fn is_about_the_request(status: &Status) -> bool {
     status.code() == Code::InvalidArgument
-}
-
-/// The error with what it comes from: the outermost of tonic's says "transport error" at most.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        source = inner.source();
-    }
-    text
 }
