@@ -28,6 +28,8 @@ pub enum Probe {
     Program(&'static str),
     /// A program at this path, which must run in a root filesystem that holds no libraries.
     StaticProgram(&'static str),
+    /// A library that a program loads, below one of the folders that `/usr/lib` has for the machine's kind.
+    Module(&'static str),
 }
 
 /// One thing that the commands need.
@@ -43,7 +45,7 @@ pub struct Requirement {
 }
 
 /// What is needed besides the kernel side's compiler and linker, which `toolchain` and `linker` know, and cargo-nextest.
-pub const REQUIREMENTS: [Requirement; 7] = [
+pub const REQUIREMENTS: [Requirement; 9] = [
     Requirement {
         need: Need::Build,
         probe: Probe::Program("protoc"),
@@ -75,6 +77,18 @@ pub const REQUIREMENTS: [Requirement; 7] = [
         purpose: "the small static programs in those images",
     },
     Requirement {
+        need: Need::Test,
+        probe: Probe::Program("rsyslogd"),
+        package: "rsyslog",
+        purpose: "the tests of the syslog sink",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Module("rsyslog/lmnsd_gtls.so"),
+        package: "rsyslog-gnutls",
+        purpose: "the tests of the syslog sink over TLS",
+    },
+    Requirement {
         need: Need::VirtualMachine,
         probe: Probe::Program(QEMU),
         package: "qemu-system-x86",
@@ -94,13 +108,17 @@ impl Requirement {
         match self.probe {
             Probe::Program(name) => !find_program(name).is_empty(),
             Probe::StaticProgram(path) => fs::read(path).is_ok_and(|elf| is_static(&elf)),
+            Probe::Module(path) => {
+                let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+                folders.map(|folder| folder.path().join(path)).any(|module| module.is_file())
+            }
         }
     }
 
-    /// The program's name.
+    /// The name of the program or library.
     pub fn program(&self) -> &'static str {
         match self.probe {
-            Probe::Program(name) | Probe::StaticProgram(name) => name,
+            Probe::Program(name) | Probe::StaticProgram(name) | Probe::Module(name) => name,
         }
     }
 }
