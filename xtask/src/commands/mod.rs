@@ -4,6 +4,7 @@ pub mod bench;
 pub mod build;
 pub mod demo;
 pub mod lint;
+pub mod render;
 pub mod setup;
 pub mod test;
 pub mod test_vm;
