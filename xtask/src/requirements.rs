@@ -43,7 +43,7 @@ pub struct Requirement {
 }
 
 /// What is needed besides the kernel side's compiler and linker, which `toolchain` and `linker` know, and cargo-nextest.
-pub const REQUIREMENTS: [Requirement; 7] = [
+pub const REQUIREMENTS: [Requirement; 11] = [
     Requirement {
         need: Need::Build,
         probe: Probe::Program("protoc"),
@@ -73,6 +73,30 @@ pub const REQUIREMENTS: [Requirement; 7] = [
         probe: Probe::Program("gcc"),
         package: "gcc",
         purpose: "the small static programs in those images",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("promtool"),
+        package: "prometheus",
+        purpose: "the tests of rules and dashboards",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("kubectl"),
+        package: "kubernetes-client",
+        purpose: "the tests of the plain manifests",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("jq"),
+        package: "jq",
+        purpose: "the tests of the runbooks' commands",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("python3"),
+        package: "python3-venv",
+        purpose: "Helm, which comes as a Python package",
     },
     Requirement {
         need: Need::VirtualMachine,

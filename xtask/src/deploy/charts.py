@@ -3,6 +3,7 @@
 Each request has an `op`; an answer is an object, with `error` where the request was refused.
 """
 
+import functools
 import json
 import sys
 
@@ -10,6 +11,9 @@ import yaml
 from helm_python.chart import Chart, lint
 from helm_python.errors import HelmError
 from kubernetes_validate import utils as kubernetes
+
+# It would read the definitions of a version, a megabyte, for each object.
+kubernetes.schema_contents = functools.lru_cache(maxsize=None)(kubernetes.schema_contents)
 
 
 def documents_of(text):

@@ -29,7 +29,8 @@ impl Charts {
     /// # Errors
     /// What Helm says against the values or the templates.
     pub fn files(&self, chart: &Path, namespace: &str, values: &Value) -> Result<BTreeMap<String, String>> {
-        let request = json!({"op": "render", "chart": chart, "name": "rosentry", "namespace": namespace, "values": values});
+        let request =
+            json!({"op": "render", "chart": chart, "name": "rosentry", "namespace": namespace, "values": values});
         let mut answer = self.ask(&request)?;
         serde_json::from_value(answer["files"].take()).context("Helm's answer has files")
     }

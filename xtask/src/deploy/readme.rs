@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn each_value_that_is_told_gets_a_row_with_its_default() {
-        let values = json!({"name": "x", "image": {"tag": ""}, "resources": {"limits": {"memory": "1Mi"}}, "last": [1]});
+        let values =
+            json!({"name": "x", "image": {"tag": ""}, "resources": {"limits": {"memory": "1Mi"}}, "last": [1]});
         let table = table(SOURCE, &values).expect("the source is well laid out");
         let rows: Vec<&str> = table.lines().skip(2).collect();
         assert_eq!(

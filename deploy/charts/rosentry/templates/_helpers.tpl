@@ -54,11 +54,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default .Capabilities.KubeVersion.Version .Values.kubeVersion }}
 {{- end }}
 
-{{- /* The agent's TOML file: what the user sets, and the places where the chart mounts the parts of the node. */}}
+{{- /* The agent's TOML file: what the user sets, and where it listens. */}}
 {{- define "rosentry.config" -}}
 {{- $config := deepCopy .Values.config }}
-{{- $_ := set $config "containerd-socket" (printf "/host/containerd/%s" (base .Values.containerd.socket)) }}
-{{- $_ := set $config "host-cgroup" "/host/cgroup" }}
 {{- $address := ternary (printf "[%s]" .Values.metrics.address) .Values.metrics.address (contains ":" .Values.metrics.address) }}
 {{- $_ := set $config "metrics-listen" (printf "%s:%d" $address (int .Values.metrics.port)) }}
 {{- range $key := keys $config | sortAlpha }}
@@ -102,11 +100,16 @@ seLinuxOptions:
 {{- end }}
 {{- end }}
 
+{{- /* The places of the node's parts stand here and not in the file, because `rosentry doctor` in the pod looks for them here too. */}}
 {{- define "rosentry.environment" -}}
 - name: NODE_NAME
   valueFrom:
     fieldRef:
       fieldPath: spec.nodeName
+- name: ROSENTRY_CONTAINERD_SOCKET
+  value: /host/containerd/{{ base .Values.containerd.socket }}
+- name: ROSENTRY_HOST_CGROUP
+  value: /host/cgroup
 - name: ROSENTRY_LOG
   value: {{ .Values.logLevel | quote }}
 {{- with .Values.extraEnv }}

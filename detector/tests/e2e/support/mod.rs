@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod leftovers;
 pub mod metrics;
 pub mod pod;
+pub mod prometheus;
 pub mod proxy;
 
 use std::{
