@@ -165,7 +165,7 @@ pub fn installed_programs() -> PathBuf {
 }
 
 /// Whether this is a 64-bit little-endian ELF program that asks for no interpreter, and so for no shared library.
-fn is_static(elf: &[u8]) -> bool {
+pub fn is_static(elf: &[u8]) -> bool {
     const PT_INTERP: u64 = 3;
     let number = |offset: usize, size: usize| -> Option<u64> {
         let bytes = elf.get(offset..offset.checked_add(size)?)?;

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod build;
 pub mod demo;
+pub mod image;
 pub mod lint;
 pub mod render;
 pub mod setup;
