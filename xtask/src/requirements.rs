@@ -43,7 +43,7 @@ pub struct Requirement {
 }
 
 /// What is needed besides the kernel side's compiler and linker, which `toolchain` and `linker` know, and cargo-nextest.
-pub const REQUIREMENTS: [Requirement; 11] = [
+pub const REQUIREMENTS: [Requirement; 12] = [
     Requirement {
         need: Need::Build,
         probe: Probe::Program("protoc"),
@@ -79,6 +79,12 @@ pub const REQUIREMENTS: [Requirement; 11] = [
         probe: Probe::Program("promtool"),
         package: "prometheus",
         purpose: "the tests of rules and dashboards",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("rsyslogd"),
+        package: "rsyslog",
+        purpose: "the test of the feed to syslog",
     },
     Requirement {
         need: Need::Test,

@@ -93,3 +93,45 @@ pub fn config(source: &Source, architecture: Architecture, diff_id: &str) -> Val
         "history": [{"created": source.created(), "created_by": "cargo xtask image"}],
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// The last stage of the Dockerfile, one instruction a line.
+    fn dockerfile() -> Vec<String> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/Dockerfile");
+        let text = fs::read_to_string(path).expect("the Dockerfile can be read").replace("\\\n", " ");
+        let (_, last) = text.rsplit_once("FROM scratch\n").expect("its last stage begins with nothing");
+        last.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    #[test]
+    fn the_dockerfile_runs_the_program_as_this_image_does() {
+        let source = Source { version: env!("CARGO_PKG_VERSION").to_owned(), revision: None, created_unix_s: 0 };
+        let config = config(&source, Architecture::Amd64, "sha256:0")["config"].clone();
+        let list = |member: &str| config[member].to_string().replace("\",\"", "\", \"");
+        let text = |member: &str| config[member].as_str().expect("a text").to_owned();
+        let port = config["ExposedPorts"].as_object().and_then(|ports| ports.keys().next()).expect("a port");
+        let instructions = dockerfile();
+        for expected in [
+            format!("USER {}", text("User")),
+            format!("ENV {}", config["Env"][0].as_str().expect("a variable")),
+            format!("WORKDIR {}", text("WorkingDir")),
+            format!("EXPOSE {port}"),
+            format!("STOPSIGNAL {}", text("StopSignal")),
+            format!("ENTRYPOINT {}", list("Entrypoint")),
+            format!("CMD {}", list("Cmd")),
+        ] {
+            assert!(instructions.contains(&expected), "{expected} is not in {instructions:#?}");
+        }
+        let labels = instructions.iter().find(|line| line.starts_with("LABEL ")).expect("it has labels");
+        for (name, value) in source.labels().as_object().expect("there are labels") {
+            let value = value.as_str().expect("a label is a text");
+            let expected = if name.ends_with(".created") { "${CREATED}" } else { value };
+            assert!(labels.contains(&format!("{name}=\"{expected}\"")), "{name} is not in {labels}");
+        }
+    }
+}

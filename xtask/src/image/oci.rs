@@ -171,7 +171,7 @@ mod tests {
         let mut layer = Vec::new();
         let compressed = blob(&manifest["layers"][0]["digest"]);
         GzDecoder::new(&compressed[..]).read_to_end(&mut layer).expect("the layer is compressed");
-        assert_eq!(config["rootfs"]["diff_ids"][0], super::digest(&layer));
+        assert_eq!(config["rootfs"]["diff_ids"][0], digest(&layer));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 mod chart;
 mod dashboards;
+mod docs;
+mod integrations;
 mod manifests;
 mod metrics;
 mod policies;
