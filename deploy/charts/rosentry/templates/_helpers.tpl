@@ -130,7 +130,6 @@ seLinuxOptions:
 - name: cgroup
   mountPath: /host/cgroup
   readOnly: true
-  mountPropagation: HostToContainer
 {{- if .Values.events.hostPath }}
 - name: events
   mountPath: /var/log/rosentry
