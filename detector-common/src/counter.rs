@@ -25,11 +25,13 @@ pub enum Counter {
     /// A request of an io_uring that hides its result, whether it is refused or not: it was queued with
     /// IOSQE_CQE_SKIP_SUCCESS, and its operation tells of no failures then.
     ResultHidden = 9,
+    /// Records for which no place was free on their CPU: its tasks had taken turns in the middle of others.
+    ScratchBusy = 10,
 }
 
 impl Counter {
     /// Length of the array of counters.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 11;
 
     /// Every counter, in the order of the array.
     #[cfg(feature = "user")]
@@ -44,5 +46,6 @@ impl Counter {
         Self::SectionTruncated,
         Self::CgroupRingFull,
         Self::ResultHidden,
+        Self::ScratchBusy,
     ];
 }

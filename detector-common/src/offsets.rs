@@ -119,6 +119,22 @@ offsets! {
     mount_parent: "mount"."mnt_parent";
     /// Where it is mounted.
     mount_mountpoint: "mount"."mnt_mountpoint";
+    /// What io_uring keeps of a thread that works for it.
+    task_worker_private: "task_struct"."worker_private", optional;
+    /// The pool of such a worker, before Linux 6.5: by way of its node's.
+    io_worker_wqe: "io_worker"."wqe", optional;
+    /// The pool of that.
+    io_wqe_wq: "io_wqe"."wq", optional;
+    /// The pool of such a worker, since Linux 6.5.
+    io_worker_wq: "io_worker"."wq", optional;
+    /// Whose pool it is: the thread that submits.
+    io_wq_task: "io_wq"."task", optional;
+    /// The io_uring rings of a thread; 0 where it has none.
+    task_io_uring: "task_struct"."io_uring", optional;
+    /// The flags of an open, as the kernel understood them.
+    open_flags_flags: "open_flags"."open_flag", optional;
+    /// The mode of an open.
+    open_flags_mode: "open_flags"."mode", optional;
     /// The kernfs node of a cgroup.
     cgroup_kn: "cgroup"."kn";
     /// The hierarchy of a cgroup.

@@ -5,7 +5,10 @@
 
 #![no_std]
 #![no_main]
+// For `atomic`: BPF is built with a nightly feature anyway, its own `core`.
+#![feature(asm_experimental_arch)]
 
+mod atomic;
 mod capture;
 mod hooks;
 mod memory;

@@ -5,9 +5,12 @@ use core::{
     ptr::{NonNull, read_volatile, write_volatile},
 };
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user,
-    bpf_probe_read_user_str,
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::generated::{
+        bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user,
+        bpf_probe_read_user_str,
+    },
 };
 
 /// Plain numbers and arrays of them: any bytes are a value.
@@ -16,6 +19,7 @@ impl Plain for u8 {}
 impl Plain for u16 {}
 impl Plain for u32 {}
 impl Plain for u64 {}
+impl Plain for pt_regs {}
 impl<T: Plain, const N: usize> Plain for [T; N] {}
 
 /// A kernel structure whose type the verifier knows (`PTR_TO_BTF_ID`): a member of it is one load, where [`kernel_at`] calls a
@@ -126,6 +130,13 @@ pub fn kernel_words(base: u64, first: u32, second: u32) -> [u64; 2] {
     } else {
         [kernel_at(base, first), kernel_at(base, second)]
     }
+}
+
+/// Reads the `T` at `address` in kernel memory to where it is kept; zeros where it can't be read.
+#[inline(always)]
+pub fn kernel_to<T: Plain>(to: &mut T, address: u64) {
+    // SAFETY: `to` is writable for its size; the helper checks the address, and zeroes it on a fault.
+    unsafe { bpf_probe_read_kernel(core::ptr::from_mut(to).cast(), size_of::<T>() as u32, address as *const _) };
 }
 
 /// Reads a `T` of the process's memory; a page that is not resident is a failure.

@@ -3,6 +3,7 @@
 //! Decides nothing about reporting.
 
 pub mod call;
+pub mod names;
 pub mod path;
 pub mod process;
 pub mod request;

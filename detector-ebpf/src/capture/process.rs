@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_cgroup_id, generated::bpf_loop},
 };
 use detector_common::{
-    offsets::UPID_SIZE,
+    offsets::{UNAVAILABLE, UPID_SIZE},
     record::{AncestorRecord, COMM_LEN, MAX_ANCESTORS, ProcessRecord},
 };
 
@@ -85,13 +85,36 @@ pub fn is_io_worker<S: Readable>(task: S) -> bool {
     task.load::<u32>(offset!(task_flags)) & PF_IO_WORKER != 0
 }
 
-/// Lets the process's first thread speak for a thread that the kernel made: that has no name of the program's.
+/// Lets a thread of the program's speak for a worker, which the kernel made: the one that submitted, or where that is the
+/// kernel's, too, the process's first.
 #[inline(always)]
-pub fn fill_first_thread<S: Readable>(scratch: &mut Scratch, task: S) {
-    if let Some(leader) = task.follow(offset!(task_group_leader)) {
-        scratch.record.process.tid = leader.load(offset!(task_pid));
-        scratch.record.process.comm = comm(leader);
+pub fn fill_submitter(scratch: &mut Scratch, worker: Untyped) {
+    let submitter = pool_owner(worker);
+    let speaker = if submitter.0 == 0 || is_io_worker(submitter) {
+        Untyped(worker.load(offset!(task_group_leader)))
+    } else {
+        submitter
+    };
+    scratch.record.process.tid = speaker.load(offset!(task_pid));
+    scratch.record.process.comm = comm(speaker);
+}
+
+/// The thread that the worker's pool belongs to; 0 where this kernel's pools are not known, and of a polling thread.
+#[inline(always)]
+fn pool_owner(worker: Untyped) -> Untyped {
+    if offset!(task_worker_private) == UNAVAILABLE || offset!(io_wq_task) == UNAVAILABLE {
+        return Untyped(0);
     }
+    let private = worker.load(offset!(task_worker_private));
+    let pool = if offset!(io_worker_wq) != UNAVAILABLE {
+        memory::kernel_at(private, offset!(io_worker_wq))
+    } else if offset!(io_worker_wqe) != UNAVAILABLE && offset!(io_wqe_wq) != UNAVAILABLE {
+        memory::kernel_at(memory::kernel_at(private, offset!(io_worker_wqe)), offset!(io_wqe_wq))
+    } else {
+        0
+    };
+    // From 0 nothing can be read, and what can't be read is 0.
+    Untyped(memory::kernel_at(pool, offset!(io_wq_task)))
 }
 
 /// Fills what tells the container runtime from the container: the parent's cgroup, and whether it runs the same executable

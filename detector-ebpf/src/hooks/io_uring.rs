@@ -11,6 +11,7 @@ use detector_common::{
 
 use crate::{
     capture::{call, process, request, text},
+    hooks::covers,
     memory::{Readable as _, Structure, Untyped},
     offsets::offset,
     ring, scratch,
@@ -22,9 +23,9 @@ fn io_uring_submit(context: BtfTracePointContext) -> i32 {
     let request: *const u8 = context.arg(0);
     let request = request as u64;
     if let Some((opcode, call)) = request::watched(request)
-        && let Some(scratch) = scratch::get()
+        && !covers::io_uring(call.operation)
     {
-        request::keep(scratch, request, opcode, call);
+        scratch::with(|scratch| request::keep(scratch, request, opcode, call));
     }
     0
 }
@@ -58,25 +59,27 @@ fn report(request: u64) {
     let Some((opcode, call)) = request::watched(request) else {
         return;
     };
-    let Some(scratch) = scratch::get() else {
+    if covers::io_uring(call.operation) {
         return;
-    };
-    let task = request::submitter(request);
-    let origin = request::take(scratch, request, opcode, call, task);
-    process::fill(scratch, task);
-    if process::is_io_worker(task) {
-        process::fill_first_thread(scratch, task);
     }
-    let executed = process::executed(task);
-    call::append_walks(scratch, &origin, &executed);
-    // Another process may be running, and only the memory of the running one can be read.
-    let memory_of = |task: Untyped| task.load::<u64>(offset!(task_mm));
-    if Structure::current_task().is_some_and(|running| memory_of(running.untyped()) == memory_of(task)) {
-        text::append_args(scratch, executed.args, executed.args_length);
-    } else {
-        text::mark_unreadable(scratch, Section::Args as u32);
-    }
-    ring::count(Counter::WriteDenied);
-    scratch.record.header.kind = RecordKind::WriteDenied as u16;
-    ring::send_write(scratch);
+    scratch::with(|scratch| {
+        let task = request::submitter(request);
+        let origin = request::take(scratch, request, opcode, call, task);
+        process::fill(scratch, task);
+        if process::is_io_worker(task) {
+            process::fill_submitter(scratch, task);
+        }
+        let executed = process::executed(task);
+        call::append_walks(scratch, &origin, &executed);
+        // Another process may be running, and only the memory of the running one can be read.
+        let memory_of = |task: Untyped| task.load::<u64>(offset!(task_mm));
+        if Structure::current_task().is_some_and(|running| memory_of(running.untyped()) == memory_of(task)) {
+            text::append_args(scratch, executed.args, executed.args_length);
+        } else {
+            text::mark_unreadable(scratch, Section::Args as u32);
+        }
+        ring::count(Counter::WriteDenied);
+        scratch.record.header.kind = RecordKind::WriteDenied as u16;
+        ring::send_write(scratch);
+    });
 }

@@ -1,5 +1,8 @@
 //! Front ends by family: what is hooked, and which record it makes. No reading of kernel structures here.
 
 mod cgroup;
+mod covers;
+mod fexit;
+mod gate;
 mod io_uring;
 mod sys_exit;

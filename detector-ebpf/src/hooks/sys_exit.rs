@@ -19,6 +19,7 @@ use crate::{
         call::{self, Origin},
         process, text,
     },
+    hooks::covers,
     memory::{self, Readable as _, Structure},
     offsets::offset,
     ring,
@@ -29,13 +30,13 @@ static X86_64: CallTable = syscalls::X86_64;
 static IA32: CallTable = syscalls::IA32;
 static ALWAYS_REPORTED: [bool; TABLE_LEN] = syscalls::always_reported(&[&syscalls::X86_64, &syscalls::IA32]);
 
-const EROFS: i64 = 30;
+pub(super) const EROFS: i64 = 30;
 /// A 32-bit call is under way (`arch/x86/include/asm/thread_info.h`, 6.18).
 const TS_COMPAT: u32 = 0x2;
 /// Set in the number of a call of the x32 ABI, which uses the 64-bit numbers (`__X32_SYSCALL_BIT`).
-const X32_BIT: u64 = 0x4000_0000;
+pub(super) const X32_BIT: u64 = 0x4000_0000;
 const AF_UNIX: u16 = 1;
-const SYS_BIND: u64 = 2;
+pub(super) const SYS_BIND: u64 = 2;
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
 const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
@@ -69,15 +70,50 @@ fn report(context: *mut c_void) {
     // Or the compiler would leave out the mask, which old verifiers need: they don't connect the comparison with this copy.
     let number = memory::opaque(number) as usize & (TABLE_LEN - 1);
     let Some(task) = Structure::current_task() else { return };
-    let status: u32 = task.load(offset!(task_status));
-    let compat = status & TS_COMPAT != 0;
-    let call = if compat { &IA32[number] } else { &X86_64[number] };
-    if call.operation == 0 || (result != -EROFS && call.report != Report::Always as u8) {
+    let compat = is_compat(task);
+    let call = row(compat, number);
+    if call.operation == 0
+        || (result != -EROFS && call.report != Report::Always as u8)
+        || covers::syscalls(call.operation)
+    {
         return;
     }
-    let Some(scratch) = scratch::get() else {
-        return;
-    };
+    scratch::with(|scratch| {
+        note_call(scratch, registers, number, compat, result);
+        scratch.record.call.hook = Hook::Tracepoint as u8;
+        if !prepare(scratch, call) {
+            return;
+        }
+        capture(scratch, call, task);
+        let record = &scratch.record;
+        if record.call.unreadable != 0 {
+            debug!(
+                context,
+                "syscall {} of process {}: unreadable sections {:x}",
+                number,
+                record.process.pid,
+                record.call.unreadable
+            );
+        }
+        send(scratch, call, task);
+    });
+}
+
+/// Whether the task is in a 32-bit call.
+#[inline(always)]
+pub(super) fn is_compat(task: Structure) -> bool {
+    task.load::<u32>(offset!(task_status)) & TS_COMPAT != 0
+}
+
+/// The row of the table for a syscall; `number` must be less than [`TABLE_LEN`].
+#[inline(always)]
+pub(super) fn row(compat: bool, number: usize) -> &'static Call {
+    if compat { &IA32[number] } else { &X86_64[number] }
+}
+
+/// Notes arguments, door, number and result of a syscall in the record.
+#[inline(always)]
+pub(super) fn note_call(scratch: &mut Scratch, registers: &pt_regs, number: usize, compat: bool, result: i64) {
     let record = &mut scratch.record.call;
     let args = if compat {
         [registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi, registers.rbp]
@@ -89,21 +125,15 @@ fn report(context: *mut c_void) {
     for (to, arg) in record.args.iter_mut().zip(args) {
         *to = arg;
     }
+    memory::fill(&mut record.extra, 0);
     record.abi = if compat { Abi::Ia32 as u8 } else { Abi::X86_64 as u8 };
     record.syscall = number as u16;
     record.result = result;
-    record.hook = Hook::Tracepoint as u8;
-    if !prepare(scratch, call) {
-        return;
-    }
-    capture(scratch, call, task);
-    let record = &scratch.record;
-    if record.call.unreadable != 0 {
-        debug!(
-            context,
-            "syscall {} of process {}: unreadable sections {:x}", number, record.process.pid, record.call.unreadable
-        );
-    }
+}
+
+/// Counts and sends the record of a call.
+#[inline(always)]
+pub(super) fn send(scratch: &mut Scratch, call: &Call, task: Structure) {
     if call.report == Report::Always as u8 {
         process::fill_parent(scratch, task.untyped());
         ring::count(Counter::MountAttempt);
@@ -118,9 +148,8 @@ fn report(context: *mut c_void) {
 
 /// Reads what is peculiar about the call's arguments; false where it is none of the watched kind after all.
 #[inline(always)]
-fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
+pub(super) fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
     let record = &mut scratch.record.call;
-    memory::fill(&mut record.extra, 0);
     if call.form == Form::OpenHow as u8 {
         if let Some([flags, mode, resolve]) = memory::user::<[u64; 3]>(record.args[2]) {
             record.extra = [flags, mode, resolve, 0];
@@ -128,8 +157,7 @@ fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
     } else if call.form == Form::MountAttr as u8 {
         record.extra = memory::user(record.args[3]).unwrap_or([0; 4]);
     } else if call.form == Form::Ioctl as u8 {
-        let command = record.args[1] as u32;
-        return matches!(command, FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS | FS_IOC_FSSETXATTR);
+        return sets_flags(record.args[1]);
     } else if call.form == Form::SocketCall as u8 {
         if record.args[0] != SYS_BIND {
             return false;
@@ -145,6 +173,12 @@ fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
     true
 }
 
+/// Whether this command of an ioctl changes the flags of an inode.
+#[inline(always)]
+pub(super) fn sets_flags(command: u64) -> bool {
+    matches!(command as u32, FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS | FS_IOC_FSSETXATTR)
+}
+
 /// Fills the whole record but its kind.
 #[inline(always)]
 fn capture(scratch: &mut Scratch, call: &Call, task: Structure) {
@@ -155,13 +189,7 @@ fn capture(scratch: &mut Scratch, call: &Call, task: Structure) {
     process::fill_current(scratch);
 
     // The payload, in the order of the sections.
-    scratch.strings = [
-        path_argument(scratch, call),
-        call::argument(scratch, call.path2),
-        call::argument(scratch, call.source),
-        call::argument(scratch, call.fstype),
-        call::argument(scratch, call.data),
-    ];
+    scratch.strings = strings(scratch, call);
     text::append_strings::<false>(scratch, call::strings_of(call));
 
     let origin = Origin::of(task.untyped());
@@ -169,6 +197,18 @@ fn capture(scratch: &mut Scratch, call: &Call, task: Structure) {
     call::find_bases(scratch, call, 0, &origin);
     call::append_walks(scratch, &origin, &executed);
     text::append_args(scratch, executed.args, executed.args_length);
+}
+
+/// Addresses of the strings of the program, by section.
+#[inline(always)]
+pub(super) fn strings(scratch: &Scratch, call: &Call) -> [u64; text::STRINGS] {
+    [
+        path_argument(scratch, call),
+        call::argument(scratch, call.path2),
+        call::argument(scratch, call.source),
+        call::argument(scratch, call.fstype),
+        call::argument(scratch, call.data),
+    ]
 }
 
 /// Address of the path.

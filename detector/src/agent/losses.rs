@@ -18,7 +18,11 @@ pub const KERNEL_STAGES: &[(&str, Counter)] = &[
     ("ring_writes", Counter::WriteRingFull),
     ("ring_mounts", Counter::UrgentRingFull),
     ("ring_cgroups", Counter::CgroupRingFull),
+    ("scratch", Counter::ScratchBusy),
 ];
+
+/// The stage in the kernel that the kernel counts itself: programs that were not run, because another task was in them.
+pub const RECURSION: &str = "recursion";
 
 /// Stages in the agent, counted in the metrics: records that can't be read, the queue of the writer, the sink, and what the end
 /// of the agent left no time for.
@@ -70,7 +74,8 @@ impl Losses {
         let in_kernel =
             KERNEL_STAGES.iter().filter_map(|&(stage, counter)| Some((stage, self.counters.read(counter).ok()?)));
         let in_agent = AGENT_STAGES.iter().map(|&stage| (stage, pipeline.metrics.lost_so_far(stage)));
-        let now: Vec<_> = in_kernel.chain(in_agent).collect();
+        let not_run = (RECURSION, self.counters.recursion_misses());
+        let now: Vec<_> = in_kernel.chain([not_run]).chain(in_agent).collect();
         let new = since(&self.told, &now);
         if !new.is_empty() {
             pipeline.outbox.send(notes::lost(&new));

@@ -43,7 +43,6 @@ use crate::{
     kernel::{
         KernelError, Sensor,
         counters::Counters,
-        plan,
         stream::{Record, Stream},
     },
 };
@@ -99,7 +98,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         // Absent, or slow: it may come yet, and the identity room waits for it and says so.
         Ok(_) | Err(_) => {}
     }
-    let (sensor, stream, counters) = Sensor::attach()?;
+    let (sensor, stream, counters) = Sensor::attach(config.hooks)?;
     let identity = Identity::start(IdentityConfig {
         socket: config.containerd_socket,
         namespaces: config.containerd_namespaces,
@@ -109,14 +108,15 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let counters = Arc::new(counters);
     let resolver = Arc::new(Resolver::new(config.host_proc.clone())?);
     let seals = Seals::watch(&config.host_proc, &identity)?;
-    let metrics = Arc::new(Metrics::new(&build(), sources(&identity, &counters, &resolver, &seals))?);
+    let metrics = Arc::new(Metrics::new(&build(sensor.mode()), sources(&identity, &counters, &resolver, &seals))?);
     for &(surface, seen) in sensor.coverage() {
         metrics.coverage(surface, seen);
     }
-    let http = HttpServer::bind(config.metrics_listen, Arc::clone(&metrics), readiness(&identity)).await?;
+    let http =
+        HttpServer::bind(config.metrics_listen, Arc::clone(&metrics), readiness(&identity, sensor.mode())).await?;
     info!(
         metrics = %http.local_addr()?,
-        hooks = plan::MODE,
+        hooks = sensor.mode(),
         "attached; events go to {}",
         sink.target()
     );
@@ -156,7 +156,7 @@ impl Agent {
         mut stop: StopSignal,
         mut writer_ended: watch::Receiver<bool>,
     ) -> Result<(), AgentError> {
-        self.pipeline.outbox.send(notes::start());
+        self.pipeline.outbox.send(notes::start(sensor.mode()));
         self.pipeline.outbox.send(notes::coverage(sensor.coverage()));
         let mut changed = self.pipeline.identity.changed();
         let reason = loop {
@@ -171,7 +171,6 @@ impl Agent {
                 () = self.seals.next() => {}
                 () = at(deadline) => {}
             }
-            self.pipeline.metrics.containerd_up(self.pipeline.identity.status().up);
             let now = Instant::now();
             if self.seals.is_due(now) {
                 // The attempt that broke the seal goes first.
@@ -239,29 +238,35 @@ impl StopSignal {
     }
 }
 
-fn build() -> Build {
+fn build(mode: &str) -> Build {
     Build {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-        hooks: plan::MODE.to_owned(),
+        hooks: mode.to_owned(),
     }
 }
 
 fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolver>, seals: &Seals) -> Sources {
     let resolver = Arc::clone(resolver);
-    let (identity, identity_too) = (identity.clone(), identity.clone());
+    let [identity, identity_link, identity_counts] = [(); 3].map(|()| identity.clone());
     let [events, lost, incomplete] = [(); 3].map(|()| Arc::clone(counters));
     let read = |counters: &Counters, wanted: &[(&'static str, Counter)]| {
         wanted.iter().filter_map(|&(name, counter)| Some((name, counters.read(counter).ok()?))).collect::<Vec<_>>()
     };
     Sources {
         containers: Box::new(move || identity.containers()),
+        // Asked as readiness does, so that no two answers of one moment contradict each other.
+        containerd_up: Box::new(move || identity_link.status().up),
         seal_broken: Box::new(seals.states()),
         kernel_events: Box::new(move || read(&events, KERNEL_EVENTS)),
-        kernel_lost: Box::new(move || read(&lost, losses::KERNEL_STAGES)),
+        kernel_lost: Box::new(move || {
+            let mut stages = read(&lost, losses::KERNEL_STAGES);
+            stages.push((losses::RECURSION, lost.recursion_misses()));
+            stages
+        }),
         incomplete_sections: Box::new(move || read(&incomplete, INCOMPLETE_SECTIONS)),
         path_resolutions: Box::new(move || resolver.counts()),
-        identity: Box::new(move || identity_too.status().counts.by_name()),
+        identity: Box::new(move || identity_counts.status().counts.by_name()),
     }
 }
 
@@ -278,13 +283,13 @@ const KERNEL_EVENTS: &[(&str, Counter)] = &[
 const INCOMPLETE_SECTIONS: &[(&str, Counter)] =
     &[("unreadable", Counter::SectionUnreadable), ("truncated", Counter::SectionTruncated)];
 
-fn readiness(identity: &Identity) -> Box<dyn Fn() -> Vec<Condition> + Send + Sync> {
+fn readiness(identity: &Identity, mode: &'static str) -> Box<dyn Fn() -> Vec<Condition> + Send + Sync> {
     let identity = identity.clone();
     Box::new(move || {
         let status = identity.status();
         vec![
             // There is no port before the hooks are attached.
-            Condition { name: "hooks", met: true, detail: plan::MODE.to_owned() },
+            Condition { name: "hooks", met: true, detail: mode.to_owned() },
             Condition {
                 name: "containerd",
                 met: status.up,

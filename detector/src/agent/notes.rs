@@ -1,16 +1,13 @@
 //! What the agent says of itself in the stream: events of kind `agent`.
 
 use super::clock;
-use crate::{
-    finding::{
-        Event,
-        event::{AgentNote, AgentValue, AgentWhat, Severity},
-    },
-    kernel::plan,
+use crate::finding::{
+    Event,
+    event::{AgentNote, AgentValue, AgentWhat, Severity},
 };
 
 /// The stream begins.
-pub fn start() -> Event {
+pub fn start(mode: &str) -> Event {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     note(
         AgentWhat::Start,
@@ -18,7 +15,7 @@ pub fn start() -> Event {
         vec![
             ("version", AgentValue::Text(env!("CARGO_PKG_VERSION").to_owned())),
             ("kernel", AgentValue::Text(release)),
-            ("hooks", AgentValue::Text(plan::MODE.to_owned())),
+            ("hooks", AgentValue::Text(mode.to_owned())),
         ],
     )
 }

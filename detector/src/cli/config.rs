@@ -10,8 +10,9 @@ use std::{
 };
 
 use clap::{Args, Parser, ValueEnum};
-use detector_common::record::Hook;
 use serde::Deserialize;
+
+use crate::kernel::plan::Hooks;
 
 /// Settings from one place, unchecked.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -78,18 +79,6 @@ const KEYS: &[&str] = &[
     "observe-writes",
 ];
 
-/// How to watch the kernel.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-enum Hooks {
-    /// The best that this kernel allows.
-    Auto,
-    /// At the exits of kernel functions (not built yet).
-    Fexit,
-    /// At the exits of syscalls.
-    Tracepoint,
-}
-
 /// The format of events.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -124,8 +113,8 @@ pub enum Output {
 /// What `rosentry run` is to do, checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RunConfig {
-    /// The kind of hooks.
-    pub hook: Hook,
+    /// How to watch the kernel.
+    pub hooks: Hooks,
     /// Whose events are reported.
     pub scope: Scope,
     /// The socket of containerd.
@@ -263,10 +252,6 @@ fn from_file(path: &Path) -> Result<Settings, ConfigError> {
 }
 
 fn check(settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Result<RunConfig, ConfigError> {
-    let hook = match settings.hooks.unwrap_or(Hooks::Auto) {
-        Hooks::Auto | Hooks::Tracepoint => Hook::Tracepoint,
-        Hooks::Fexit => return Err(not_built("--hooks fexit", "leave it out, or say --hooks tracepoint")),
-    };
     match settings.format.unwrap_or(Format::Native) {
         Format::Native => {}
         Format::Ecs => return Err(not_built("--format ecs", "leave it out, or say --format native")),
@@ -289,7 +274,7 @@ fn check(settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Result
         });
     let default_socket = || PathBuf::from("/run/containerd/containerd.sock");
     Ok(RunConfig {
-        hook,
+        hooks: settings.hooks.unwrap_or(Hooks::Auto),
         scope: settings.scope.unwrap_or(Scope::Containers),
         containerd_socket: absolute("containerd-socket", socket)?.unwrap_or_else(default_socket),
         containerd_namespaces: check_namespaces(settings.containerd_namespace)?,

@@ -32,7 +32,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(
         config,
         RunConfig {
-            hook: Hook::Tracepoint,
+            hooks: Hooks::Auto,
             scope: Scope::Containers,
             containerd_socket: "/run/containerd/containerd.sock".into(),
             containerd_namespaces: vec!["k8s.io".to_owned()],
@@ -62,7 +62,7 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
     ];
     assert_eq!(values.map(|(key, _)| key), KEYS);
     let expected = RunConfig {
-        hook: Hook::Tracepoint,
+        hooks: Hooks::Tracepoint,
         scope: Scope::All,
         containerd_socket: "/run/c.sock".into(),
         containerd_namespaces: vec!["moby".to_owned()],
@@ -161,7 +161,6 @@ fn what_is_not_built_yet_is_refused_rather_than_ignored() {
     for (arguments, asked) in [
         (&["--format", "ecs"][..], "--format ecs"),
         (&["--format=ocsf"], "--format ocsf"),
-        (&["--hooks", "fexit"], "--hooks fexit"),
         (&["--observe-writes"], "--observe-writes"),
     ] {
         let refusal = refusal(arguments, &[]);

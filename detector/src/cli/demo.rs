@@ -31,7 +31,7 @@ use crate::{
     export::native::{EncodeError, NativeEncoder},
     finding::Event,
     identity::{Hierarchy, HierarchyError},
-    kernel::{KernelError, Sensor, attempt::CAP_SYS_ADMIN, effective_capabilities, plan},
+    kernel::{KernelError, Sensor, attempt::CAP_SYS_ADMIN, effective_capabilities, plan::Hooks},
 };
 
 /// Seal a root filesystem, attempt writes and mounts in it, and show what rosentry sees of each.
@@ -142,11 +142,11 @@ fn interrupted() -> io::Result<impl Future<Output = ()>> {
 async fn attempt_all(cgroup: &Cgroup, format: Format) -> Result<Vec<String>, DemoError> {
     let start = Instant::now();
     let sealed = Sealed::new()?;
-    let (_sensor, stream, _counters) = Sensor::attach()?;
+    let (sensor, stream, _counters) = Sensor::attach(Hooks::Auto)?;
     let mut witness = Witness::new(stream, cgroup);
     let mut output = Stdout::new();
     let mut show = Show::new(&mut output, format);
-    show.head()?;
+    show.head(sensor.mode())?;
     let (mut faults, mut unasked, mut tally) = (Vec::new(), Vec::new(), Tally::default());
     for attempt in attempts::here() {
         // Where a signal is looked for.
@@ -196,9 +196,9 @@ impl<'a> Show<'a> {
         }
     }
 
-    fn head(&mut self) -> io::Result<()> {
+    fn head(&mut self, mode: &str) -> io::Result<()> {
         match self {
-            Self::Text(table) => table.head(plan::MODE, &uname().release().to_string_lossy()),
+            Self::Text(table) => table.head(mode, &uname().release().to_string_lossy()),
             Self::Json(..) => Ok(()),
         }
     }

@@ -28,6 +28,8 @@ pub(super) struct Types<'a> {
     starts: Vec<usize>,
     /// The structures and unions that have a name; the first of a name.
     structures: HashMap<&'a [u8], u32>,
+    /// The functions; the first of a name.
+    functions: HashMap<&'a [u8], u32>,
     /// The section of the names.
     names: &'a [u8],
 }
@@ -99,7 +101,8 @@ impl<'a> Types<'a> {
         };
         let types = section(8).ok_or(BtfError::TooShort)?;
         let names = section(16).ok_or(BtfError::TooShort)?;
-        let mut table = Self { types, starts: vec![usize::MAX], structures: HashMap::new(), names };
+        let mut table =
+            Self { types, starts: vec![usize::MAX], structures: HashMap::new(), functions: HashMap::new(), names };
         let mut start = 0;
         while start < types.len() {
             let found = table.type_at(start).ok_or(BtfError::TooShort)?;
@@ -107,6 +110,10 @@ impl<'a> Types<'a> {
                 let name = table.name(found.name).ok_or(BtfError::TooShort)?;
                 let id = u32::try_from(table.starts.len()).map_err(|_| BtfError::TooShort)?;
                 table.structures.entry(name).or_insert(id);
+            } else if found.kind == FUNCTION {
+                let name = table.name(found.name).ok_or(BtfError::TooShort)?;
+                let id = u32::try_from(table.starts.len()).map_err(|_| BtfError::TooShort)?;
+                table.functions.entry(name).or_insert(id);
             }
             table.starts.push(start);
             start += TYPE_LEN + payload_length(found)?;
@@ -125,6 +132,49 @@ impl<'a> Types<'a> {
             structure = type_id;
         }
         Some(offset)
+    }
+
+    /// Whether there is a function of this name, whose parameters are of these types (none: whatever they are): of a pointer,
+    /// what it points to, behind a `*`.
+    pub(super) fn has_function(&self, name: &str, parameters: Option<&[&str]>) -> bool {
+        let found = || {
+            let function = self.type_at(*self.starts.get(*self.functions.get(name.as_bytes())? as usize)?)?;
+            let Some(parameters) = parameters else { return Some(()) };
+            let start = *self.starts.get(function.refers_to as usize)?;
+            let prototype = self.type_at(start)?;
+            let is = |(index, wanted): (usize, &&str)| {
+                let type_id = word(self.types, start + TYPE_LEN + index * 8 + 4)?;
+                self.is_type(type_id, wanted)?.then_some(())
+            };
+            if prototype.length != parameters.len() {
+                return None;
+            }
+            parameters.iter().enumerate().try_for_each(|parameter| is(parameter).ok_or(())).ok()
+        };
+        found().is_some()
+    }
+
+    /// Whether the type is the one that `wanted` names.
+    fn is_type(&self, mut type_id: u32, wanted: &str) -> Option<bool> {
+        let mut wanted = wanted;
+        for _ in 0..MAX_DEPTH {
+            if type_id == 0 {
+                return Some(wanted == "void");
+            }
+            let found = self.type_at(*self.starts.get(usize::try_from(type_id).ok()?)?)?;
+            match found.kind {
+                POINTER => {
+                    wanted = match wanted.strip_prefix('*') {
+                        Some(pointee) => pointee,
+                        None => return Some(false),
+                    }
+                }
+                VOLATILE | CONST | RESTRICT | TYPE_TAG => {}
+                _ => return Some(self.name(found.name)? == wanted.as_bytes()),
+            }
+            type_id = found.refers_to;
+        }
+        None
     }
 
     /// Offset and type of the member `name`.

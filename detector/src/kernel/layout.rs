@@ -4,7 +4,10 @@ use std::{fs, io, path::PathBuf};
 
 use detector_common::{offsets::Offsets, uring::MembersTable};
 
-use super::btf::Types;
+use super::{
+    btf::Types,
+    points::{self, Place, Point},
+};
 
 /// Where the kernel offers its BTF (CONFIG_DEBUG_INFO_BTF, kernel 5.4).
 pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -54,6 +57,8 @@ pub(super) struct Layout {
     pub(super) offsets: Offsets,
     /// Where the arguments of io_uring's operations stand; none where this kernel's io_uring is not known.
     pub(super) io_uring: Option<MembersTable>,
+    /// Where the programs of each point go.
+    pub(super) places: Vec<(&'static Point, Place)>,
 }
 
 /// Looks up every offset that the programs read.
@@ -72,7 +77,9 @@ pub(super) fn read() -> Result<Layout, LayoutError> {
         types.offset_of(type_name, member).ok_or(LayoutError::Unknown { type_name, member })
     })?;
     let members = MembersTable::from_lookup(|type_name, member| types.offset_of(type_name, member));
-    Ok(Layout { offsets, io_uring: members.filter(|_| offsets.know_io_uring()) })
+    let has = |function: &points::Function| types.has_function(function.name, function.parameters);
+    let places = points::POINTS.iter().map(|point| (point, points::place(point, has))).collect();
+    Ok(Layout { offsets, io_uring: members.filter(|_| offsets.know_io_uring()), places })
 }
 
 #[cfg(test)]
@@ -83,7 +90,7 @@ mod tests {
 
     #[test]
     fn every_offset_is_found_in_the_running_kernel() {
-        let Layout { offsets, io_uring } = read().expect("this kernel offers BTF");
+        let Layout { offsets, io_uring, places: _ } = read().expect("this kernel offers BTF");
         assert_eq!(offsets.vfsmount_root, 0, "mnt_root has been the first member of vfsmount for ever");
         assert_ne!(offsets.task_real_parent, UNAVAILABLE);
         assert!(offsets.dentry_name > offsets.dentry_parent, "d_name follows d_parent");

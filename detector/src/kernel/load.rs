@@ -7,12 +7,13 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use detector_common::uring::MembersTable;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     counters::Counters,
-    layout::{self, LayoutError},
-    plan::{self, Attachment, Group},
+    functions::Functions,
+    layout::{self, Layout, LayoutError},
+    plan::{self, Attachment, Group, Hooks},
     preflight::{self, Capability},
     stream::Stream,
 };
@@ -42,6 +43,16 @@ pub enum KernelError {
         /// What the kernel said, in one line, and what to do where that is known.
         reason: String,
     },
+    /// A program was refused at a kernel function.
+    #[error("the kernel refuses the program {program} at the function {function}: {reason}")]
+    Function {
+        /// The program.
+        program: &'static str,
+        /// Where it was to go.
+        function: &'static str,
+        /// What the kernel said, in one line, and what to do where that is known.
+        reason: String,
+    },
     /// A map of the object is not there or not as expected: object and binary don't belong together.
     #[error("the kernel object does not belong to this binary ({0}): build both with `cargo xtask build`")]
     Mismatch(String),
@@ -61,7 +72,9 @@ pub struct Verified {
 
 /// The attached programs. Dropping it detaches them.
 pub struct Sensor {
-    /// Keeps the links.
+    /// Dropped first, and all at once.
+    functions: Option<Functions>,
+    /// Keeps the other links.
     ebpf: Ebpf,
     verified: Vec<Verified>,
     coverage: Vec<(&'static str, bool)>,
@@ -71,13 +84,13 @@ pub struct Sensor {
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rosentry-bpf"));
 
 impl Sensor {
-    /// Loads and attaches the tracepoint mode. Must be called within a tokio runtime.
+    /// Loads and attaches. Must be called within a tokio runtime.
     ///
-    /// Minimum kernel: 5.17 (`bpf_loop`) with BTF; proven on 6.1, 6.12 and 6.18.
+    /// Minimum kernel: 5.17 (`bpf_loop`, `bpf_get_func_ret`) with BTF; proven on 6.1, 6.12 and 6.18.
     ///
     /// # Errors
     /// See [`KernelError`]; nothing stays attached then.
-    pub fn attach() -> Result<(Self, Stream, Counters), KernelError> {
+    pub fn attach(hooks: Hooks) -> Result<(Self, Stream, Counters), KernelError> {
         if let Some(effective) = preflight::effective_capabilities() {
             let missing = preflight::missing_capabilities(effective, preflight::REQUIRED);
             if !missing.is_empty() {
@@ -87,9 +100,13 @@ impl Sensor {
         let layout = layout::read()?;
         let log_level =
             if tracing::enabled!(tracing::Level::DEBUG) { log::Level::Debug } else { log::Level::Warn } as u8;
+        // Whoever can guess it can call helpers, and needs no key.
+        let gate_key = u64::from(std::process::id()) << 32
+            | u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos()));
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", &layout.offsets, true)
             .override_global("URING_MEMBERS", &layout.io_uring.unwrap_or(MembersTable::UNSET), true)
+            .override_global("GATE_KEY", &gate_key, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)?;
         let mismatch = |map: &str| KernelError::Mismatch(format!("map {map} is missing"));
@@ -100,19 +117,55 @@ impl Sensor {
         };
         let (writes, urgent, cgroups) = (ring("WRITES")?, ring("URGENT")?, ring("CGROUPS")?);
         let counters = ebpf.take_map("COUNTERS").ok_or_else(|| mismatch("COUNTERS"))?;
-        let counters = Counters::new(PerCpuArray::try_from(counters).map_err(map_error)?);
+        let counters = PerCpuArray::try_from(counters).map_err(map_error)?;
         let logger = EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Mismatch(chain(&error)))?;
         let stream = Stream::new(writes, urgent, cgroups, logger)?;
 
         let btf = Btf::from_sys_fs()
             .map_err(|error| LayoutError::Malformed { path: layout::BTF_PATH.into(), reason: chain(&error) })?;
-        let mut sensor = Self { ebpf, verified: Vec::new(), coverage: Vec::new() };
-        for group in plan::TRACEPOINT {
-            let known = group.surfaces != plan::IO_URING.surfaces || layout.io_uring.is_some();
-            let seen = known && sensor.attach_group(&btf, group)?;
-            sensor.coverage.extend(group.surfaces.iter().map(|&surface| (surface, seen)));
+        let mut sensor = Self { functions: None, ebpf, verified: Vec::new(), coverage: Vec::new() };
+        // First, so that no event comes before its cgroup could be known.
+        sensor.attach_groups(&btf, &[plan::CGROUPS], &layout)?;
+        if hooks != Hooks::Tracepoint {
+            match Functions::attach(&mut sensor.ebpf, &btf, &layout.places) {
+                Ok(functions) => sensor.functions = Some(functions),
+                Err(error) if hooks == Hooks::Auto => info!("the tracepoints are used: {error}"),
+                Err(error) => return Err(error),
+            }
         }
-        Ok((sensor, stream, counters))
+        let mut exits = Vec::new();
+        match &mut sensor.functions {
+            None => sensor.attach_groups(&btf, &[plan::IO_URING, plan::SYSCALLS], &layout)?,
+            Some(functions) => {
+                functions.announce(&mut sensor.ebpf)?;
+                exits.append(&mut functions.exits);
+                sensor.verified.append(&mut functions.verified);
+                let needed = functions.need_no_tracepoint();
+                for (not_needed, group) in needed.into_iter().zip([plan::SYSCALLS, plan::IO_URING]) {
+                    if not_needed {
+                        sensor.coverage.extend(group.surfaces.iter().map(|&surface| (surface, true)));
+                    } else {
+                        sensor.attach_groups(&btf, &[group], &layout)?;
+                    }
+                }
+            }
+        }
+        sensor.coverage.push((plan::KERNEL_PATHS, sensor.functions.is_some()));
+        Ok((sensor, stream, Counters::new(counters, exits)))
+    }
+
+    fn attach_groups(&mut self, btf: &Btf, groups: &[Group], layout: &Layout) -> Result<(), KernelError> {
+        for group in groups {
+            let known = group.surfaces != plan::IO_URING.surfaces || layout.io_uring.is_some();
+            let seen = known && self.attach_group(btf, group)?;
+            self.coverage.extend(group.surfaces.iter().map(|&surface| (surface, seen)));
+        }
+        Ok(())
+    }
+
+    /// The name of the mode.
+    pub const fn mode(&self) -> &'static str {
+        if self.functions.is_some() { "fexit" } else { "tracepoint" }
     }
 
     /// Whether the group is attached; an optional one need not be.
@@ -179,7 +232,7 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf, attachment: &Attachment) -> Result<Option<
 }
 
 /// One line of what the kernel said, with what to do where that is known.
-fn explain(error: &ProgramError) -> String {
+pub(super) fn explain(error: &ProgramError) -> String {
     use rustix::io::Errno;
     let errno = match error {
         ProgramError::LoadError { io_error, verifier_log } => {
@@ -221,7 +274,7 @@ fn fault(log: &str) -> Option<&str> {
 }
 
 /// An error and what it came from, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

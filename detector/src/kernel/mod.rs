@@ -6,9 +6,12 @@ pub mod attempt;
 mod btf;
 pub mod counters;
 mod decode;
+mod functions;
 mod layout;
+mod links;
 mod load;
 pub mod plan;
+pub mod points;
 mod preflight;
 pub mod stream;
 

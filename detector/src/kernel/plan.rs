@@ -22,23 +22,26 @@ pub struct Group {
 
 /// The tracepoint mode. Programs of type BPF_PROG_TYPE_TRACING on raw tracepoints: kernel 5.5; they need neither tracefs
 /// nor changes of the kernel's text, hence work under lockdown.
-pub const TRACEPOINT: &[Group] = &[
-    Group {
-        attachments: &[
-            Attachment { program: "cgroup_mkdir", tracepoints: &["cgroup_mkdir"] },
-            Attachment { program: "cgroup_rmdir", tracepoints: &["cgroup_rmdir"] },
-        ],
-        surfaces: &["cgroups"],
-        optional: false,
-    },
-    IO_URING,
-    // Last, so that no event comes before its cgroup could be known.
-    Group {
-        attachments: &[Attachment { program: "sys_exit", tracepoints: &["sys_exit"] }],
-        surfaces: &["writes_x86_64", "writes_ia32", "mounts_x86_64", "mounts_ia32"],
-        optional: false,
-    },
-];
+///
+/// The cgroups are first, so that no event comes before its cgroup could be known.
+pub const TRACEPOINT: &[Group] = &[CGROUPS, IO_URING, SYSCALLS];
+
+/// cgroups that come and go; in every mode.
+pub const CGROUPS: Group = Group {
+    attachments: &[
+        Attachment { program: "cgroup_mkdir", tracepoints: &["cgroup_mkdir"] },
+        Attachment { program: "cgroup_rmdir", tracepoints: &["cgroup_rmdir"] },
+    ],
+    surfaces: &["cgroups"],
+    optional: false,
+};
+
+/// The exits of all syscalls.
+pub const SYSCALLS: Group = Group {
+    attachments: &[Attachment { program: "sys_exit", tracepoints: &["sys_exit"] }],
+    surfaces: &["writes_x86_64", "writes_ia32", "mounts_x86_64", "mounts_ia32"],
+    optional: false,
+};
 
 /// The operations that are queued on an io_uring.
 pub const IO_URING: Group = Group {
@@ -52,10 +55,23 @@ pub const IO_URING: Group = Group {
     optional: true,
 };
 
-/// The name of the mode.
-pub const MODE: &str = "tracepoint";
+/// Whether the paths are the kernel's own copies, so that a second thread that rewrites the string of a call can't change what
+/// is reported: at kernel functions alone, and not for chown by path, nor for extended attributes by path.
+pub const KERNEL_PATHS: &str = "kernel_paths";
+
+/// How to watch the kernel, as asked for.
+#[derive(Clone, Copy, Debug, serde::Deserialize, Eq, PartialEq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Hooks {
+    /// At kernel functions where the kernel allows it, else at tracepoints.
+    Auto,
+    /// At kernel functions.
+    Fexit,
+    /// At tracepoints.
+    Tracepoint,
+}
 
 /// Every surface that rosentry knows of.
 pub fn surfaces() -> impl Iterator<Item = &'static str> {
-    TRACEPOINT.iter().flat_map(|group| group.surfaces).copied()
+    TRACEPOINT.iter().flat_map(|group| group.surfaces).copied().chain([KERNEL_PATHS])
 }

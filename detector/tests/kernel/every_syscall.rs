@@ -3,7 +3,10 @@
 
 use std::{ffi::CStr, fs::File, os::fd::IntoRawFd};
 
-use detector::kernel::attempt::{Attempt, PathBase};
+use detector::kernel::{
+    attempt::{Attempt, PathBase},
+    plan::Hooks,
+};
 use detector_common::{
     abi::Abi,
     operation::Operation,
@@ -13,7 +16,7 @@ use detector_common::{
 use super::{
     door::{Arena, ask},
     sealed::Sealed,
-    sensor::{Attached, begin, requested},
+    sensor::{Attached, begin, hooks_under_test, named},
 };
 
 const FDCWD: u64 = -100_i64 as u64;
@@ -49,7 +52,9 @@ fn asked(name: &str, door: Abi, arena: &mut Arena) -> Asked {
         }
         "open_by_handle_at" => {
             let mount = fd("/mnt");
-            ([mount, handle_of(c"/mnt/etc/passwd", arena), u64::try_from(libc::O_WRONLY).unwrap(), 0, 0, 0], "")
+            // A handle has no path, and only at the function is the file known.
+            let opened = if hooks_under_test() == Hooks::Fexit { EXISTING } else { "" };
+            ([mount, handle_of(c"/mnt/etc/passwd", arena), u64::try_from(libc::O_WRONLY).unwrap(), 0, 0, 0], opened)
         }
         "mkdir" => ([new, 0o755, 0, 0, 0, 0], NEW),
         "mkdirat" => ([FDCWD, new, 0o755, 0, 0, 0], NEW),
@@ -63,21 +68,21 @@ fn asked(name: &str, door: Abi, arena: &mut Arena) -> Asked {
         "mknod" => ([new, u64::from(libc::S_IFIFO), 0, 0, 0, 0], NEW),
         "mknodat" => ([FDCWD, new, u64::from(libc::S_IFIFO), 0, 0, 0], NEW),
         "chmod" => ([existing, 0o600, 0, 0, 0, 0], EXISTING),
-        "fchmod" => ([fd(EXISTING), 0o600, 0, 0, 0, 0], ""),
+        "fchmod" => ([fd(EXISTING), 0o600, 0, 0, 0, 0], EXISTING),
         "fchmodat" | "fchmodat2" => ([FDCWD, existing, 0o600, 0, 0, 0], EXISTING),
         "chown" | "lchown" | "chown32" | "lchown32" => ([existing, 1, 1, 0, 0, 0], EXISTING),
-        "fchown" | "fchown32" => ([fd(EXISTING), 1, 1, 0, 0, 0], ""),
+        "fchown" | "fchown32" => ([fd(EXISTING), 1, 1, 0, 0, 0], EXISTING),
         "fchownat" => ([FDCWD, existing, 1, 1, 0, 0], EXISTING),
         "utime" | "utimes" => ([existing, 0, 0, 0, 0, 0], EXISTING),
         "futimesat" | "utimensat" | "utimensat_time64" => ([FDCWD, existing, 0, 0, 0, 0], EXISTING),
         "setxattr" | "lsetxattr" => ([existing, attribute, one, 1, 0, 0], EXISTING),
-        "fsetxattr" => ([fd(EXISTING), attribute, one, 1, 0, 0], ""),
+        "fsetxattr" => ([fd(EXISTING), attribute, one, 1, 0, 0], EXISTING),
         "setxattrat" => {
             let value: Vec<u8> = [one, 1].iter().flat_map(|word| word.to_ne_bytes()).collect();
             ([FDCWD, existing, 0, attribute, arena.bytes(&value), 16], EXISTING)
         }
         "removexattr" | "lremovexattr" => ([existing, attribute, 0, 0, 0, 0], EXISTING),
-        "fremovexattr" => ([fd(EXISTING), attribute, 0, 0, 0, 0], ""),
+        "fremovexattr" => ([fd(EXISTING), attribute, 0, 0, 0, 0], EXISTING),
         "removexattrat" => ([FDCWD, existing, 0, attribute, 0, 0], EXISTING),
         "bind" | "socketcall" => {
             // SAFETY: no pointers.
@@ -95,7 +100,7 @@ fn asked(name: &str, door: Abi, arena: &mut Arena) -> Asked {
         }
         "ioctl" => {
             let set_flags = if door == Abi::Ia32 { 0x4004_6602 } else { 0x4008_6602 };
-            ([fd(EXISTING), set_flags, arena.bytes(&[0; 8]), 0, 0, 0], "")
+            ([fd(EXISTING), set_flags, arena.bytes(&[0; 8]), 0, 0, 0], EXISTING)
         }
         "file_setattr" => ([FDCWD, existing, arena.bytes(&[0; 24]), 24, 0, 0], EXISTING),
         other => panic!("no test asks for the write {other}: add how"),
@@ -142,7 +147,7 @@ fn every_write_is_seen_through(door: Abi) {
         }
         asked_for
     });
-    let saw: Vec<_> = seen.attempts.iter().map(|attempt| (attempt.syscall.name, requested(attempt))).collect();
+    let saw: Vec<_> = seen.attempts.iter().map(|attempt| (attempt.syscall.name, named(attempt))).collect();
     let wanted: Vec<_> = seen.returned.iter().map(|&(name, path)| (name, path.to_owned())).collect();
     assert_eq!(saw, wanted, "each write is seen once, in order, by its name and path");
     for attempt in &seen.attempts {
@@ -152,10 +157,12 @@ fn every_write_is_seen_through(door: Abi) {
 }
 
 fn on_a_file_descriptor_the_path_is_the_file(attempt: &Attempt) {
-    if attempt.syscall.name == "open_by_handle_at" {
+    let by_handle = attempt.syscall.name == "open_by_handle_at";
+    if by_handle && hooks_under_test() == Hooks::Tracepoint {
         assert!(matches!(attempt.path.base, PathBase::None), "a handle has no path: {:?}", attempt.path);
-    }
-    if ["fchmod", "fchown", "fchown32", "fsetxattr", "fremovexattr", "ioctl"].contains(&attempt.syscall.name) {
+    } else if by_handle
+        || ["fchmod", "fchown", "fchown32", "fsetxattr", "fremovexattr", "ioctl"].contains(&attempt.syscall.name)
+    {
         let PathBase::File(file) = &attempt.path.base else {
             panic!("{}: the base is the open file", attempt.syscall.name)
         };

@@ -9,19 +9,28 @@ use std::{
     time::Duration,
 };
 
-use detector::kernel::attempt::{Attempt, PathBase};
+use detector::kernel::{
+    attempt::{Attempt, PathBase},
+    plan::Hooks,
+};
 use detector_common::{abi::Abi, counter::Counter, operation::Operation, syscalls::SYSCALLS};
 use io_uring::{opcode, squeue, squeue::Flags, types};
 
 use super::{
     ring::Ring,
     sealed::Sealed,
-    sensor::{Attached, Seen, begin, requested},
+    sensor::{Attached, Seen, begin, hooks_under_test, requested},
 };
 
 const EROFS: i32 = -30;
 const EXISTING: &str = "/mnt/etc/passwd";
 const NEW: &str = "/mnt/etc/new";
+/// Whether the programs are at kernel functions, which the requests of a ring end in like everything else: then most limits of the
+/// tracepoints are none.
+fn at_functions() -> bool {
+    hooks_under_test() == Hooks::Fexit
+}
+
 const CWD: types::Fd = types::Fd(libc::AT_FDCWD);
 
 /// A write as a test asks for it: the syscall of the same meaning, the entry, and the path that should be seen.
@@ -89,6 +98,8 @@ fn every_write_is_seen(ring: fn() -> Ring, flags: Flags) -> Seen<Vec<(&'static s
                 continue;
             }
             assert_eq!(result, EROFS, "{name} is refused by the seal");
+            // Kernel functions can't tell the two.
+            let name = if at_functions() && name == "openat2" { "openat" } else { name };
             asked_for.push((name, path));
         }
         asked_for
@@ -140,12 +151,15 @@ async fn every_write_is_seen_that_an_io_uring_does_at_once() {
     let by_name = |name| seen.attempts.iter().find(|attempt| attempt.syscall.name == name).unwrap();
     let tids: Vec<_> = seen.attempts.iter().map(|attempt| attempt.process.tid).collect();
     assert!(tids.iter().all(|&tid| tid == tids[0] && tid != std::process::id()), "the thread that submitted: {tids:?}");
-    for row in SYSCALLS.iter().filter(|row| row.io_uring.is_some() && row.name != "bind") {
+    let told_apart = |name: &str| name != "bind" && !(at_functions() && name == "openat2");
+    for row in SYSCALLS.iter().filter(|row| row.io_uring.is_some() && told_apart(row.name)) {
         assert_eq!(by_name(row.name).operation, Operation::from_wire(row.call.operation).unwrap(), "{}", row.name);
     }
-    let (open, open2) = (by_name("openat"), by_name("openat2"));
+    let open = by_name("openat");
     assert_eq!((open.args[2], open.args[3]), (0o101, 0o640), "the flags and the mode as passed");
-    assert_eq!(open2.extra, [0o101, 0o640, 0, 0]);
+    if !at_functions() {
+        assert_eq!(by_name("openat2").extra, [0o101, 0o640, 0, 0]);
+    }
     assert_eq!(by_name("mkdirat").args[2], 0o755);
     let removals: Vec<_> = seen.attempts.iter().filter(|attempt| attempt.syscall.name == "unlinkat").collect();
     assert_eq!(removals.iter().map(|attempt| attempt.args[2]).collect::<Vec<_>>(), [0, 0x200]);
@@ -265,6 +279,10 @@ async fn a_request_that_hides_its_result_is_counted() {
         ring.results(1)
     });
     assert_eq!(seen.returned, [0], "the kernel tells of the second alone");
+    if at_functions() {
+        assert_eq!(only(&seen.attempts).operation, Operation::Mkdir);
+        return;
+    }
     assert!(seen.attempts.is_empty(), "a limit that the decision record tells: {:?}", seen.attempts);
     assert_eq!(attached.counters.read(Counter::ResultHidden).unwrap(), 1);
 }
@@ -401,7 +419,8 @@ async fn more_requests_at_once_than_are_kept_are_all_seen_though_some_without_th
     assert!(attached.counters.read(Counter::WriteDenied).unwrap() - before >= TIMES as u64);
     assert_eq!(seen.attempts.len(), TIMES);
     let whole = seen.attempts.iter().filter(|attempt| requested(attempt) == NEW).count();
-    assert!((256..TIMES).contains(&whole), "{whole}");
+    let expected = if at_functions() { TIMES..TIMES + 1 } else { 256..TIMES };
+    assert!(expected.contains(&whole), "{whole}");
     for attempt in &seen.attempts {
         assert_eq!((attempt.operation, attempt.process.pid), (Operation::Mkdir, std::process::id()));
     }
@@ -420,7 +439,7 @@ async fn the_longest_path_comes_whole_and_the_second_of_two_is_told_to_be_cut() 
     });
     let attempt = only(&seen.attempts);
     assert_eq!((attempt.path.requested.as_deref(), attempt.path.truncated), (Some(old.as_bytes()), false));
-    assert!(attempt.path2.truncated, "{:?}", attempt.path2);
+    assert_eq!(attempt.path2.truncated, !at_functions(), "{:?}", attempt.path2);
 }
 
 #[tokio::test]

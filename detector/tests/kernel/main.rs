@@ -12,8 +12,10 @@
 mod door;
 mod every_syscall;
 mod io_uring;
+mod lifecycle;
 mod mounts;
 mod paths;
+mod racing;
 mod refusals;
 mod ring;
 mod sealed;

@@ -1,6 +1,6 @@
 //! Every call that changes mounts is seen, whatever its result.
 
-use detector::kernel::attempt::Attempt;
+use detector::kernel::{attempt::Attempt, plan::Hooks};
 use detector_common::{
     abi::Abi,
     operation::Operation,
@@ -11,9 +11,10 @@ use detector_common::{
 use super::{
     door::{Arena, ask},
     sealed::Sealed,
-    sensor::{Attached, begin, requested},
+    sensor::{Attached, begin, hooks_under_test, requested},
 };
 
+const ENOSYS: i64 = -38;
 const FDCWD: u64 = -100_i64 as u64;
 
 fn number(syscall: &Syscall, door: Abi) -> Option<u16> {
@@ -58,8 +59,11 @@ fn every_change_of_mounts_is_seen_through(door: Abi) {
         ask_for_all(door)
     });
     let saw: Vec<_> = seen.attempts.iter().map(|attempt| (attempt.syscall.name, attempt.result)).collect();
-    assert_eq!(saw, seen.returned, "each is seen once, in order, with its result");
-    assert!(saw.len() >= 12);
+    // At kernel functions a syscall that this kernel does not have ends nowhere.
+    let exists = |&&(_, result): &&(&str, i64)| hooks_under_test() == Hooks::Tracepoint || result != ENOSYS;
+    let asked: Vec<_> = seen.returned.iter().filter(exists).copied().collect();
+    assert_eq!(saw, asked, "each is seen once, in order, with its result");
+    assert!(saw.len() >= 11);
     assert!(seen.attempts.iter().all(|attempt| attempt.kind == RecordKind::MountAttempt && attempt.abi == door));
     let by_name = |name: &str| seen.attempts.iter().find(|attempt| attempt.syscall.name == name).unwrap();
     assert_eq!(requested(by_name("mount")), "/mnt/etc");

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use detector::kernel::{
     Sensor,
-    attempt::Attempt,
+    attempt::{Attempt, PathBase},
     counters::Counters,
+    plan::Hooks,
     stream::{Record, Stream},
 };
 use detector_common::abi::Abi;
@@ -25,10 +26,19 @@ pub struct Seen<T> {
     pub attempts: Vec<Attempt>,
 }
 
+/// The mode that is tested: that which the environment's `ROSENTRY_TEST_HOOKS` names, else the tracepoints.
+pub fn hooks_under_test() -> Hooks {
+    match std::env::var("ROSENTRY_TEST_HOOKS").as_deref() {
+        Ok("fexit") => Hooks::Fexit,
+        _ => Hooks::Tracepoint,
+    }
+}
+
 impl Attached {
     /// Must be called within a tokio runtime.
     pub fn new() -> Self {
-        let (sensor, stream, counters) = Sensor::attach().expect("the programs load into this kernel");
+        let (sensor, stream, counters) =
+            Sensor::attach(hooks_under_test()).expect("the programs load into this kernel");
         Self { sensor, stream, counters }
     }
 
@@ -102,4 +112,12 @@ pub fn begin() {
 /// The path of `attempt` as a test writes it.
 pub fn requested(attempt: &Attempt) -> String {
     String::from_utf8_lossy(attempt.path.requested.as_deref().unwrap_or_default()).into_owned()
+}
+
+/// The path of `attempt` as a test writes it; of a call on the file itself, where the file is.
+pub fn named(attempt: &Attempt) -> String {
+    match &attempt.path.base {
+        PathBase::File(file) => String::from_utf8_lossy(&file.in_namespace).into_owned(),
+        _ => requested(attempt),
+    }
 }

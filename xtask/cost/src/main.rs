@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use detector::kernel::{Sensor, stream::Stream};
+use detector::kernel::{Sensor, plan::Hooks, stream::Stream};
 use rustix::time::{ClockId, clock_gettime};
 
 mod operations;
@@ -32,21 +32,34 @@ fn main() -> Result<()> {
     }
     measure("nothing", &operations);
 
-    let begun = now(ClockId::Monotonic);
-    let (sensor, stream, _counters) = {
-        let _within = runtime.enter();
-        Sensor::attach().context("rosentry's programs could not be attached")?
-    };
-    println!("armed {:.1}", millis(now(ClockId::Monotonic) - begun));
-    for verified in sensor.verified() {
-        println!("verified {} {:?}", verified.program, verified.instructions);
-    }
-    runtime.spawn(read(stream));
-    measure("tracepoint", &operations);
+    // In this order: the kernel takes its time to take programs off its functions.
+    for (name, hooks) in [("tracepoint", Hooks::Tracepoint), ("fexit", Hooks::Fexit)] {
+        let begun = now(ClockId::Monotonic);
+        let attached = {
+            let _within = runtime.enter();
+            Sensor::attach(hooks)
+        };
+        let (sensor, stream, _counters) = match attached {
+            Ok(attached) => attached,
+            Err(error) if hooks == Hooks::Fexit => {
+                println!("not measured: {error}");
+                continue;
+            }
+            Err(error) => return Err(error).context("rosentry's programs could not be attached"),
+        };
+        println!("armed {name} {:.1}", millis(now(ClockId::Monotonic) - begun));
+        for verified in sensor.verified() {
+            println!("verified {} {:?}", verified.program, verified.instructions);
+        }
+        let reader = runtime.spawn(read(stream));
+        measure(name, &operations);
 
-    let begun = now(ClockId::Monotonic);
-    drop(sensor);
-    println!("detached {:.1}", millis(now(ClockId::Monotonic) - begun));
+        let begun = now(ClockId::Monotonic);
+        drop(sensor);
+        println!("detached {name} {:.1}", millis(now(ClockId::Monotonic) - begun));
+        // Its rings go with it.
+        reader.abort();
+    }
     Ok(())
 }
 

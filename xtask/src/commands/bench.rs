@@ -68,7 +68,7 @@ struct Report {
     /// In the order in which they came.
     figures: Vec<Figure>,
     /// Milliseconds of an emulated processor that does a thousand million instructions a second.
-    armed: Option<f64>,
+    armed: Vec<(String, f64)>,
     /// What it said besides, such as why it stopped.
     other: Vec<String>,
 }
@@ -91,7 +91,9 @@ impl Report {
             Line::Message(..) => {}
             Line::Other(text) => match text.split_whitespace().collect::<Vec<_>>().as_slice() {
                 ["cost", rest @ ..] if let Some(figure) = figure(rest) => self.figures.push(figure),
-                ["armed", milliseconds] => self.armed = milliseconds.parse().ok(),
+                ["armed", hooks, milliseconds] => {
+                    self.armed.extend(milliseconds.parse().ok().map(|armed| ((*hooks).to_owned(), armed)));
+                }
                 _ => self.other.push(text.to_owned()),
             },
         }
@@ -124,8 +126,8 @@ impl Report {
         if rows == 0 {
             bail!("nothing was measured in Linux {}: {}", self.kernel, self.other.join("\n"));
         }
-        if let Some(armed) = self.armed {
-            write!(table, "\nfrom start to armed: {armed:.0} million instructions")
+        for (hooks, armed) in &self.armed {
+            write!(table, "\nfrom start to armed, {hooks}: {armed:.0} million instructions")
                 .context("a table could not be written")?;
         }
         Ok(table)
@@ -160,11 +162,15 @@ mod tests {
 
     #[test]
     fn the_table_tells_how_much_more_an_operation_costs_than_with_nothing_attached() {
-        let table = report(&["cost nothing getppid 337.0 338.0", "cost tracepoint getppid 449.4 451.0", "armed 812.6"])
-            .table()
-            .unwrap();
+        let table = report(&[
+            "cost nothing getppid 337.0 338.0",
+            "cost tracepoint getppid 449.4 451.0",
+            "armed tracepoint 812.6",
+        ])
+        .table()
+        .unwrap();
         assert!(table.contains("| getppid | tracepoint | 337 | 449 | +112 | +113 |"), "{table}");
-        assert!(table.contains("armed: 813 million"), "{table}");
+        assert!(table.contains("armed, tracepoint: 813 million"), "{table}");
     }
 
     #[test]

@@ -8,18 +8,19 @@ use crate::kernel::{Sensor, plan};
 /// Must be called within a tokio runtime.
 pub(super) fn examine() -> (Check, Coverage) {
     let start = Instant::now();
-    match Sensor::attach() {
+    match Sensor::attach(plan::Hooks::Auto) {
         Ok((sensor, _stream, _counters)) => {
             let loaded = start.elapsed();
             let programs = sensor.verified().len();
             let instructions: Option<u32> = sensor.verified().iter().map(|verified| verified.instructions).sum();
             let instructions = instructions.map(|count| format!(", {count} instructions verified")).unwrap_or_default();
             let coverage = sensor.coverage().iter().copied().collect();
+            let mode = sensor.mode();
             let start = Instant::now();
             drop(sensor);
             let found = format!(
                 "{}: {programs} programs loaded and attached in {} ms{instructions}, detached in {} ms",
-                plan::MODE,
+                mode,
                 loaded.as_millis(),
                 start.elapsed().as_millis()
             );

@@ -1,0 +1,41 @@
+//! Atomic exchanges, which BPF has had since kernel 5.12 and which `core` doesn't offer for it.
+
+use core::arch::asm;
+
+/// A number in a map that several tasks claim by exchanging it.
+#[repr(transparent)]
+pub struct Claim(core::cell::UnsafeCell<u64>);
+
+// SAFETY: it is only ever read as a whole and exchanged at once.
+unsafe impl Sync for Claim {}
+
+impl Claim {
+    /// What it is now.
+    #[inline(always)]
+    pub fn get(&self) -> u64 {
+        // SAFETY: a live, aligned map value; volatile, because others change it.
+        unsafe { core::ptr::read_volatile(self.0.get()) }
+    }
+
+    /// Puts `value` there; what was there before. A full barrier.
+    #[inline(always)]
+    pub fn swap(&self, value: u64) -> u64 {
+        let before;
+        // SAFETY: one instruction on a live, aligned map value.
+        unsafe {
+            asm!("{value} = xchg_64({at} + 0, {value})", at = in(reg) self.0.get(), value = inout(reg) value => before)
+        };
+        before
+    }
+
+    /// Puts `new` there if `old` is; whether it was. A full barrier.
+    #[inline(always)]
+    pub fn replace(&self, old: u64, new: u64) -> bool {
+        let before: u64;
+        // SAFETY: one instruction on a live, aligned map value.
+        unsafe {
+            asm!("r0 = cmpxchg_64({at} + 0, r0, {new})", at = in(reg) self.0.get(), new = in(reg) new, inout("r0") old => before);
+        }
+        before == old
+    }
+}

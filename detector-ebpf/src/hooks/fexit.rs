@@ -1,0 +1,229 @@
+//! The exits of the kernel functions that all doors share: 64-bit and 32-bit calls and io_uring end in the same function, with
+//! the kernel's own copy of the path, or with the file itself. Calls that have nothing to do with these functions pay nothing.
+//!
+//! Each program here only looks at the result; what goes into a record is put together by one program for all of them, behind
+//! [`gate`](super::gate). Where the functions are in the running kernel, and that their parameters are as here, user space
+//! finds out (`detector/src/kernel/points.rs`). Positions are those of Linux 6.1 to 6.18.
+
+use aya_ebpf::{
+    macros::{fentry, fexit},
+    programs::{FEntryContext, FExitContext},
+};
+use detector_common::{operation::Operation, syscalls::NONE};
+
+use crate::{
+    capture::{names, path},
+    hooks::{
+        gate::{self, Request},
+        sys_exit::EROFS,
+    },
+    memory,
+    offsets::offset,
+};
+
+/// The parameter at `index`, which is a pointer.
+#[inline(always)]
+fn parameter(context: &FExitContext, index: usize) -> u64 {
+    let value: *const u8 = context.arg(index);
+    value as u64
+}
+
+/// Whether a function with so many parameters has returned -EROFS as an int (or a long, which holds the same).
+///
+/// The result stands behind the parameters. `bpf_get_func_ret` would find it without their number, but before 6.12 the verifier
+/// believes that the helper leaves the place alone that it writes to, and drops the branch that this is about.
+#[inline(always)]
+fn is_refused(context: &FExitContext, parameters: usize) -> bool {
+    context.arg::<i32>(parameters) == -(EROFS as i32)
+}
+
+/// The same, where it returns a pointer.
+#[inline(always)]
+fn is_error_pointer(context: &FExitContext, parameters: usize) -> bool {
+    parameter(context, parameters) as i64 == -EROFS
+}
+
+/// The end of a function that has a path by name, and frees it: one program at the entry keeps it, one at the exit reports.
+macro_rules! keeps_names {
+    ($(
+        $entry:ident, $exit:ident: $count:literal, $operation:ident, $opcode:expr, name $name:literal
+        $(, name2 $name2:literal)? $(, source $source:literal)?, [$($argument:ident $position:literal),*];
+    )+) => {$(
+        #[fentry]
+        fn $entry(context: FEntryContext) -> i32 {
+            let name: *const u8 = context.arg($name);
+            // The target of a symbolic link has the second name's place: no function has both.
+            let second: *const u8 = core::ptr::null();
+            $( let second: *const u8 = { let _ = second; context.arg($name2) }; )?
+            $( let second: *const u8 = { let _ = second; context.arg($source) }; )?
+            // Where no slot is free the exit finds none, and says that the path is unknown.
+            names::keep(name as u64, second as u64);
+            0
+        }
+
+        #[fexit]
+        fn $exit(context: FExitContext) -> i32 {
+            if !is_refused(&context, $count) {
+                names::drop();
+                return 0;
+            }
+            names::take(|[name, second]| {
+                let has_name2 = $(keeps_names!(@has $name2) ||)? false;
+                let has_source = $(keeps_names!(@has $source) ||)? false;
+                gate::report(Request {
+                    name,
+                    name2: if has_name2 { second } else { 0 },
+                    source: if has_source { second } else { 0 },
+                    $( $argument: context.arg($position), )*
+                    ..Request::of(Operation::$operation, $opcode)
+                });
+            });
+            0
+        }
+    )+};
+    (@has $position:literal) => { true };
+}
+
+keeps_names! {
+    enter_mkdir, exit_mkdir: 3, Mkdir, 37, name 1, [dirfd 0, mode 2];
+    enter_rmdir, exit_rmdir: 2, Rmdir, 36, name 1, [dirfd 0];
+    enter_unlink, exit_unlink: 2, Unlink, 36, name 1, [dirfd 0];
+    enter_rename, exit_rename: 5, Rename, 35, name 1, name2 3, [dirfd 0, dirfd2 2, flags 4];
+    enter_link, exit_link: 5, Link, 39, name 1, name2 3, [dirfd 0, dirfd2 2, flags 4];
+    enter_symlink, exit_symlink: 3, Symlink, 38, name 2, source 0, [dirfd 1];
+    enter_mknod, exit_mknod: 4, Mknod, NONE, name 1, [dirfd 0, mode 2];
+}
+
+/// `do_filp_open`: every way to open by name. The name lives on.
+#[fexit]
+fn exit_open(context: FExitContext) -> i32 {
+    if is_error_pointer(&context, 3) {
+        gate::report(Request {
+            name: memory::kernel_at(parameter(&context, 1), offset!(filename_name)),
+            open: parameter(&context, 2),
+            dirfd: context.arg(0),
+            ..Request::of(Operation::Open, 18)
+        });
+    }
+    0
+}
+
+/// `do_file_open_root`: an open by a handle.
+#[fexit]
+fn exit_open_handle(context: FExitContext) -> i32 {
+    if is_error_pointer(&context, 3) {
+        gate::report(Request { path: parameter(&context, 0), ..Request::of(Operation::Open, NONE) });
+    }
+    0
+}
+
+/// `unix_bind`, with the kernel's copy of the address.
+#[fexit]
+fn exit_bind(context: FExitContext) -> i32 {
+    if is_refused(&context, 3) {
+        // Behind the family of the address.
+        let name = parameter(&context, 1).wrapping_add(2);
+        gate::report(Request { name, ..Request::of(Operation::BindSocket, 56) });
+    }
+    0
+}
+
+/// `mnt_want_write_file`, with the file that an ioctl is about to change.
+#[fexit]
+fn exit_setflags(context: FExitContext) -> i32 {
+    if is_refused(&context, 1) {
+        let path = path::of_file(parameter(&context, 0)).unwrap_or(0);
+        gate::report(Request { path, ..Request::of(Operation::Setflags, NONE) });
+    }
+    0
+}
+
+/// Functions that have the `struct path` of the object itself as their first parameter.
+macro_rules! has_path {
+    ($($exit:ident: $count:literal, $operation:ident;)+) => {$(
+        #[fexit]
+        fn $exit(context: FExitContext) -> i32 {
+            if is_refused(&context, $count) {
+                gate::report(Request { path: parameter(&context, 0), ..Request::of(Operation::$operation, NONE) });
+            }
+            0
+        }
+    )+};
+}
+
+has_path! {
+    exit_chmod: 2, Chmod;
+    exit_utimes: 2, Utimes;
+    exit_truncate: 2, Truncate;
+}
+
+/// Functions that get the path as the program's own string, or none. What they are asked for is read from the program's
+/// registers and memory after the call, as at the exit of the syscall.
+macro_rules! has_user_string {
+    ($($exit:ident: $count:literal, $operation:ident;)+) => {$(
+        #[fexit]
+        fn $exit(context: FExitContext) -> i32 {
+            if is_refused(&context, $count) {
+                gate::report(Request::of_syscall(Operation::$operation, -EROFS));
+            }
+            0
+        }
+    )+};
+}
+
+has_user_string! {
+    exit_chown: 5, Chown;
+    exit_setxattr: 6, Setxattr;
+    exit_removexattr: 3, Removexattr;
+    exit_setxattrat: 7, Setxattr;
+    exit_removexattrat: 4, Removexattr;
+    // The functions of syscalls themselves (`__x64_sys_…`, `__ia32_sys_…`), for those on open files.
+    x64_fsetxattr: 1, Setxattr;
+    ia32_fsetxattr: 1, Setxattr;
+    x64_fremovexattr: 1, Removexattr;
+    ia32_fremovexattr: 1, Removexattr;
+    x64_fchown: 1, Chown;
+    ia32_fchown: 1, Chown;
+    ia32_fchown16: 1, Chown;
+    x64_file_setattr: 1, Setflags;
+    ia32_file_setattr: 1, Setflags;
+}
+
+/// The functions of syscalls that change mounts: reported whatever their result.
+macro_rules! changes_mounts {
+    ($($exit:ident: $operation:ident;)+) => {$(
+        #[fexit]
+        fn $exit(context: FExitContext) -> i32 {
+            gate::report(Request::of_syscall(Operation::$operation, context.arg(1)));
+            0
+        }
+    )+};
+}
+
+changes_mounts! {
+    x64_mount: Mount;
+    x64_umount: Umount;
+    x64_pivot_root: PivotRoot;
+    x64_chroot: Chroot;
+    x64_open_tree: OpenTree;
+    x64_open_tree_attr: OpenTree;
+    x64_move_mount: MoveMount;
+    x64_fsopen: Fsopen;
+    x64_fsconfig: Fsconfig;
+    x64_fsmount: Fsmount;
+    x64_fspick: Fspick;
+    x64_mount_setattr: MountSetattr;
+    ia32_mount: Mount;
+    ia32_umount: Umount;
+    ia32_oldumount: Umount;
+    ia32_pivot_root: PivotRoot;
+    ia32_chroot: Chroot;
+    ia32_open_tree: OpenTree;
+    ia32_open_tree_attr: OpenTree;
+    ia32_move_mount: MoveMount;
+    ia32_fsopen: Fsopen;
+    ia32_fsconfig: Fsconfig;
+    ia32_fsmount: Fsmount;
+    ia32_fspick: Fspick;
+    ia32_mount_setattr: MountSetattr;
+}

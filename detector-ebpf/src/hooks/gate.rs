@@ -1,0 +1,267 @@
+//! One program for all that end at kernel functions: it puts the record together.
+//!
+//! A program is attached to one function, and the verifier follows the making of a record again in each; for fifty programs
+//! that takes half a minute in an emulated machine. Programs on different functions may not tail-call each other (since 6.12,
+//! `bpf_prog_map_compatible`). But one program may be attached to the entry of the kernel's code of a helper, and the others
+//! call that helper: [`report`] passes the address of a [`Request`] on the caller's stack as one of its arguments. The helper
+//! itself sees a wrong size and returns. `docs/decisions/0008-kernel-functions.md` has the figures.
+
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::generated::{bpf_get_current_task_btf, bpf_get_ns_current_pid_tgid, bpf_task_pt_regs},
+    macros::fentry,
+    programs::FEntryContext,
+};
+use detector_common::{
+    abi::Abi,
+    offsets::UNAVAILABLE,
+    operation::Operation,
+    record::{Base, Hook, Section},
+    syscalls::{self, Call, Form, NONE, TABLE_LEN},
+    uring::OPCODES,
+};
+
+use crate::{
+    capture::{
+        call::{self, Origin},
+        process, text,
+    },
+    hooks::sys_exit::{self, EROFS, SYS_BIND, X32_BIT},
+    memory::{self, Plain, Readable as _, Structure},
+    offsets::offset,
+    scratch::{self, Scratch},
+};
+
+static IO_URING: [Call; OPCODES] = syscalls::IO_URING;
+
+/// Tells our calls of the helper from those of others, another rosentry's too: user space sets it, each time anew.
+#[unsafe(no_mangle)]
+static GATE_KEY: u64 = 0;
+/// The number of io_uring_enter in either ABI.
+const IO_URING_ENTER: u64 = 426;
+/// Set by the kernel in every open of a 64-bit program.
+const O_LARGEFILE: u32 = 0o100_000;
+
+/// What a program at a function has found. Without padding, because the verifier lets none be read.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Request {
+    /// Addresses of the kernel's strings: the path, the second one, the target of a symbolic link; 0: none.
+    pub name: u64,
+    pub name2: u64,
+    pub source: u64,
+    /// Address of the `struct path` of the object itself, where the function has that instead of a name; else 0.
+    pub path: u64,
+    /// Address of the `struct open_flags`; else 0.
+    pub open: u64,
+    /// What the function returned.
+    pub result: i64,
+    /// The function's arguments that a request of an io_uring has, too.
+    pub dirfd: u32,
+    pub dirfd2: u32,
+    pub flags: u32,
+    pub mode: u32,
+    /// The [`Operation`] that the function does.
+    pub operation: u32,
+    /// The io_uring operation that comes to the function; [`NONE`]: none does.
+    pub opcode: u32,
+    /// 1: the function has no more than the syscall, whose arguments tell.
+    pub by_syscall_alone: u32,
+    pub padding: u32,
+}
+impl Plain for Request {}
+
+impl Request {
+    /// A refused write.
+    #[inline(always)]
+    pub const fn of(operation: Operation, opcode: u8) -> Self {
+        Self {
+            name: 0,
+            name2: 0,
+            source: 0,
+            path: 0,
+            open: 0,
+            result: -EROFS,
+            dirfd: 0,
+            dirfd2: 0,
+            flags: 0,
+            mode: 0,
+            operation: operation as u32,
+            opcode: opcode as u32,
+            by_syscall_alone: 0,
+            padding: 0,
+        }
+    }
+
+    /// The end of a syscall whose strings are read from the program's memory.
+    #[inline(always)]
+    pub const fn of_syscall(operation: Operation, result: i64) -> Self {
+        Self { result, by_syscall_alone: 1, ..Self::of(operation, NONE) }
+    }
+}
+
+#[inline(always)]
+fn key() -> u64 {
+    // SAFETY: the address of a live static; volatile, because user space writes it before the load of the programs.
+    unsafe { core::ptr::read_volatile(&raw const GATE_KEY) }
+}
+
+/// Has the record made and sent.
+#[inline(always)]
+pub fn report(mut request: Request) {
+    // SAFETY: writable for its size, to which the helper adds nothing but zeros.
+    unsafe { bpf_get_ns_current_pid_tgid(key(), 0, (&raw mut request).cast(), size_of::<Request>() as u32) };
+}
+
+/// The entry of `bpf_get_ns_current_pid_tgid`.
+#[fentry]
+fn enter_gate(context: FEntryContext) -> i32 {
+    if context.arg::<u64>(0) == key() && context.arg::<u32>(3) == size_of::<Request>() as u32 {
+        let request: Request = memory::kernel_at(context.arg(2), 0);
+        take(&request);
+    }
+    0
+}
+
+#[inline(always)]
+fn take(request: &Request) {
+    let Some(task) = Structure::current_task() else { return };
+    // SAFETY: the verifier checks that it is a task.
+    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
+    let number = memory::kernel_at::<u64>(registers, core::mem::offset_of!(pt_regs, orig_rax) as u32) & !X32_BIT;
+    let is_worker = process::is_io_worker(task);
+    let compat = sys_exit::is_compat(task);
+    let index = memory::opaque(number) as usize & (TABLE_LEN - 1);
+    let row = sys_exit::row(compat, index);
+    let by_syscall = !is_worker && number < TABLE_LEN as u64 && does(request.operation, row);
+    let by_io_uring =
+        request.opcode != u32::from(NONE) && (is_worker || number == IO_URING_ENTER || has_io_uring(task));
+    if !by_syscall && !by_io_uring {
+        // The kernel's own doing, such as the file of a core dump.
+        return;
+    }
+    let call = if by_syscall { row } else { &IO_URING[request.opcode as usize & (OPCODES - 1)] };
+    scratch::with(|scratch| {
+        memory::kernel_to(&mut scratch.registers, registers);
+        let copy = &raw const scratch.registers;
+        // SAFETY: the record and the registers are different members of the scratch.
+        sys_exit::note_call(scratch, unsafe { &*copy }, index, compat, request.result);
+        // A copy in the map: the verifier takes the two tables for different places, and would follow all that comes behind once
+        // for each.
+        scratch.row = *call;
+        let row = &raw const scratch.row;
+        // SAFETY: the row and the rest of the scratch are different members.
+        let call = unsafe { &*row };
+        scratch.record.call.hook = Hook::Fexit as u8;
+        if !by_syscall {
+            note_request(scratch, request, call);
+        } else if !is_watched(scratch, request, call) {
+            return;
+        }
+        if request.open != 0 {
+            note_open(scratch, request.open, call);
+        }
+        capture(scratch, request, call, task);
+        if is_worker {
+            process::fill_submitter(scratch, task.untyped());
+        }
+        sys_exit::send(scratch, call, task);
+    });
+}
+
+/// Whether a function that does `operation` can be what the syscall of `row` comes to.
+#[inline(always)]
+fn does(operation: u32, row: &Call) -> bool {
+    // unlinkat removes folders, too.
+    let removes = |operation: u32| operation == Operation::Unlink as u32 || operation == Operation::Rmdir as u32;
+    let of_row = u32::from(row.operation);
+    of_row == operation || removes(of_row) && removes(operation)
+}
+
+/// Whether the task has an io_uring: then a request of it may be run at the end of any syscall.
+#[inline(always)]
+fn has_io_uring(task: Structure) -> bool {
+    offset!(task_io_uring) != UNAVAILABLE && task.load::<u64>(offset!(task_io_uring)) != 0
+}
+
+/// False where a syscall that does many things was asked for another.
+#[inline(always)]
+fn is_watched(scratch: &mut Scratch, request: &Request, call: &Call) -> bool {
+    if request.by_syscall_alone != 0 {
+        return sys_exit::prepare(scratch, call);
+    }
+    let [first, second, ..] = scratch.record.call.args;
+    if call.form == Form::Ioctl as u8 {
+        sys_exit::sets_flags(second)
+    } else if call.form == Form::SocketCall as u8 {
+        first == SYS_BIND
+    } else {
+        true
+    }
+}
+
+/// Notes the arguments of a request of an io_uring, which are the function's.
+#[inline(always)]
+fn note_request(scratch: &mut Scratch, request: &Request, call: &Call) {
+    const AT_REMOVEDIR: u32 = 0x200;
+    let record = &mut scratch.record.call;
+    record.abi = Abi::IoUring as u8;
+    record.syscall = request.opcode as u16;
+    memory::fill(&mut record.args, 0);
+    let removes_folder = request.operation == Operation::Rmdir as u32;
+    set(scratch, call.dirfd, request.dirfd);
+    set(scratch, call.dirfd2, request.dirfd2);
+    set(scratch, call.mode, request.mode);
+    set(scratch, call.flags, if removes_folder { AT_REMOVEDIR } else { request.flags });
+}
+
+#[inline(always)]
+fn set(scratch: &mut Scratch, index: u8, value: u32) {
+    if index != NONE {
+        scratch.record.call.args[index as usize & 7] = u64::from(value);
+    }
+}
+
+/// Notes flags and mode of an open as the kernel has understood them; openat2's stand in the program's memory otherwise.
+#[inline(always)]
+fn note_open(scratch: &mut Scratch, open: u64, call: &Call) {
+    let flags: u32 = memory::kernel_at(open, offset!(open_flags_flags));
+    let mode: u16 = memory::kernel_at(open, offset!(open_flags_mode));
+    let mode = u32::from(mode & 0o7777);
+    if call.form == Form::OpenHow as u8 {
+        let [_, _, how, ..] = scratch.record.call.args;
+        let resolve = memory::user::<[u64; 3]>(how).map_or(0, |[_, _, resolve]| resolve);
+        scratch.record.call.extra = [u64::from(flags), u64::from(mode), resolve, 0];
+    } else if scratch.record.call.abi == Abi::IoUring as u8 {
+        set(scratch, call.flags, flags & !O_LARGEFILE);
+        set(scratch, call.mode, mode);
+    }
+}
+
+/// Fills the record but its kind, and what was noted before.
+#[inline(always)]
+fn capture(scratch: &mut Scratch, request: &Request, call: &Call, task: Structure) {
+    call::begin_header(scratch);
+    call::begin(scratch, call);
+    scratch.used = 0;
+    process::fill_current(scratch);
+    let origin = Origin::of(task.untyped());
+    let executed = process::executed_by_current();
+    memory::fill(&mut scratch.walk.places, 0);
+    if request.path != 0 {
+        scratch.record.call.base = Base::File as u8;
+        scratch.walk.places[0] = request.path;
+    } else if request.by_syscall_alone != 0 {
+        scratch.strings = sys_exit::strings(scratch, call);
+        text::append_strings::<false>(scratch, call::strings_of(call));
+        call::find_bases(scratch, call, 0, &origin);
+    } else if request.name == 0 {
+        text::mark_unreadable(scratch, Section::Path as u32);
+    } else {
+        scratch.strings = [request.name, request.name2, request.source, 0, 0];
+        text::append_strings::<true>(scratch, call::strings_of(call));
+        call::find_bases(scratch, call, 0, &origin);
+    }
+    call::append_walks(scratch, &origin, &executed);
+    text::append_args(scratch, executed.args, executed.args_length);
+}

@@ -1,0 +1,168 @@
+//! The fexit mode: loads and attaches the programs of each point, finds what the kernel lacks, and detaches without delay.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use aya::{
+    Btf, Ebpf,
+    maps::Array,
+    programs::{FEntry, FExit, Program, ProgramError, ProgramFd},
+};
+use detector_common::syscalls::SYSCALLS;
+use tracing::{debug, warn};
+
+use super::{
+    links,
+    load::{KernelError, Verified, chain, explain},
+    points::{self, GATE, Place, Point},
+};
+
+/// The attached programs. Dropping them detaches them.
+pub(super) struct Functions {
+    links: Vec<(&'static Point, OwnedFd)>,
+    /// That of the program which the others report to.
+    gate: Option<OwnedFd>,
+    pub(super) verified: Vec<Verified>,
+    /// The programs at exits, for what they have missed.
+    pub(super) exits: Vec<OwnedFd>,
+    missing: Vec<&'static Point>,
+}
+
+impl Functions {
+    /// Attaches what the kernel allows.
+    ///
+    /// # Errors
+    /// Where it allows none at all, as under lockdown. Nothing stays attached then.
+    pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf, places: &[(&'static Point, Place)]) -> Result<Self, KernelError> {
+        let mut functions =
+            Self { links: Vec::new(), gate: None, verified: Vec::new(), exits: Vec::new(), missing: Vec::new() };
+        // First: the others report to it.
+        let (program, function) = GATE;
+        functions.gate = Some(functions.attach_entry(ebpf, btf, program, function)?);
+        for &(point, place) in places {
+            let attached = match place {
+                Place::NotNeeded => continue,
+                Place::Missing => Err(format!("this kernel has no {} as it was known", point.functions[0].name)),
+                Place::Function(function) => {
+                    functions.attach_point(ebpf, btf, point, function).map_err(|error| error.to_string())
+                }
+            };
+            if let Err(reason) = attached {
+                warn!("{} falls back to the tracepoints: {reason}", names(point));
+                functions.missing.push(point);
+            }
+        }
+        // What another reports for all of an operation must not be reported here for a part of it.
+        let [covered, _] = functions.covered();
+        let falls_back = |point: &Point| point.operations.iter().any(|&operation| covered >> operation as u8 & 1 == 0);
+        let (detached, kept) = functions.links.drain(..).partition::<Vec<_>, _>(|(point, _)| falls_back(point));
+        functions.links = kept;
+        links::detach(detached.into_iter().map(|(_, link)| link).collect());
+        Ok(functions)
+    }
+
+    fn attach_point(
+        &mut self,
+        ebpf: &mut Ebpf,
+        btf: &Btf,
+        point: &'static Point,
+        function: &'static str,
+    ) -> Result<(), KernelError> {
+        let mut links = Vec::new();
+        // The entry first: an exit without it would report a call without its path.
+        if let Some(name) = point.entry {
+            links.push((point, self.attach_entry(ebpf, btf, name, function)?));
+        }
+        let name = point.exit;
+        let refused = |error: ProgramError| refusal(name, function, &error);
+        let program: &mut FExit = find(ebpf, name)?;
+        program.load(function, btf).map_err(refused)?;
+        links.push((point, attach(program.fd(), name, function)?));
+        self.verified.push(verified(name, program.info().ok()));
+        if let Ok(descriptor) = program.fd().map_err(drop).and_then(|fd| fd.as_fd().try_clone_to_owned().map_err(drop))
+        {
+            self.exits.push(descriptor);
+        }
+        self.links.append(&mut links);
+        debug!(function, "attached");
+        Ok(())
+    }
+
+    fn attach_entry(
+        &mut self,
+        ebpf: &mut Ebpf,
+        btf: &Btf,
+        name: &'static str,
+        function: &'static str,
+    ) -> Result<OwnedFd, KernelError> {
+        let refused = |error: ProgramError| refusal(name, function, &error);
+        let program: &mut FEntry = find(ebpf, name)?;
+        program.load(function, btf).map_err(refused)?;
+        let link = attach(program.fd(), name, function)?;
+        self.verified.push(verified(name, program.info().ok()));
+        Ok(link)
+    }
+
+    /// The bit sets of operations that need no tracepoint: of syscalls, of io_uring.
+    pub(super) fn covered(&self) -> [u64; 2] {
+        [points::covered(&self.missing, false), points::covered(&self.missing, true)]
+    }
+
+    /// Whether each operation is seen without the tracepoint at the exit of syscalls, and without those of io_uring.
+    pub(super) fn need_no_tracepoint(&self) -> [bool; 2] {
+        let [syscalls, io_uring] = self.covered();
+        let has = |bits: u64, operation: u8| bits >> operation & 1 != 0;
+        [
+            SYSCALLS.iter().all(|row| has(syscalls, row.call.operation)),
+            SYSCALLS.iter().filter(|row| row.io_uring.is_some()).all(|row| has(io_uring, row.call.operation)),
+        ]
+    }
+
+    /// Tells the programs on tracepoints what they need not report.
+    pub(super) fn announce(&self, ebpf: &mut Ebpf) -> Result<(), KernelError> {
+        let mismatch = |reason: &str| KernelError::Mismatch(format!("map COVERED: {reason}"));
+        let map = ebpf.map_mut("COVERED").ok_or_else(|| mismatch("missing"))?;
+        let mut map: Array<_, u64> = Array::try_from(map).map_err(|error| mismatch(&chain(&error)))?;
+        for (index, bits) in (0..).zip(self.covered()) {
+            map.set(index, bits, 0).map_err(|error| mismatch(&chain(&error)))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Functions {
+    fn drop(&mut self) {
+        links::detach(self.links.drain(..).map(|(_, link)| link).chain(self.gate.take()).collect());
+    }
+}
+
+fn attach(
+    program: Result<&ProgramFd, ProgramError>,
+    name: &'static str,
+    function: &'static str,
+) -> Result<OwnedFd, KernelError> {
+    let refused = |reason: String| KernelError::Function { program: name, function, reason };
+    let program = program.map_err(|error| refused(explain(&error)))?;
+    links::attach(program.as_fd()).map_err(|error| refused(error.to_string()))
+}
+
+fn find<'a, T>(ebpf: &'a mut Ebpf, program: &str) -> Result<&'a mut T, KernelError>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    ebpf.program_mut(program)
+        .ok_or_else(|| KernelError::Mismatch(format!("program {program} is missing")))?
+        .try_into()
+        .map_err(|error: ProgramError| KernelError::Mismatch(chain(&error)))
+}
+
+fn refusal(program: &'static str, function: &'static str, error: &ProgramError) -> KernelError {
+    KernelError::Function { program, function, reason: explain(error) }
+}
+
+fn verified(program: &'static str, info: Option<aya::programs::ProgramInfo>) -> Verified {
+    Verified { program, instructions: info.and_then(|info| info.verified_instruction_count()) }
+}
+
+fn names(point: &Point) -> String {
+    point.operations.iter().map(|operation| operation.name()).collect::<Vec<_>>().join(", ")
+}

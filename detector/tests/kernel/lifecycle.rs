@@ -1,0 +1,21 @@
+//! Starting and stopping hold nothing up.
+
+use std::time::{Duration, Instant};
+
+use super::sensor::Attached;
+
+/// How long a stop may take, in an emulated machine too.
+const STOP: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn the_programs_are_detached_in_time() {
+    let start = Instant::now();
+    let Attached { sensor, stream, counters } = Attached::new();
+    println!("{} programs attached in {:?}", sensor.verified().len(), start.elapsed());
+    let stop = Instant::now();
+    drop(sensor);
+    let took = stop.elapsed();
+    println!("detached in {took:?}");
+    assert!(took < STOP, "{took:?}");
+    drop((stream, counters));
+}
