@@ -111,10 +111,10 @@ pub const REQUIREMENTS: [Requirement; 12] = [
         purpose: "the tests inside other kernels",
     },
     Requirement {
-        need: Need::VirtualMachine,
+        need: Need::Test,
         probe: Probe::Program("strip"),
         package: "binutils",
-        purpose: "the tests inside other kernels",
+        purpose: "the images of the tests, and the tests inside other kernels",
     },
 ];
 

@@ -82,7 +82,11 @@ pub fn agent_image(name: &str, program: &Path) -> Image {
     for path in libraries {
         file(&mut layer, path.trim_start_matches('/'), &std::fs::read(path).expect("the library can be read"), 0o755);
     }
-    file(&mut layer, "usr/bin/rosentry", &std::fs::read(program).expect("the program can be read"), 0o555);
+    // Its debug information is most of it, and would be hashed, packed and unpacked.
+    let stripped = tempfile::NamedTempFile::new().expect("a file for the program");
+    let strip = Command::new("strip").arg("-o").arg(stripped.path()).arg(program).status().expect("strip is installed");
+    assert!(strip.success(), "strip takes {}", program.display());
+    file(&mut layer, "usr/bin/rosentry", &std::fs::read(stripped.path()).expect("the program can be read"), 0o555);
     let layer = layer.into_inner().expect("the layer ends in memory");
     pack(
         name,
