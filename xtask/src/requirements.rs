@@ -45,7 +45,7 @@ pub struct Requirement {
 }
 
 /// What is needed besides the kernel side's compiler and linker, which `toolchain` and `linker` know, and cargo-nextest.
-pub const REQUIREMENTS: [Requirement; 9] = [
+pub const REQUIREMENTS: [Requirement; 13] = [
     Requirement {
         need: Need::Build,
         probe: Probe::Program("protoc"),
@@ -80,7 +80,7 @@ pub const REQUIREMENTS: [Requirement; 9] = [
         need: Need::Test,
         probe: Probe::Program("rsyslogd"),
         package: "rsyslog",
-        purpose: "the tests of the syslog sink",
+        purpose: "the tests of the syslog sink and of the feed to syslog",
     },
     Requirement {
         need: Need::Test,
@@ -89,16 +89,40 @@ pub const REQUIREMENTS: [Requirement; 9] = [
         purpose: "the tests of the syslog sink over TLS",
     },
     Requirement {
+        need: Need::Test,
+        probe: Probe::Program("promtool"),
+        package: "prometheus",
+        purpose: "the tests of rules and dashboards",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("kubectl"),
+        package: "kubernetes-client",
+        purpose: "the tests of the plain manifests",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("jq"),
+        package: "jq",
+        purpose: "the tests of the runbooks' commands",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("python3"),
+        package: "python3-venv",
+        purpose: "Helm, which comes as a Python package",
+    },
+    Requirement {
         need: Need::VirtualMachine,
         probe: Probe::Program(QEMU),
         package: "qemu-system-x86",
         purpose: "the tests inside other kernels",
     },
     Requirement {
-        need: Need::VirtualMachine,
+        need: Need::Test,
         probe: Probe::Program("strip"),
         package: "binutils",
-        purpose: "the tests inside other kernels",
+        purpose: "the images of the tests, and the tests inside other kernels",
     },
 ];
 
@@ -159,7 +183,7 @@ pub fn installed_programs() -> PathBuf {
 }
 
 /// Whether this is a 64-bit little-endian ELF program that asks for no interpreter, and so for no shared library.
-fn is_static(elf: &[u8]) -> bool {
+pub fn is_static(elf: &[u8]) -> bool {
     const PT_INTERP: u64 = 3;
     let number = |offset: usize, size: usize| -> Option<u64> {
         let bytes = elf.get(offset..offset.checked_add(size)?)?;

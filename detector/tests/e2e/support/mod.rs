@@ -5,11 +5,13 @@ pub mod agent;
 pub mod containerd;
 pub mod contract;
 pub mod cri;
+pub mod daemonset;
 pub mod image;
 pub mod kernel;
 pub mod leftovers;
 pub mod metrics;
 pub mod pod;
+pub mod prometheus;
 pub mod proxy;
 
 use std::{
@@ -67,7 +69,7 @@ impl Lab {
 }
 
 /// A pod uid that no other pod of this process has.
-fn new_uid() -> String {
+pub fn new_uid() -> String {
     static PODS: AtomicU32 = AtomicU32::new(0);
     let pod = PODS.fetch_add(1, Ordering::Relaxed);
     format!("0b5e55ed-0000-4000-8000-{:06x}{pod:06x}", std::process::id() & 0xff_ffff)
