@@ -1,7 +1,7 @@
 //! Given a sealed root, when a program asks for a write by any syscall of the table, then the kernel side sees it: with its
 //! operation, its door and its path.
 
-use std::{ffi::CStr, fs::File, os::fd::IntoRawFd};
+use std::{ffi::CString, fs::File, os::fd::IntoRawFd, path::Path};
 
 use detector::kernel::{
     attempt::{Attempt, PathBase},
@@ -54,7 +54,7 @@ fn asked(name: &str, door: Abi, arena: &mut Arena) -> Asked {
             let mount = fd("/mnt");
             // A handle has no path, and only at the function is the file known.
             let opened = if hooks_under_test() == Hooks::Fexit { EXISTING } else { "" };
-            ([mount, handle_of(c"/mnt/etc/passwd", arena), u64::try_from(libc::O_WRONLY).unwrap(), 0, 0, 0], opened)
+            ([mount, handle_of(Path::new(EXISTING), arena), u64::try_from(libc::O_WRONLY).unwrap(), 0, 0, 0], opened)
         }
         "mkdir" => ([new, 0o755, 0, 0, 0, 0], NEW),
         "mkdirat" => ([FDCWD, new, 0o755, 0, 0, 0], NEW),
@@ -108,7 +108,8 @@ fn asked(name: &str, door: Abi, arena: &mut Arena) -> Asked {
 }
 
 /// Address of the `struct file_handle` of a path.
-fn handle_of(path: &CStr, arena: &mut Arena) -> u64 {
+pub fn handle_of(path: &Path, arena: &mut Arena) -> u64 {
+    let path = CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
     let mut handle = [0_u8; 8 + 128];
     handle[..4].copy_from_slice(&128_u32.to_ne_bytes());
     let mut mount_id = 0;

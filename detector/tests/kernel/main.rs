@@ -9,8 +9,10 @@
     reason = "the exception of clippy.toml reaches test functions only, not what they share"
 )]
 
+mod actor;
 mod door;
 mod every_syscall;
+mod generator;
 mod io_uring;
 mod lifecycle;
 mod mounts;
@@ -20,3 +22,4 @@ mod refusals;
 mod ring;
 mod sealed;
 mod sensor;
+mod told;

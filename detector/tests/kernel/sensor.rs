@@ -88,6 +88,19 @@ impl Attached {
     }
 }
 
+impl Attached {
+    /// What has come of the process `pid` since it was asked before.
+    pub fn take(&mut self, pid: u32) -> Vec<Attempt> {
+        let mut batch = Vec::new();
+        while self.stream.drain(&mut batch) {}
+        let attempt = |record| match record {
+            Record::Attempt(attempt) if attempt.process.pid == pid => Some(*attempt),
+            _ => None,
+        };
+        batch.into_iter().filter_map(attempt).collect()
+    }
+}
+
 /// Whether this process or a child of it did it: a ring's own threads and a child may work for the thread of a test.
 fn is_of_this_test(attempt: &Attempt) -> bool {
     let own = std::process::id();
