@@ -28,17 +28,22 @@ pub(super) struct Functions {
 }
 
 impl Functions {
-    /// Attaches what the kernel allows.
+    /// Attaches what the kernel allows, but for the programs in `left_out`.
     ///
     /// # Errors
     /// Where it allows none at all, as under lockdown. Nothing stays attached then.
-    pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf, places: &[(&'static Point, Place)]) -> Result<Self, KernelError> {
+    pub(super) fn attach(
+        ebpf: &mut Ebpf,
+        btf: &Btf,
+        places: &[(&'static Point, Place)],
+        left_out: &[&str],
+    ) -> Result<Self, KernelError> {
         let mut functions =
             Self { links: Vec::new(), gate: None, verified: Vec::new(), exits: Vec::new(), missing: Vec::new() };
         // First: the others report to it.
         let (program, function) = GATE;
         functions.gate = Some(functions.attach_entry(ebpf, btf, program, function)?);
-        for &(point, place) in places {
+        for &(point, place) in places.iter().filter(|(point, _)| !left_out.contains(&point.exit)) {
             let attached = match place {
                 Place::NotNeeded => continue,
                 Place::Missing => Err(format!("this kernel has no {} as it was known", point.functions[0].name)),

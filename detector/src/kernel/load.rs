@@ -91,6 +91,16 @@ impl Sensor {
     /// # Errors
     /// See [`KernelError`]; nothing stays attached then.
     pub fn attach(hooks: Hooks) -> Result<(Self, Stream, Counters), KernelError> {
+        Self::attach_without(hooks, &[])
+    }
+
+    /// The same without the programs whose names are `left_out`, and without what else would see the same: for tests, which
+    /// show by it that a program is what sees something.
+    ///
+    /// # Errors
+    /// See [`KernelError`].
+    #[doc(hidden)]
+    pub fn attach_without(hooks: Hooks, left_out: &[&str]) -> Result<(Self, Stream, Counters), KernelError> {
         if let Some(effective) = preflight::effective_capabilities() {
             let missing = preflight::missing_capabilities(effective, preflight::REQUIRED);
             if !missing.is_empty() {
@@ -125,9 +135,9 @@ impl Sensor {
             .map_err(|error| LayoutError::Malformed { path: layout::BTF_PATH.into(), reason: chain(&error) })?;
         let mut sensor = Self { functions: None, ebpf, verified: Vec::new(), coverage: Vec::new() };
         // First, so that no event comes before its cgroup could be known.
-        sensor.attach_groups(&btf, &[plan::CGROUPS], &layout)?;
+        sensor.attach_groups(&btf, &[plan::CGROUPS], &layout, left_out)?;
         if hooks != Hooks::Tracepoint {
-            match Functions::attach(&mut sensor.ebpf, &btf, &layout.places) {
+            match Functions::attach(&mut sensor.ebpf, &btf, &layout.places, left_out) {
                 Ok(functions) => sensor.functions = Some(functions),
                 Err(error) if hooks == Hooks::Auto => info!("the tracepoints are used: {error}"),
                 Err(error) => return Err(error),
@@ -135,7 +145,7 @@ impl Sensor {
         }
         let mut exits = Vec::new();
         match &mut sensor.functions {
-            None => sensor.attach_groups(&btf, &[plan::IO_URING, plan::SYSCALLS], &layout)?,
+            None => sensor.attach_groups(&btf, &[plan::IO_URING, plan::SYSCALLS], &layout, left_out)?,
             Some(functions) => {
                 functions.announce(&mut sensor.ebpf)?;
                 exits.append(&mut functions.exits);
@@ -145,7 +155,7 @@ impl Sensor {
                     if not_needed {
                         sensor.coverage.extend(group.surfaces.iter().map(|&surface| (surface, true)));
                     } else {
-                        sensor.attach_groups(&btf, &[group], &layout)?;
+                        sensor.attach_groups(&btf, &[group], &layout, left_out)?;
                     }
                 }
             }
@@ -154,10 +164,16 @@ impl Sensor {
         Ok((sensor, stream, Counters::new(counters, exits)))
     }
 
-    fn attach_groups(&mut self, btf: &Btf, groups: &[Group], layout: &Layout) -> Result<(), KernelError> {
+    fn attach_groups(
+        &mut self,
+        btf: &Btf,
+        groups: &[Group],
+        layout: &Layout,
+        left_out: &[&str],
+    ) -> Result<(), KernelError> {
         for group in groups {
             let known = group.surfaces != plan::IO_URING.surfaces || layout.io_uring.is_some();
-            let seen = known && self.attach_group(btf, group)?;
+            let seen = known && self.attach_group(btf, group, left_out)?;
             self.coverage.extend(group.surfaces.iter().map(|&surface| (surface, seen)));
         }
         Ok(())
@@ -169,9 +185,9 @@ impl Sensor {
     }
 
     /// Whether the group is attached; an optional one need not be.
-    fn attach_group(&mut self, btf: &Btf, group: &Group) -> Result<bool, KernelError> {
+    fn attach_group(&mut self, btf: &Btf, group: &Group, left_out: &[&str]) -> Result<bool, KernelError> {
         let mut attached = Vec::new();
-        for attachment in group.attachments {
+        for attachment in group.attachments.iter().filter(|attachment| !left_out.contains(&attachment.program)) {
             match attach(&mut self.ebpf, btf, attachment) {
                 Ok(instructions) => {
                     debug!(program = attachment.program, ?instructions, "attached");
