@@ -98,8 +98,9 @@ extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
         return CONTINUE;
     }
     let [parent, name] = memory::kernel_words(walk.dentry, offset!(dentry_parent), offset!(dentry_name));
-    if parent == walk.dentry || parent == 0 {
-        // Not below its mount's root: a path that was moved away under us, or a dentry without a tree.
+    if (parent == walk.dentry || parent == 0) && walk.components != 0 {
+        // Not below its mount's root: a path that was moved away under us. Of a dentry without a tree, such as a program's that is
+        // in memory alone, there is the name.
         return end(scratch, false);
     }
     let used = scratch.used as usize;

@@ -72,19 +72,28 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         hook => return Err(unknown("hook", hook)),
     };
     let [a, b, c, d, e, f, _, _] = call.args;
+    let operation = Operation::from_wire(call.operation).ok_or(unknown("operation", call.operation))?;
+    let mut path = passed_path(&sections, Section::Path, Section::Base, call.base, call.root_at[0])?;
+    if operation == Operation::Chroot
+        && call.result == 0
+        && let PathBase::Root(root) = path.base
+    {
+        // The process's root as it is after the call: no longer what the path begins at, but what it led to.
+        path.base = PathBase::File(root);
+    }
     Ok(Record::Attempt(Box::new(Attempt {
         kind,
         time_ns: header.time_ns,
         cgroup_id: header.cgroup_id,
         process: decode_process(&process, &sections),
-        operation: Operation::from_wire(call.operation).ok_or(unknown("operation", call.operation))?,
+        operation,
         abi,
         hook,
         syscall: syscalls::find(abi, call.syscall).ok_or(DecodeError::Unknown("syscall", call.syscall))?,
         args: [a, b, c, d, e, f],
         extra: call.extra,
         result: call.result,
-        path: passed_path(&sections, Section::Path, Section::Base, call.base, call.root_at[0])?,
+        path,
         path2: passed_path(&sections, Section::Path2, Section::Base2, call.base2, call.root_at[1])?,
         source: sections.string(Section::Source),
         fstype: sections.string(Section::Fstype),

@@ -120,33 +120,36 @@ pub fn handle_of(path: &Path, arena: &mut Arena) -> u64 {
     arena.bytes(&handle)
 }
 
+/// Asks for each write of the table on a sealed root; those that this kernel has: name of the syscall, path that should be seen.
+pub fn ask_for_every_write(door: Abi) -> Vec<(&'static str, &'static str)> {
+    let mut arena = Arena::new();
+    let writes = SYSCALLS
+        .iter()
+        .filter(|row| Operation::from_wire(row.call.operation).is_some_and(|operation| !operation.changes_mounts()));
+    let mut asked_for = Vec::new();
+    for row in writes {
+        let Some(number) = number(row, door) else { continue };
+        let (args, path) = asked(row.name, door, &mut arena);
+        // SAFETY: the arguments of this very syscall.
+        let result = unsafe { ask(door, number, args) };
+        if result == ENOSYS {
+            println!("{}: skipped, this kernel does not have it", row.name);
+            continue;
+        }
+        assert_eq!(result, EROFS, "{} is refused by the seal", row.name);
+        asked_for.push((row.name, path));
+    }
+    assert!(asked_for.len() > 35, "the table has its rows");
+    asked_for
+}
+
 fn every_write_is_seen_through(door: Abi) {
     let mut attached = Attached::new();
-    let writes: Vec<&Syscall> = SYSCALLS
-        .iter()
-        .filter(|row| Operation::from_wire(row.call.operation).is_some_and(|operation| !operation.changes_mounts()))
-        .filter(|row| number(row, door).is_some())
-        .collect();
-    assert!(writes.len() > 35, "the table has its rows");
     let seen = attached.watch(|| {
         let sealed = Sealed::new();
-        let mut arena = Arena::new();
         assert!(sealed.root.exists());
         begin();
-        let mut asked_for = Vec::new();
-        for row in &writes {
-            let (args, path) = asked(row.name, door, &mut arena);
-            let Some(number) = number(row, door) else { continue };
-            // SAFETY: the arguments of this very syscall.
-            let result = unsafe { ask(door, number, args) };
-            if result == ENOSYS {
-                println!("{}: skipped, this kernel does not have it", row.name);
-                continue;
-            }
-            assert_eq!(result, EROFS, "{} is refused by the seal", row.name);
-            asked_for.push((row.name, path));
-        }
-        asked_for
+        ask_for_every_write(door)
     });
     let saw: Vec<_> = seen.attempts.iter().map(|attempt| (attempt.syscall.name, named(attempt))).collect();
     let wanted: Vec<_> = seen.returned.iter().map(|&(name, path)| (name, path.to_owned())).collect();

@@ -11,6 +11,7 @@
 
 mod actor;
 mod door;
+mod evasion;
 mod every_syscall;
 mod generator;
 mod io_uring;

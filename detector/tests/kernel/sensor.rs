@@ -37,9 +37,7 @@ pub fn hooks_under_test() -> Hooks {
 impl Attached {
     /// Must be called within a tokio runtime.
     pub fn new() -> Self {
-        let (sensor, stream, counters) =
-            Sensor::attach(hooks_under_test()).expect("the programs load into this kernel");
-        Self { sensor, stream, counters }
+        Self::without(&[])
     }
 
     /// Runs `act` on a thread of its own in a mount namespace of its own, and gives what was seen of that thread, once
@@ -89,15 +87,28 @@ impl Attached {
 }
 
 impl Attached {
-    /// What has come of the process `pid` since it was asked before.
+    /// With all programs but those that are `left_out`.
+    pub fn without(left_out: &[&str]) -> Self {
+        let (sensor, stream, counters) =
+            Sensor::attach_without(hooks_under_test(), left_out).expect("the programs load into this kernel");
+        Self { sensor, stream, counters }
+    }
+
+    /// What has come of the process `pid` and those below it since it was asked before.
     pub fn take(&mut self, pid: u32) -> Vec<Attempt> {
-        let mut batch = Vec::new();
-        while self.stream.drain(&mut batch) {}
+        let is_below = |attempt: &Attempt| attempt.process.ancestors.iter().any(|ancestor| ancestor.pid == pid);
         let attempt = |record| match record {
-            Record::Attempt(attempt) if attempt.process.pid == pid => Some(*attempt),
+            Record::Attempt(attempt) if attempt.process.pid == pid || is_below(&attempt) => Some(*attempt),
             _ => None,
         };
-        batch.into_iter().filter_map(attempt).collect()
+        self.records().into_iter().filter_map(attempt).collect()
+    }
+
+    /// All that has come since it was asked before.
+    pub fn records(&mut self) -> Vec<Record> {
+        let mut batch = Vec::new();
+        while self.stream.drain(&mut batch) {}
+        batch
     }
 }
 

@@ -4,7 +4,11 @@ use std::{path::Path, sync::Arc};
 
 use detector::{
     agent::resolve::process::{Subject, look},
-    finding::{BootClock, Event, Sighting, assess, event::Mount, questions},
+    finding::{
+        BootClock, Event, Sighting, assess,
+        event::{Effect, Mount},
+        questions,
+    },
     identity::model::Container,
     kernel::attempt::Attempt,
 };
@@ -30,4 +34,11 @@ pub fn path(event: &Event) -> Option<&[u8]> {
 /// The second path of a rename or a link.
 pub fn new_path(event: &Event) -> Option<&[u8]> {
     event.file.as_ref()?.new_path.as_deref()
+}
+/// The effect of a mount attempt.
+pub fn effect(event: &Event) -> Option<Effect> {
+    match &event.mount {
+        Some(Mount::Attempt(mount)) => Some(mount.effect),
+        _ => None,
+    }
 }
