@@ -28,22 +28,17 @@ pub(super) struct Functions {
 }
 
 impl Functions {
-    /// Attaches what the kernel allows, but for the programs in `left_out`.
+    /// Attaches what the kernel allows.
     ///
     /// # Errors
     /// Where it allows none at all, as under lockdown. Nothing stays attached then.
-    pub(super) fn attach(
-        ebpf: &mut Ebpf,
-        btf: &Btf,
-        places: &[(&'static Point, Place)],
-        left_out: &[&str],
-    ) -> Result<Self, KernelError> {
+    pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf, places: &[(&'static Point, Place)]) -> Result<Self, KernelError> {
         let mut functions =
             Self { links: Vec::new(), gate: None, verified: Vec::new(), exits: Vec::new(), missing: Vec::new() };
         // First: the others report to it.
         let (program, function) = GATE;
         functions.gate = Some(functions.attach_entry(ebpf, btf, program, function)?);
-        for &(point, place) in places.iter().filter(|(point, _)| !left_out.contains(&point.exit)) {
+        for &(point, place) in places {
             let attached = match place {
                 Place::NotNeeded => continue,
                 Place::Missing => Err(format!("this kernel has no {} as it was known", point.functions[0].name)),
@@ -105,6 +100,13 @@ impl Functions {
         let link = attach(program.fd(), name, function)?;
         self.verified.push(verified(name, program.info().ok()));
         Ok(link)
+    }
+
+    /// Detaches the programs of one point, named by that at its exit, and waits until they are gone; whether they were attached.
+    pub(super) fn detach(&mut self, exit: &str) -> bool {
+        let (detached, kept) = self.links.drain(..).partition::<Vec<_>, _>(|(point, _)| point.exit == exit);
+        self.links = kept;
+        !detached.is_empty()
     }
 
     /// The bit sets of operations that need no tracepoint: of syscalls, of io_uring.

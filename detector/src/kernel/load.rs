@@ -91,16 +91,6 @@ impl Sensor {
     /// # Errors
     /// See [`KernelError`]; nothing stays attached then.
     pub fn attach(hooks: Hooks) -> Result<(Self, Stream, Counters), KernelError> {
-        Self::attach_without(hooks, &[])
-    }
-
-    /// The same without the programs whose names are `left_out`, and without what else would see the same: for tests, which
-    /// show by it that a program is what sees something.
-    ///
-    /// # Errors
-    /// See [`KernelError`].
-    #[doc(hidden)]
-    pub fn attach_without(hooks: Hooks, left_out: &[&str]) -> Result<(Self, Stream, Counters), KernelError> {
         if let Some(effective) = preflight::effective_capabilities() {
             let missing = preflight::missing_capabilities(effective, preflight::REQUIRED);
             if !missing.is_empty() {
@@ -135,9 +125,9 @@ impl Sensor {
             .map_err(|error| LayoutError::Malformed { path: layout::BTF_PATH.into(), reason: chain(&error) })?;
         let mut sensor = Self { functions: None, ebpf, verified: Vec::new(), coverage: Vec::new() };
         // First, so that no event comes before its cgroup could be known.
-        sensor.attach_groups(&btf, &[plan::CGROUPS], &layout, left_out)?;
+        sensor.attach_groups(&btf, &[plan::CGROUPS], &layout)?;
         if hooks != Hooks::Tracepoint {
-            match Functions::attach(&mut sensor.ebpf, &btf, &layout.places, left_out) {
+            match Functions::attach(&mut sensor.ebpf, &btf, &layout.places) {
                 Ok(functions) => sensor.functions = Some(functions),
                 Err(error) if hooks == Hooks::Auto => info!("the tracepoints are used: {error}"),
                 Err(error) => return Err(error),
@@ -145,7 +135,7 @@ impl Sensor {
         }
         let mut exits = Vec::new();
         match &mut sensor.functions {
-            None => sensor.attach_groups(&btf, &[plan::IO_URING, plan::SYSCALLS], &layout, left_out)?,
+            None => sensor.attach_groups(&btf, &[plan::IO_URING, plan::SYSCALLS], &layout)?,
             Some(functions) => {
                 functions.announce(&mut sensor.ebpf)?;
                 exits.append(&mut functions.exits);
@@ -155,25 +145,19 @@ impl Sensor {
                     if not_needed {
                         sensor.coverage.extend(group.surfaces.iter().map(|&surface| (surface, true)));
                     } else {
-                        sensor.attach_groups(&btf, &[group], &layout, left_out)?;
+                        sensor.attach_groups(&btf, &[group], &layout)?;
                     }
                 }
             }
         }
-        sensor.coverage.push((plan::KERNEL_PATHS, sensor.functions.is_some()));
+        sensor.coverage.extend(plan::limits(sensor.functions.is_some()));
         Ok((sensor, stream, Counters::new(counters, exits)))
     }
 
-    fn attach_groups(
-        &mut self,
-        btf: &Btf,
-        groups: &[Group],
-        layout: &Layout,
-        left_out: &[&str],
-    ) -> Result<(), KernelError> {
+    fn attach_groups(&mut self, btf: &Btf, groups: &[Group], layout: &Layout) -> Result<(), KernelError> {
         for group in groups {
             let known = group.surfaces != plan::IO_URING.surfaces || layout.io_uring.is_some();
-            let seen = known && self.attach_group(btf, group, left_out)?;
+            let seen = known && self.attach_group(btf, group)?;
             self.coverage.extend(group.surfaces.iter().map(|&surface| (surface, seen)));
         }
         Ok(())
@@ -185,9 +169,9 @@ impl Sensor {
     }
 
     /// Whether the group is attached; an optional one need not be.
-    fn attach_group(&mut self, btf: &Btf, group: &Group, left_out: &[&str]) -> Result<bool, KernelError> {
+    fn attach_group(&mut self, btf: &Btf, group: &Group) -> Result<bool, KernelError> {
         let mut attached = Vec::new();
-        for attachment in group.attachments.iter().filter(|attachment| !left_out.contains(&attachment.program)) {
+        for attachment in group.attachments {
             match attach(&mut self.ebpf, btf, attachment) {
                 Ok(instructions) => {
                     debug!(program = attachment.program, ?instructions, "attached");
@@ -212,6 +196,23 @@ impl Sensor {
     /// Every surface that rosentry knows of, and whether it is seen on this kernel.
     pub fn coverage(&self) -> &[(&'static str, bool)] {
         &self.coverage
+    }
+
+    /// Detaches one program, for tests, which show by it that nothing else sees what it sees. Whether it was attached. At a kernel
+    /// function it takes its entry along, and waits until it is gone.
+    ///
+    /// # Errors
+    /// Where there is no such program.
+    #[doc(hidden)]
+    pub fn detach(&mut self, program: &str) -> Result<bool, KernelError> {
+        if self.functions.as_mut().is_some_and(|functions| functions.detach(program)) {
+            return Ok(true);
+        }
+        let is_tracepoint = plan::TRACEPOINT.iter().flat_map(|group| group.attachments);
+        if !is_tracepoint.into_iter().any(|attachment| attachment.program == program) {
+            return Ok(false);
+        }
+        Ok(find(&mut self.ebpf, program)?.unload().is_ok())
     }
 
     /// What the verifier did with each program.

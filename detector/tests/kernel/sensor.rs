@@ -37,7 +37,9 @@ pub fn hooks_under_test() -> Hooks {
 impl Attached {
     /// Must be called within a tokio runtime.
     pub fn new() -> Self {
-        Self::without(&[])
+        let (sensor, stream, counters) =
+            Sensor::attach(hooks_under_test()).expect("the programs load into this kernel");
+        Self { sensor, stream, counters }
     }
 
     /// Runs `act` on a thread of its own in a mount namespace of its own, and gives what was seen of that thread, once
@@ -87,13 +89,6 @@ impl Attached {
 }
 
 impl Attached {
-    /// With all programs but those that are `left_out`.
-    pub fn without(left_out: &[&str]) -> Self {
-        let (sensor, stream, counters) =
-            Sensor::attach_without(hooks_under_test(), left_out).expect("the programs load into this kernel");
-        Self { sensor, stream, counters }
-    }
-
     /// What has come of the process `pid` and those below it since it was asked before.
     pub fn take(&mut self, pid: u32) -> Vec<Attempt> {
         let is_below = |attempt: &Attempt| attempt.process.ancestors.iter().any(|ancestor| ancestor.pid == pid);

@@ -1,6 +1,6 @@
 //! The lists of calls that other tests make, each made as a whole: what of it is seen, and which program sees it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use detector::{
     finding::operation::refine,
@@ -98,9 +98,7 @@ impl Run {
 /// The program at the kernel function.
 fn function(abi: Abi, call: &Call) -> String {
     let door = if abi == Abi::Ia32 { "ia32" } else { "x64" };
-    let newer = |name: &str, newer: &str| {
-        if kernel_has(newer) { format!("exit_{newer}").replace("path_", "") } else { name.to_owned() }
-    };
+    let newer = |older: &str, newer: &str| if has_newer_functions() { newer } else { older }.to_owned();
     match call.syscall {
         // A ring's changes of attributes end in no function of their own.
         "setxattr" | "fsetxattr" if abi == Abi::IoUring => "io_uring_complete".to_owned(),
@@ -108,22 +106,24 @@ fn function(abi: Abi, call: &Call) -> String {
         "open_by_handle_at" => "exit_open_handle".to_owned(),
         "fchown" if abi == Abi::Ia32 => "ia32_fchown16".to_owned(),
         "fchown" | "fchown32" => format!("{door}_fchown"),
-        "fsetxattr" => newer(&format!("{door}_fsetxattr"), "path_setxattrat"),
-        "fremovexattr" => newer(&format!("{door}_fremovexattr"), "path_removexattrat"),
+        "fsetxattr" => newer(&format!("{door}_fsetxattr"), "exit_setxattrat"),
+        "fremovexattr" => newer(&format!("{door}_fremovexattr"), "exit_removexattrat"),
         "file_setattr" => format!("{door}_file_setattr"),
         "umount" => "ia32_oldumount".to_owned(),
         "umount2" => format!("{door}_umount"),
         name if call.operation.changes_mounts() => format!("{door}_{name}"),
         _ => match call.operation {
-            Operation::Setxattr => newer("exit_setxattr", "path_setxattrat"),
-            Operation::Removexattr => newer("exit_removexattr", "path_removexattrat"),
+            Operation::Setxattr => newer("exit_setxattr", "exit_setxattrat"),
+            Operation::Removexattr => newer("exit_removexattr", "exit_removexattrat"),
             other => format!("exit_{}", other.name()),
         },
     }
 }
 
-/// Whether the kernel has a function of this name, which a newer one has in place of others.
-fn kernel_has(function: &str) -> bool {
-    let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap();
-    symbols.lines().any(|line| line.split_whitespace().nth(2) == Some(function))
+/// Whether the kernel has one function for attributes by path and on open files (6.13), in place of two.
+fn has_newer_functions() -> bool {
+    // Asked once: it is long, and the kernel writes it slowly.
+    static HAS: LazyLock<bool> =
+        LazyLock::new(|| std::fs::read_to_string("/proc/kallsyms").unwrap().contains(" path_setxattrat\n"));
+    *HAS
 }

@@ -1,7 +1,7 @@
 //! The evasion suite: every door that a refused write or a change of mounts can come through, and every trick that we know of.
 //!
 //! A case is a process of its own that does one thing; what is told of it must be so, or must be the limit that the README tells
-//! ([`table`]). Then programs of rosentry's are left out, in turn: a case is seen as long as its program is there, and not
+//! ([`table`]). Then one program of rosentry's after the other is detached: a case is seen as long as its program is there, and not
 //! without it, so that nothing else can have seen it.
 
 mod calls;
@@ -14,19 +14,21 @@ mod table;
 mod writes;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     time::{Duration, Instant},
 };
 
-use detector::kernel::{attempt::Attempt, plan::Hooks, points::POINTS, stream::Record};
+use detector::kernel::{attempt::Attempt, points::POINTS, stream::Record};
+use detector_common::{abi::Abi, counter::Counter};
+use io_uring::{opcode, squeue::Flags};
 
 use self::{
-    calls::{Call, RUNS},
+    calls::{Call, RUNS, Run},
     case::Case,
     stage::{Player, Said},
 };
-use super::sensor::{Attached, hooks_under_test};
+use super::{ring::Ring, sensor::Attached};
 
 /// How long what is expected may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,111 +72,119 @@ async fn every_case_is_seen_once_with_its_path_its_effect_and_its_process() {
     }
 }
 
-/// Programs of the mode under test that are seen to matter by leaving them out.
-fn hooks() -> Vec<&'static str> {
-    let tracepoints = ["sys_exit", "io_uring_complete", "cgroup_mkdir", "cgroup_rmdir"];
-    let functions = POINTS.iter().map(|point| point.exit).filter(|_| hooks_under_test() == Hooks::Fexit);
-    tracepoints.into_iter().chain(functions).collect()
-}
-
-/// What to leave out in one round after the other: the programs are numbered from 1 on, and each round leaves out those with one
-/// binary digit set. So every program is there in some rounds and left out in others, and no two in the same ones.
-fn rounds() -> Vec<Vec<&'static str>> {
-    let hooks = hooks();
-    // None may be left out always.
-    let digits = (hooks.len() + 2).next_power_of_two().trailing_zeros();
-    let has_digit = |number: usize, digit: u32| number >> digit & 1 == 1;
-    let numbered = hooks.iter().enumerate().map(|(index, hook)| (index + 1, *hook));
-    let round =
-        |digit| numbered.clone().filter(|&(number, _)| has_digit(number, digit)).map(|(_, hook)| hook).collect();
-    (0..digits).map(round).collect()
-}
-
-#[test]
-fn every_program_is_left_out_in_other_rounds_than_any_other_and_in_none_with_all() {
-    let rounds = rounds();
-    let of = |hook: &str| rounds.iter().map(|round| round.contains(&hook)).collect::<Vec<_>>();
-    let patterns: BTreeSet<_> = hooks().iter().map(|hook| of(hook)).collect();
-    assert_eq!(patterns.len(), hooks().len());
-    assert!(patterns.iter().all(|pattern| pattern.contains(&true) && pattern.contains(&false)));
+/// Programs that something is seen by, in any mode.
+fn programs() -> impl Iterator<Item = &'static str> {
+    POINTS.iter().map(|point| point.exit).chain(["sys_exit", "io_uring_complete"])
 }
 
 #[tokio::test]
-async fn a_case_is_seen_by_its_program_and_by_no_other() {
-    for left_out in rounds() {
-        let mut attached = Attached::without(&left_out);
-        for case in cases() {
+async fn a_case_is_seen_until_its_program_is_detached() {
+    let mut attached = Attached::new();
+    for program in programs() {
+        // Whether it could be played.
+        let seen = |attached: &mut Attached, case: &Case, wanted: bool| {
             let player = Player::play(&case.act);
-            if matches!(player.said, Said::Skipped(_)) {
-                continue;
-            }
-            let is_watched = !left_out.contains(&case.hook());
-            let attempts = watch(&mut attached, &player, |attempts| !is_watched || !case.seen(attempts).is_empty());
-            let seen = !case.seen(&attempts).is_empty();
-            assert_eq!(seen, is_watched, "{}: seen, without {left_out:?}", case.name);
+            let skipped = matches!(player.said, Said::Skipped(_));
+            let attempts = watch(attached, &player, |attempts| skipped || !wanted || !case.seen(attempts).is_empty());
+            assert!(
+                skipped || case.seen(&attempts).is_empty() != wanted,
+                "{}: seen with {program}: {}",
+                case.name,
+                !wanted
+            );
+            !skipped
+        };
+        let of_program: Vec<_> = cases().filter(|case| case.hook() == program).collect();
+        let played = of_program.iter().filter(|case| seen(&mut attached, case, true)).count();
+        assert!(attached.sensor.detach(program).unwrap() || played == 0, "{program} is attached");
+        for case in of_program {
+            seen(&mut attached, case, false);
         }
-        let (made, removed) = are_cgroups_seen(&mut attached, &left_out);
-        assert_eq!(made, !left_out.contains(&"cgroup_mkdir"), "a cgroup is made, without {left_out:?}");
-        assert_eq!(removed, !left_out.contains(&"cgroup_rmdir"), "a cgroup is removed, without {left_out:?}");
     }
 }
 
-/// Whether it is seen that a cgroup is made, and that it is removed.
-fn are_cgroups_seen(attached: &mut Attached, left_out: &[&str]) -> (bool, bool) {
+#[tokio::test]
+async fn a_call_is_seen_until_its_program_is_detached() {
+    let mut attached = Attached::new();
+    let seen_of = |attached: &mut Attached, run: &Run, wanted: Option<&BTreeSet<Call>>| {
+        let player = Player::play(&run.act);
+        if wanted.is_none() {
+            // Nobody knows yet for how many to wait.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let is_all = |attempts: &[Attempt]| wanted.is_none_or(|wanted| run.seen(attempts).is_superset(wanted));
+        run.seen(&watch(attached, &player, is_all))
+    };
+    // Other tests see to it that these are all.
+    let mut left: Vec<_> = RUNS.iter().map(|run| seen_of(&mut attached, run, None)).collect();
+    assert!(left.iter().all(|calls| calls.len() > 8), "{left:?}");
+    let hooks: Vec<BTreeMap<Call, String>> = RUNS
+        .iter()
+        .zip(&left)
+        .map(|(run, calls)| calls.iter().map(|call| (call.clone(), run.hook(call))).collect())
+        .collect();
+    for program in programs() {
+        let was_attached = attached.sensor.detach(program).unwrap();
+        for ((run, left), hooks) in RUNS.iter().zip(&mut left).zip(&hooks) {
+            let before = left.len();
+            left.retain(|call| hooks[call] != program);
+            if left.len() < before {
+                assert!(was_attached, "{program} is attached");
+                assert_eq!(seen_of(&mut attached, run, Some(left)), *left, "{}: seen without {program}", run.name);
+            }
+        }
+    }
+    assert!(left.iter().all(BTreeSet::is_empty), "each call has its program: {left:?}");
+}
+
+/// Whether it is seen that a cgroup is made, and that it is removed; waits for those that are wanted.
+fn are_cgroups_seen(attached: &mut Attached, wanted: [bool; 2]) -> [bool; 2] {
     use std::os::unix::fs::MetadataExt as _;
     let folder = format!("{}/rosentry-test-short-lived-{}", processes::hierarchy(), std::process::id());
     fs::create_dir(&folder).unwrap();
     let inode = fs::metadata(&folder).unwrap().ino();
     fs::remove_dir(&folder).unwrap();
     let deadline = Instant::now() + PATIENCE;
-    let (mut made, mut removed) = (false, false);
+    let mut seen = [false; 2];
     loop {
         for record in attached.records() {
             match record {
-                Record::CgroupCreated { id, .. } => made |= id == inode,
-                Record::CgroupRemoved { id, .. } => removed |= id == inode,
+                Record::CgroupCreated { id, .. } => seen[0] |= id == inode,
+                Record::CgroupRemoved { id, .. } => seen[1] |= id == inode,
                 Record::Attempt(_) => {}
             }
         }
-        let all = (made || left_out.contains(&"cgroup_mkdir")) && (removed || left_out.contains(&"cgroup_rmdir"));
-        if all || Instant::now() > deadline {
-            return (made, removed);
+        if seen == wanted || Instant::now() > deadline {
+            return seen;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[tokio::test]
-async fn a_call_is_seen_by_its_program_and_by_no_other() {
-    let mut calls: Vec<BTreeSet<Call>> = Vec::new();
-    let all = std::iter::once(Vec::new());
-    for left_out in all.chain(rounds()) {
-        let mut attached = Attached::without(&left_out);
-        for (index, run) in RUNS.iter().enumerate() {
-            let player = Player::play(&run.act);
-            if left_out.is_empty() {
-                // Nobody knows yet for how many to wait.
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            let is_watched = |call: &Call| !left_out.contains(&run.hook(call).as_str());
-            let expected =
-                calls.get(index).map(|calls| calls.iter().filter(|call| is_watched(call)).cloned().collect());
-            let attempts = watch(&mut attached, &player, |attempts| {
-                expected.as_ref().is_none_or(|expected| run.seen(attempts).is_superset(expected))
-            });
-            let seen = run.seen(&attempts);
-            match expected {
-                Some(expected) => assert_eq!(seen, expected, "{}: seen, without {left_out:?}", run.name),
-                // Other tests see to it that these are all.
-                None => {
-                    assert!(seen.len() > 8, "{}: {seen:?}", run.name);
-                    let hooks = hooks();
-                    for call in &seen {
-                        assert!(hooks.contains(&run.hook(call).as_str()), "{call:?}: {}", run.hook(call));
-                    }
-                    calls.push(seen);
-                }
-            }
-        }
-    }
+async fn a_cgroup_is_seen_until_its_programs_are_detached() {
+    let mut attached = Attached::new();
+    assert_eq!(are_cgroups_seen(&mut attached, [true, true]), [true, true]);
+    assert!(attached.sensor.detach("cgroup_mkdir").unwrap());
+    assert_eq!(are_cgroups_seen(&mut attached, [false, true]), [false, true]);
+    assert!(attached.sensor.detach("cgroup_rmdir").unwrap());
+    assert_eq!(are_cgroups_seen(&mut attached, [false, false]), [false, false]);
+}
+
+#[tokio::test]
+async fn a_ring_hides_a_change_of_attributes_and_it_is_counted() {
+    let mut attached = Attached::new();
+    let hidden = |attached: &Attached| attached.counters.read(Counter::ResultHidden).unwrap();
+    let before = hidden(&attached);
+    let player = Player::play(&|| {
+        let (name, value) = (c"user.a".as_ptr(), c"1".as_ptr().cast());
+        let entry = opcode::SetXattr::new(name, value, c"/mnt/etc/passwd".as_ptr(), 1).build();
+        let ring = &mut Ring::new();
+        ring.submit(vec![entry.flags(Flags::SKIP_SUCCESS | Flags::IO_HARDLINK), opcode::Nop::new().build()]);
+        assert_eq!(ring.results(1), [0], "the kernel tells of the second alone");
+        Said::myself()
+    });
+    let attempts = watch(&mut attached, &player, |_| true);
+    assert!(attempts.iter().all(|attempt| attempt.abi != Abi::IoUring), "a limit that the README tells: {attempts:?}");
+    assert_eq!(hidden(&attached) - before, 1);
 }

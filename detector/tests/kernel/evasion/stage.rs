@@ -5,9 +5,13 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
 };
 
 use super::super::sealed::{Sealed, enter_own_mount_namespace};
+
+/// How long a case may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a case says of itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -63,7 +67,8 @@ impl Player {
         }
         drop(theirs);
         let mut text = String::new();
-        ours.read_to_string(&mut text).unwrap();
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        ours.read_to_string(&mut text).expect("the case comes to its end");
         let said = match text.split_once(' ') {
             Some(("did", pid)) => Said::Did(pid.parse().unwrap()),
             Some(("skipped", why)) => Said::skipped(why),

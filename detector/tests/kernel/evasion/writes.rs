@@ -6,12 +6,13 @@ use std::{
     os::fd::{AsRawFd as _, IntoRawFd as _},
 };
 
+use detector::kernel::plan::Hooks;
 use detector_common::operation::Operation;
 use io_uring::{opcode, types};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::{
-    super::ring::Ring,
+    super::{door::Arena, ring::Ring, sensor::hooks_under_test},
     case::{Case, Path},
     stage::Said,
 };
@@ -65,6 +66,10 @@ pub const CASES: &[Case] = &[
         create(c"/mnt/lib/../lib/x");
         Said::myself()
     }, Operation::Open, "/mnt/usr/lib/x"),
+    Case::write("a name of hostile bytes", || {
+        create(c"/mnt/etc/\x1b[2J\n\"\\");
+        Said::myself()
+    }, Operation::Open, "/mnt/etc/\x1b[2J\n\"\\"),
     Case::write("a path in a chroot", || {
         rustix::process::chroot("/mnt").unwrap();
         rustix::process::chdir("/").unwrap();
@@ -132,8 +137,28 @@ pub const CASES: &[Case] = &[
         }).join().unwrap();
         Said::myself()
     }, Operation::Open, "/mnt/tmp/x").check(|attempt| assert_ne!(attempt.process.tid, attempt.process.pid)),
-    Case::write("a path that a second thread rewrites", || { super::rewriting::race(); Said::myself() },
-        Operation::Mkdir, "").path(Path::Any),
+    Case::write("a path that a second thread rewrites", || {
+        // SAFETY: a path that is NUL-terminated at every instant.
+        super::rewriting::race(c"/mnt/etc/sealed", |path| unsafe { libc::mkdir(path, 0o755) });
+        Said::myself()
+    }, Operation::Mkdir, "").path(Path::Any).check(|attempt| {
+        let path = attempt.path.requested.as_deref().unwrap();
+        // With any other beginning the kernel would have answered something else.
+        assert!(hooks_under_test() == Hooks::Tracepoint || path.starts_with(b"/mnt/"), "{}", path.escape_ascii());
+    }),
+    Case::write("a path of chown that a second thread rewrites", || {
+        // SAFETY: a path that is NUL-terminated at every instant.
+        super::rewriting::race(c"/mnt/etc/passwd", |path| unsafe { libc::lchown(path, 0, 0) });
+        Said::myself()
+    }, Operation::Chown, "").path(Path::Any),
+    Case::write("an open by a handle", || {
+        let mount = File::open("/mnt").unwrap();
+        let handle = super::super::every_syscall::handle_of(std::path::Path::new("/mnt/etc/passwd"), &mut Arena::new());
+        // SAFETY: an open descriptor and a handle.
+        refused(unsafe { libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), handle, libc::O_WRONLY) });
+        Said::myself()
+    }, Operation::Open, "").path(Path::Differs { tracepoint: None, fexit: Some("/mnt/etc/passwd") })
+        .function("exit_open_handle"),
     Case::write("another credential's personality", || {
         let ring = Ring::new();
         let personality = ring.personality();
