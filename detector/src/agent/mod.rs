@@ -1,7 +1,6 @@
 //! The agent: builds the rooms, lets events go through them until it is told to stop, and empties them in order.
 
 mod ancestry;
-mod clock;
 mod escaped;
 mod held;
 mod losses;
@@ -171,7 +170,6 @@ impl Agent {
                 () = self.seals.next() => {}
                 () = at(deadline) => {}
             }
-            self.pipeline.metrics.containerd_up(self.pipeline.identity.status().up);
             let now = Instant::now();
             if self.seals.is_due(now) {
                 // The attempt that broke the seal goes first.
@@ -249,13 +247,15 @@ fn build(mode: &str) -> Build {
 
 fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolver>, seals: &Seals) -> Sources {
     let resolver = Arc::clone(resolver);
-    let (identity, identity_too) = (identity.clone(), identity.clone());
+    let [identity, identity_link, identity_counts] = [(); 3].map(|()| identity.clone());
     let [events, lost, incomplete] = [(); 3].map(|()| Arc::clone(counters));
     let read = |counters: &Counters, wanted: &[(&'static str, Counter)]| {
         wanted.iter().filter_map(|&(name, counter)| Some((name, counters.read(counter).ok()?))).collect::<Vec<_>>()
     };
     Sources {
         containers: Box::new(move || identity.containers()),
+        // Asked as readiness does, so that no two answers of one moment contradict each other.
+        containerd_up: Box::new(move || identity_link.status().up),
         seal_broken: Box::new(seals.states()),
         kernel_events: Box::new(move || read(&events, KERNEL_EVENTS)),
         kernel_lost: Box::new(move || {
@@ -265,7 +265,7 @@ fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolve
         }),
         incomplete_sections: Box::new(move || read(&incomplete, INCOMPLETE_SECTIONS)),
         path_resolutions: Box::new(move || resolver.counts()),
-        identity: Box::new(move || identity_too.status().counts.by_name()),
+        identity: Box::new(move || identity_counts.status().counts.by_name()),
     }
 }
 

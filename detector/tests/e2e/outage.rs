@@ -34,7 +34,7 @@ async fn an_agent_outlives_a_killed_containerd_and_goes_on_telling_what_it_knows
     let mut lab = Lab::start().await;
     let agent = Agent::watching(&lab).await;
     let web = lab.pod("prod", "web").await;
-    let writer = Writer::in_pod(&lab, &web).await;
+    let writer = Writer::in_pod(&lab, &web, &agent).await;
 
     lab.containerd.kill();
     says_that_containerd_is_away(&agent).await;
@@ -106,7 +106,7 @@ async fn a_frozen_containerd_stops_neither_events_nor_metrics() {
     let lab = Lab::start().await;
     let agent = Agent::watching(&lab).await;
     let web = lab.pod("prod", "web").await;
-    let writer = Writer::in_pod(&lab, &web).await;
+    let writer = Writer::in_pod(&lab, &web, &agent).await;
 
     lab.containerd.freeze();
     writer.write();
@@ -125,6 +125,7 @@ async fn says_that_containerd_is_away(agent: &Agent) {
         agent.containerd_up().await == Some(0.0)
     })
     .await;
+    patiently(NOTICE_DEADLINE, "a line of log says it", async || !complaints(agent).is_empty()).await;
     assert_ne!(agent.status("/readyz").await, Some(200), "GET /readyz while containerd is away");
     assert_eq!(agent.status("/healthz").await, Some(200), "GET /healthz while containerd is away");
     tokio::time::sleep(OUTAGE).await;
@@ -157,11 +158,13 @@ struct Writer {
 }
 
 impl Writer {
-    async fn in_pod(lab: &Lab, pod: &Pod) -> Self {
+    /// One that the agent knows: what it has not read before an outage, it can't read during one.
+    async fn in_pod(lab: &Lab, pod: &Pod, agent: &Agent) -> Self {
         let volume = lab.containerd.path("told");
         fs::create_dir(&volume).expect("the volume's folder is made");
         let script = "until [ -e /data/write ]; do sleep 0.1; done; touch /etc/told-to; sleep 2147483647";
         let container = pod.start_container(sealed(["sh", "-c", script]).with_volume(&volume, "/data")).await;
+        agent.knows(pod, "app").await;
         Self { container, signal: volume.join("write") }
     }
 

@@ -4,8 +4,9 @@ use std::{path::Path, sync::Arc};
 
 use detector::{
     agent::resolve::process::{Subject, look},
+    clock::BootClock,
     finding::{
-        BootClock, Event, Sighting, assess,
+        Event, Sighting, assess,
         event::{Effect, Mount},
         questions,
     },

@@ -43,6 +43,8 @@ pub type FlagById = Box<dyn Fn(&str) -> Option<bool> + Send + Sync>;
 pub struct Sources {
     /// The containers that are there.
     pub containers: Box<dyn Fn() -> Vec<Arc<Container>> + Send + Sync>,
+    /// Whether containerd answers.
+    pub containerd_up: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether the seal of a container is broken.
     pub seal_broken: FlagById,
     /// The kernel's own exact counts of what it saw, by kind.
@@ -78,7 +80,6 @@ pub struct Metrics {
     ignored: IntCounterVec,
     delay: HistogramVec,
     coverage: IntGaugeVec,
-    containerd_up: IntGauge,
     sink_events: IntCounterVec,
 }
 
@@ -90,6 +91,7 @@ impl Metrics {
     pub fn new(build: &Build, sources: Sources) -> prometheus::Result<Self> {
         let Sources {
             containers,
+            containerd_up,
             seal_broken,
             kernel_events,
             kernel_lost,
@@ -115,6 +117,13 @@ impl Metrics {
             "Tries to change mounts, whatever their result.",
             &["namespace", "pod", "container", "operation", "effect", "outcome"],
             Box::new(move || counters.samples()),
+        )?))?;
+
+        registry.register(Box::new(Family::gauge(
+            "rosentry_containerd_up",
+            "Whether containerd answers and its events flow.",
+            &[],
+            Box::new(move || vec![(Vec::new(), f64::from(u8::from(containerd_up())))]),
         )?))?;
 
         let containers = Arc::new(containers);
@@ -233,10 +242,6 @@ impl Metrics {
                     &["surface"],
                 )?,
             )?,
-            containerd_up: register(
-                &registry,
-                IntGauge::new("rosentry_containerd_up", "Whether containerd answers and its events flow.")?,
-            )?,
             registry,
         })
     }
@@ -287,11 +292,6 @@ impl Metrics {
     /// Says whether a surface is watched.
     pub fn coverage(&self, surface: &'static str, watched: bool) {
         self.coverage.with_label_values(&[surface]).set(i64::from(watched));
-    }
-
-    /// Says whether containerd answers.
-    pub fn containerd_up(&self, up: bool) {
-        self.containerd_up.set(i64::from(up));
     }
 
     /// Counts events by what became of them at a sink.

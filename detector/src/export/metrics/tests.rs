@@ -1,5 +1,7 @@
 //! Tests of [`super`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 use crate::{
     export::testing::{event_in, remount, touch},
@@ -8,6 +10,10 @@ use crate::{
 
 /// For the tests of this room: metrics that know one sealed container.
 pub(crate) fn metrics() -> Metrics {
+    metrics_of(Box::new(|| true))
+}
+
+fn metrics_of(containerd_up: Box<dyn Fn() -> bool + Send + Sync>) -> Metrics {
     let build = Build { version: "0.1.0".to_owned(), kernel: "6.18".to_owned(), hooks: "tracepoint".to_owned() };
     let older = Arc::new(Container { started_at_unix_ns: Some(0), ..unsealed() });
     let sandbox = Arc::new(Container { role: Role::Sandbox, name: None, ..(*sealed()).clone() });
@@ -15,6 +21,7 @@ pub(crate) fn metrics() -> Metrics {
         &build,
         Sources {
             containers: Box::new(move || vec![sealed(), Arc::clone(&older), Arc::clone(&sandbox)]),
+            containerd_up,
             seal_broken: Box::new(|id| (id == sealed().id).then_some(true)),
             kernel_events: Box::new(|| vec![("write_denied", 3), ("mount_attempt", 1)]),
             kernel_lost: Box::new(|| vec![("write_ring", 5)]),
@@ -83,7 +90,6 @@ fn what_was_lost_in_the_kernel_and_here_is_one_family() {
 #[test]
 fn the_state_of_the_agent_is_told() {
     let metrics = metrics();
-    metrics.containerd_up(true);
     metrics.coverage("ia32", false);
     metrics.unattributed("no_container");
     metrics.ignored("runtime_setup");
@@ -91,7 +97,6 @@ fn the_state_of_the_agent_is_told() {
     metrics.delay(Kind::WriteDenied, Duration::from_millis(20));
     let text = metrics.render().unwrap();
     for line in [
-        "rosentry_containerd_up 1",
         r#"rosentry_path_resolutions_total{result="resolved"} 2"#,
         r#"rosentry_incomplete_sections_total{reason="truncated"} 6"#,
         r#"rosentry_identity_total{what="requests_dropped"} 4"#,
@@ -109,6 +114,16 @@ fn the_state_of_the_agent_is_told() {
     for label in [r#"version="0.1.0""#, r#"kernel="6.18""#, r#"hooks="tracepoint""#] {
         assert!(build.contains(label), "{build}");
     }
+}
+
+#[test]
+fn whether_containerd_answers_is_asked_at_each_scrape() {
+    let up = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&up);
+    let metrics = metrics_of(Box::new(move || asked.load(Ordering::Relaxed)));
+    assert_line(&metrics.render().unwrap(), "rosentry_containerd_up 0");
+    up.store(true, Ordering::Relaxed);
+    assert_line(&metrics.render().unwrap(), "rosentry_containerd_up 1");
 }
 
 #[test]

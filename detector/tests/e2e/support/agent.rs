@@ -104,6 +104,15 @@ impl Agent {
         Metrics::parse(&text)
     }
 
+    /// Waits until it knows that this container, which is sealed, runs.
+    pub async fn knows(&self, pod: &Pod, container: &str) {
+        let labels = [("namespace", &*pod.namespace), ("pod", &*pod.name), ("container", container)];
+        patiently(EVENT_DEADLINE, "the agent knows the container", async || {
+            self.metrics().await.sum("rosentry_container_readonly_rootfs", &labels) == Some(1.0)
+        })
+        .await;
+    }
+
     /// The gauge of containerd's connection; `None` where the agent does not answer or has none.
     pub async fn containerd_up(&self) -> Option<f64> {
         let (_, text) = get(self.metrics, "/metrics").await.ok()?;

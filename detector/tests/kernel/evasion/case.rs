@@ -113,6 +113,14 @@ impl Case {
     }
 }
 
+/// What is told of an attempt, as far as a case is about it.
+pub fn shown(attempt: &Attempt) -> String {
+    let event = event(attempt);
+    let path = told::path(&event).map(|path| path.escape_ascii().to_string());
+    let operation = event.operation.map(Operation::name);
+    format!("{operation:?} {path:?} {:?} by {} of {}", told::effect(&event), attempt.abi.name(), attempt.process.pid)
+}
+
 /// What the agent tells of it, were the process one of a container that is sealed and has a writable volume at `/tmp`.
 pub fn event(attempt: &Attempt) -> Event {
     let container = Container {
@@ -127,6 +135,7 @@ pub fn event(attempt: &Attempt) -> Event {
         started_at_unix_ns: None,
         task: TaskState::Running,
         init_pid: None,
+        init_start_time_ns: None,
         mounts: vec![SpecMount {
             destination: "/tmp".to_owned(),
             fstype: Some("bind".to_owned()),

@@ -64,8 +64,8 @@ async fn every_case_is_seen_once_with_its_path_its_effect_and_its_process() {
         };
         let attempts = watch(&mut attached, &player, |attempts| !case.seen(attempts).is_empty());
         let [attempt] = case.seen(&attempts)[..] else {
-            let told: Vec<_> = attempts.iter().map(case::event).collect();
-            panic!("{}: seen {} times among {told:#?}", case.name, case.seen(&attempts).len());
+            let told: Vec<_> = attempts.iter().map(case::shown).collect();
+            panic!("{}: seen {} times among\n{}", case.name, case.seen(&attempts).len(), told.join("\n"));
         };
         assert_eq!(attempt.process.pid, pid, "{}: it is told who did it", case.name);
         (case.check)(attempt);

@@ -114,7 +114,8 @@ pub const CASES: &[Case] = &[
         assert!(file >= 0, "the clone can be written to");
         assert!(std::fs::write("/mnt/etc/x", "").is_err(), "and the root still looks sealed");
         Said::myself()
-    }, Operation::MountSetattr, "/", Effect::Unseal),
+        // The clone is nowhere, hence has no path.
+    }, Operation::MountSetattr, "", Effect::Unseal).path(Path::None),
     Case::mount("move_mount of a clone", || {
         done(call(MOVE_MOUNT, &[writable_clone(), at(c""), FDCWD, at(c"/mnt/etc"), MOVE_MOUNT_F_EMPTY_PATH]))
     }, Operation::MoveMount, "/mnt/etc", Effect::Shadow),
