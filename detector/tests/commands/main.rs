@@ -11,5 +11,7 @@
 mod containerd;
 mod demo;
 mod doctor;
+#[path = "../shared/kernel_objects.rs"]
+mod kernel_objects;
 mod leftovers;
 mod run;
