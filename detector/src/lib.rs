@@ -4,6 +4,8 @@
 
 pub mod agent;
 pub mod cli;
+pub mod clock;
+mod error_chain;
 pub mod export;
 pub mod finding;
 pub mod identity;

@@ -1,7 +1,6 @@
 //! The agent: builds the rooms, lets events go through them until it is told to stop, and empties them in order.
 
 mod ancestry;
-mod clock;
 mod escaped;
 mod held;
 mod losses;

@@ -17,8 +17,9 @@ use std::{
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{clock, losses, weight};
+use super::{losses, weight};
 use crate::{
+    clock,
     export::{
         Metrics,
         sink::{JsonSink, Progress, SinkError},

@@ -101,7 +101,12 @@ mod tests {
     use crate::finding::testing::sealed;
 
     fn seen(point: &str, fstype: &str) -> MountPoint {
-        MountPoint { point: point.as_bytes().to_vec(), fstype: fstype.as_bytes().to_vec(), readonly: true }
+        MountPoint {
+            point: point.as_bytes().to_vec(),
+            fstype: fstype.as_bytes().to_vec(),
+            readonly: true,
+            of_root: false,
+        }
     }
 
     fn placed(path: &str, mount: Option<MountPoint>) -> Place {

@@ -10,9 +10,11 @@ use aya::{
 use detector_common::syscalls::SYSCALLS;
 use tracing::{debug, warn};
 
+use crate::error_chain::chain;
+
 use super::{
     links,
-    load::{KernelError, Verified, chain, explain},
+    load::{KernelError, Verified, explain},
     points::{self, GATE, Place, Point},
 };
 

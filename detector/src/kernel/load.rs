@@ -9,6 +9,8 @@ use aya_log::EbpfLogger;
 use detector_common::uring::MembersTable;
 use tracing::{debug, info, warn};
 
+use crate::error_chain::chain;
+
 use super::{
     counters::Counters,
     functions::Functions,
@@ -271,21 +273,6 @@ fn locked_down() -> bool {
 fn fault(log: &str) -> Option<&str> {
     const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
     log.lines().rev().find(|line| !line.is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start)))
-}
-
-/// An error and what it came from, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

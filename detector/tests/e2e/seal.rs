@@ -117,6 +117,72 @@ async fn a_writable_mount_on_top_of_the_root_itself_is_told() {
 }
 
 #[tokio::test]
+async fn a_writable_copy_of_the_root_below_dev_is_told_and_so_is_its_umount() {
+    let lab = Lab::start().await;
+    let agent = Agent::watching(&lab).await;
+    let web = lab.privileged_pod("prod", "web").await;
+    let app = web.start_container(idle().privileged()).await;
+    gauge_is(&agent, "web", 0.0).await;
+
+    exec(&app, ["mkdir", "/dev/copy"]).await;
+    exec(&app, ["mount", "-o", "bind", "/", "/dev/copy"]).await;
+    exec(&app, ["mount", "-o", "remount,bind,rw", "/dev/copy"]).await;
+    let broken = seal_told_soon(&agent, &web, false).await;
+    assert_eq!(gauge(&agent, "web").await, Some(1.0));
+    exec(&app, ["umount", "/dev/copy"]).await;
+    seal_told_soon(&agent, &web, true).await;
+    let events = agent.stop().await;
+
+    let mount = &broken["mount"];
+    assert_eq!((&mount["point"], &mount["fstype"]), (&json!("/dev/copy"), &json!("overlay")));
+    assert_eq!(mount["effect"], "unseal");
+    assert_eq!(broken["severity"], "critical");
+    assert_eq!(events.seals_of(&web).len(), 2, "{:#?}", events.seals_of(&web));
+}
+
+#[tokio::test]
+async fn a_mount_table_that_is_too_large_to_read_is_told_and_not_taken_for_a_mend() {
+    let lab = Lab::start().await;
+    let agent = Agent::watching(&lab).await;
+    let web = lab.privileged_pod("prod", "web").await;
+    let app = web.start_container(idle().privileged()).await;
+    gauge_is(&agent, "web", 0.0).await;
+    exec(&app, ["mount", "-o", "remount,rw", "/"]).await;
+    seal_told_soon(&agent, &web, false).await;
+
+    // Each step doubles what is mounted there.
+    let script = "d=/dev/$(printf %0200d 0); mkdir $d && mount -t tmpfs many $d && cd $d || exit; \
+        for at in $(seq 15); do mkdir $at && mount -o rbind $d $d/$at || exit; done";
+    exec(&app, ["sh", "-c", script]).await;
+    let blind = |event: &Value| event["agent"]["what"] == "gap" && event["container"]["id"] == app.id.as_str();
+    let blind = agent.wait_for("that its seal can't be judged", blind).await;
+    assert_eq!(gauge(&agent, "web").await, None, "nobody knows");
+    let events = agent.stop().await;
+
+    assert_eq!(
+        (&blind["agent"]["surface"], &blind["agent"]["reason"]),
+        (&json!("seal"), &json!("mount_table_too_large"))
+    );
+    let mended = |event: &&&Value| event["kind"] == "seal_mended";
+    assert_eq!(events.seals_of(&web).iter().filter(mended).count(), 0, "{:#?}", events.seals_of(&web));
+}
+
+#[tokio::test]
+async fn who_changes_the_superblock_in_a_loop_hides_no_breach_elsewhere() {
+    let lab = Lab::start().await;
+    let agent = Agent::watching(&lab).await;
+    let (noisy, web) = (lab.privileged_pod("prod", "noisy").await, lab.privileged_pod("prod", "web").await);
+    let script = "while true; do mount -o remount,ro /; done";
+    noisy.start_container(sealed(["sh", "-c", script]).privileged()).await;
+    let app = web.start_container(idle().privileged()).await;
+    gauge_is(&agent, "web", 0.0).await;
+
+    exec(&app, ["mount", "-o", "remount,rw", "/"]).await;
+    seal_told_soon(&agent, &web, false).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_seal_that_was_broken_before_the_agent_came_is_found() {
     let lab = Lab::start().await;
     let web = lab.privileged_pod("prod", "web").await;

@@ -88,6 +88,27 @@ impl Attached {
     }
 }
 
+impl Attached {
+    /// What was seen of a process that has ended, and has done something.
+    pub fn of_process(&mut self, pid: u32) -> Vec<Attempt> {
+        let deadline = Instant::now() + PATIENCE;
+        let (mut batch, mut attempts) = (Vec::new(), Vec::new());
+        while attempts.is_empty() {
+            assert!(Instant::now() < deadline, "nothing of process {pid} came within {PATIENCE:?}");
+            while self.stream.drain(&mut batch) {}
+            for record in batch.drain(..) {
+                if let Record::Attempt(attempt) = record
+                    && attempt.process.pid == pid
+                {
+                    attempts.push(*attempt);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        attempts
+    }
+}
+
 /// Whether this process or a child of it did it: a ring's own threads and a child may work for the thread of a test.
 fn is_of_this_test(attempt: &Attempt) -> bool {
     let own = std::process::id();

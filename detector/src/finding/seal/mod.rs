@@ -1,23 +1,24 @@
 //! The state of a seal: whether a root that was declared read-only is in truth writable. Attempts are judged elsewhere; here
 //! it counts only what the mount table of the container says, read by whoever may do I/O.
 //!
-//! A seal is broken in two ways. The mount at `/` is writable, by a remount or because the runtime never heeded the
-//! declaration (`unseal`); or a writable mount that the specification does not name stands over a part of the root, over `/`
-//! itself too, which hides the sealed one from every process that enters the container later (`shadow`).
+//! A seal is broken in two ways. The root's filesystem is writable (`unseal`): at `/`, by a remount or because the runtime
+//! never heeded the declaration, or by another mount of it, wherever that stands. Or a writable mount that the specification
+//! does not name stands over a part of the root, over `/` itself too, which hides the sealed one from every process that
+//! enters the container later (`shadow`).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+mod event;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::operation::Operation;
 
+pub use self::event::event;
 use super::{
-    event::{Effect, Event, Kind, Mount, Severity},
+    event::Effect,
     flags,
     mount::{governing, is_mounted_at},
     operation,
-    paths::name,
+    paths::{is_at_or_below, name},
 };
 use crate::{
     identity::model::{Container, SpecMount},
@@ -26,6 +27,8 @@ use crate::{
 
 /// Breaches of one container that are told at most: a container can make as many mounts as the kernel allows.
 const BREACHES_MAX: usize = 16;
+/// Read-only mounts of the root's filesystem, besides `/`, that are remembered at most.
+const COPIES_MAX: usize = 64;
 
 /// A mount, as the mount table of a process has it (proc_pid_mountinfo(5)).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,6 +47,28 @@ pub struct MountInfo {
     pub fstype: Vec<u8>,
     /// Whether the mount or its superblock is read-only.
     pub readonly: bool,
+}
+
+impl MountInfo {
+    /// Whether it shows the filesystem that `root` shows, or a part of that.
+    pub fn is_within(&self, root: &Self) -> bool {
+        self.device == root.device && is_at_or_below(&self.root, &root.root)
+    }
+
+    fn identity(&self) -> MountIdentity {
+        let Self { id, device, root, point, .. } = self;
+        MountIdentity { id: *id, device: device.clone(), root: root.clone(), point: point.clone() }
+    }
+}
+
+/// A mount, told from the next that has its id: what takes its place with the same id, filesystem and folder is no other for
+/// a seal.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct MountIdentity {
+    id: u64,
+    device: Vec<u8>,
+    root: Vec<u8>,
+    point: Vec<u8>,
 }
 
 /// How a seal came to be broken, as far as that was seen.
@@ -113,12 +138,14 @@ pub struct Looked {
 /// What is known of one container's seal.
 #[derive(Debug, Default)]
 pub struct Seal {
-    /// The mount at `/` at the last look: its id, and whether it was read-only.
-    root: Option<(u64, bool)>,
+    /// The mount at `/` at the last look, and whether it was read-only.
+    root: Option<(MountIdentity, bool)>,
+    /// Further mounts of the root's filesystem that were read-only at the last look.
+    sealed_copies: BTreeSet<MountIdentity>,
     /// Unspecified mounts that are the runtime's own: a hook's, which were there before the container's program ran, and
     /// specified ones that are elsewhere by a link. Not asked later: the container could make a mount look like one.
-    of_runtime: BTreeSet<(u64, Vec<u8>)>,
-    /// The breaches that are there.
+    of_runtime: BTreeSet<MountIdentity>,
+    /// The breaches that are there, as far as they were told.
     open: BTreeMap<(Effect, Vec<u8>), Change>,
 }
 
@@ -127,31 +154,39 @@ impl Seal {
     /// set-up none of them is the container's own.
     pub fn look(&mut self, container: &Container, mounts: &[MountInfo], stage: Stage, now_unix_ns: i128) -> Looked {
         let Some(root) = root_mount(mounts) else { return Looked::default() };
-        let before = self.root.replace((root.id, root.readonly));
-        let undeclared = || shadows(container, mounts, root);
-        let own = |mount: &MountInfo| (mount.id, mount.point.clone());
+        let before = self.root.replace((root.identity(), root.readonly));
+        let sealed_copies = sealed_copies(mounts, root);
+        let sealed_copies_before = std::mem::replace(&mut self.sealed_copies, sealed_copies);
+        let undeclared = || undeclared(container, mounts, root);
         if stage == Stage::SetUp {
-            self.of_runtime = undeclared().map(own).collect();
+            self.of_runtime = undeclared().map(|(_, mount)| mount.identity()).collect();
             return Looked { broken: root.readonly.then_some(false), changes: Vec::new() };
         }
         if before.is_none() {
             let missing = missing(container, mounts);
-            let behind_links = undeclared().filter(|mount| missing.iter().any(|spec| is_behind_link(spec, mount)));
-            self.of_runtime = behind_links.map(own).collect();
+            let is_declared = |(effect, mount): &(Effect, &MountInfo)| match effect {
+                Effect::Shadow => missing.iter().any(|spec| is_behind_link(spec, mount)),
+                _ => came_with_volume(container, mount, root),
+            };
+            self.of_runtime = undeclared().filter(is_declared).map(|(_, mount)| mount.identity()).collect();
         }
-        let cause_of_unseal = || match before {
-            Some((id, true)) if id == root.id => Some(Cause::Remount),
-            Some((_, true)) => Some(Cause::Mount),
-            // Had the program run then, the breach would be known.
-            Some((_, false)) => Some(Cause::Runtime),
-            None => None,
+        let cause = |effect: Effect, mount: &MountInfo| match (effect, &before) {
+            (_, None) => None,
+            (Effect::Unseal, Some((former, readonly))) if mount.id == root.id => Some(match readonly {
+                true if *former == root.identity() => Cause::Remount,
+                true => Cause::Mount,
+                // Had the program run then, the breach would be known.
+                false => Cause::Runtime,
+            }),
+            (Effect::Unseal, _) if sealed_copies_before.contains(&mount.identity()) => Some(Cause::Remount),
+            _ => Some(Cause::Mount),
         };
         let unseal = (!root.readonly).then_some((Effect::Unseal, root));
-        let shadows = undeclared().filter(|mount| !self.of_runtime.contains(&own(mount)));
-        let all = unseal.into_iter().chain(shadows.map(|mount| (Effect::Shadow, mount)));
+        let others = undeclared().filter(|(_, mount)| !self.of_runtime.contains(&mount.identity()));
         // By effect, so that a root that is writable comes first, and by place.
         let found: BTreeMap<(Effect, &[u8]), &MountInfo> =
-            all.map(|(effect, mount)| ((effect, mount.point.as_slice()), mount)).take(BREACHES_MAX).collect();
+            others.chain(unseal).map(|(effect, mount)| ((effect, mount.point.as_slice()), mount)).collect();
+        let broken = !found.is_empty();
 
         let mut changes = Vec::new();
         self.open.retain(|(effect, point), change| {
@@ -163,19 +198,17 @@ impl Seal {
         });
         for ((effect, point), mount) in found {
             let key = (effect, point.to_vec());
-            if self.open.contains_key(&key) {
+            let is_root = mount.id == root.id;
+            if self.open.contains_key(&key) || (self.open.len() >= BREACHES_MAX && !is_root) {
                 continue;
             }
-            let cause = match effect {
-                Effect::Unseal => cause_of_unseal(),
-                _ => before.map(|_| Cause::Mount),
-            };
-            let breach = Breach { point: point.to_vec(), fstype: mount.fstype.clone(), effect, cause };
+            let breach =
+                Breach { point: point.to_vec(), fstype: mount.fstype.clone(), effect, cause: cause(effect, mount) };
             let change = Change { breach, since_unix_ns: now_unix_ns, mended_unix_ns: None };
             changes.push(change.clone());
             self.open.insert(key, change);
         }
-        Looked { broken: Some(!self.open.is_empty()), changes }
+        Looked { broken: Some(broken), changes }
     }
 }
 
@@ -186,21 +219,48 @@ pub fn root_mount(mounts: &[MountInfo]) -> Option<&MountInfo> {
     at_root().find(|mount| at_root().all(|other| other.id != mount.parent || other.id == mount.id))
 }
 
-/// The writable mounts over a part of the root that the specification does not name.
-fn shadows<'a>(
+/// The writable mounts besides `/` that the specification does not account for, with what they do to the seal.
+fn undeclared<'a>(
     container: &'a Container,
     mounts: &'a [MountInfo],
     root: &'a MountInfo,
-) -> impl Iterator<Item = &'a MountInfo> {
-    mounts
-        .iter()
-        .filter(move |mount| !mount.readonly && mount.id != root.id && governing(container, &mount.point).is_none())
+) -> impl Iterator<Item = (Effect, &'a MountInfo)> {
+    mounts.iter().filter(move |mount| !mount.readonly && mount.id != root.id).filter_map(move |mount| {
+        if shows_root(container, mount, root) {
+            Some((Effect::Unseal, mount))
+        } else {
+            governing(container, &mount.point).is_none().then_some((Effect::Shadow, mount))
+        }
+    })
 }
 
-/// The specified mounts at whose destination nothing stands.
+/// Whether the root's files can be reached by the mount: it shows the root's filesystem, or a part or a whole of what of that
+/// the root is. Where a volume of the node holds the container's root among other things, that was declared.
+fn shows_root(container: &Container, mount: &MountInfo, root: &MountInfo) -> bool {
+    let is_whole = mount.device == root.device && is_at_or_below(&root.root, &mount.root);
+    mount.is_within(root) || (is_whole && !container.mounts.iter().any(|spec| is_mounted_at(spec, &mount.point)))
+}
+
+fn sealed_copies(mounts: &[MountInfo], root: &MountInfo) -> BTreeSet<MountIdentity> {
+    let copies = mounts.iter().filter(|mount| mount.readonly && mount.id != root.id && mount.is_within(root));
+    copies.take(COPIES_MAX).map(MountInfo::identity).collect()
+}
+
+/// Whether the mount came with a volume of the node's that has mounts below it, as monitoring agents have the whole node: it is
+/// the container's root at the place where the runtime has put that together, or the filesystem that holds all containers'.
+fn came_with_volume(container: &Container, mount: &MountInfo, root: &MountInfo) -> bool {
+    let is_below_volume = governing(container, &mount.point)
+        .is_some_and(|spec| spec.volume.is_some() && !is_mounted_at(spec, &mount.point));
+    let is_at_runtime = mount.root == b"/" && mount.point.ends_with(format!("/{}/rootfs", container.id).as_bytes());
+    is_below_volume && (is_at_runtime || !mount.is_within(root))
+}
+
+/// The specified mounts at whose destination nothing stands. Without the read-only paths, which a runtime leaves out where
+/// the path does not exist: they have no source.
 fn missing<'a>(container: &'a Container, mounts: &[MountInfo]) -> Vec<&'a SpecMount> {
     let is_there = |spec: &SpecMount| mounts.iter().any(|mount| is_mounted_at(spec, &mount.point));
-    container.mounts.iter().filter(|spec| !is_there(spec)).collect()
+    let is_path = |spec: &SpecMount| spec.source.is_none() && spec.fstype.as_deref() == Some("bind");
+    container.mounts.iter().filter(|spec| !is_path(spec) && !is_there(spec)).collect()
 }
 
 /// Whether the mount is a specified one whose destination leads elsewhere by a symbolic link of the image (`/lib/x` is at
@@ -224,58 +284,5 @@ pub fn may_change_superblock(attempt: &Attempt) -> bool {
         }
 }
 
-/// The event that a change makes.
-pub fn event(container: &Arc<Container>, change: Change) -> Event {
-    let Change { breach, since_unix_ns, mended_unix_ns } = change;
-    let mended = mended_unix_ns.is_some();
-    Event {
-        kind: if mended { Kind::SealMended } else { Kind::SealBroken },
-        operation: None,
-        outcome: None,
-        count: 1,
-        first_time_unix_ns: since_unix_ns,
-        last_time_unix_ns: mended_unix_ns.unwrap_or(since_unix_ns),
-        severity: match (mended, breach.effect, breach.cause) {
-            (true, ..) => Severity::Info,
-            // It may be a hook's of the runtime: nobody saw what was there before the container's program ran.
-            (false, Effect::Shadow, None) => Severity::High,
-            (false, ..) => Severity::Critical,
-        },
-        category: None,
-        hint: (!mended).then(|| hint(&breach).to_owned()),
-        // Impair Defenses: somebody took the seal off, as the attempt does that is told by itself.
-        attack: if !mended && breach.cause == Some(Cause::Remount) { vec!["T1562"] } else { Vec::new() },
-        file: None,
-        mount: Some(Mount::Seal { breach }),
-        process: None,
-        container: Some(Arc::clone(container)),
-        cgroup: None,
-        abi: None,
-        hook: None,
-        agent: None,
-    }
-}
-
-const fn hint(breach: &Breach) -> &'static str {
-    match (breach.effect, breach.cause) {
-        (Effect::Shadow, Some(_)) => {
-            "the mount_attempt before this tells who mounted it; replace the container, and take from it what lets it mount"
-        }
-        (Effect::Shadow, None) => {
-            "it was there when rosentry came: look whether a hook of the runtime mounted it, else replace the container"
-        }
-        (_, Some(Cause::Remount | Cause::Mount)) => {
-            "the mount_attempt before this tells who did it; replace the container, and take from it what lets it mount"
-        }
-        (_, Some(Cause::Runtime)) => {
-            "the runtime did not heed readOnlyRootFilesystem: look at its configuration on this node"
-        }
-        (_, None) => {
-            "it was writable when rosentry came: replace the container, and look whether the next one is sealed"
-        }
-    }
-}
-
 #[cfg(test)]
-#[path = "seal_tests.rs"]
 mod tests;

@@ -4,7 +4,19 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::finding::BootClock;
+/// Translates times since boot to times of the calendar.
+#[derive(Clone, Copy, Debug)]
+pub struct BootClock {
+    /// CLOCK_REALTIME less CLOCK_BOOTTIME, nanoseconds.
+    pub unix_ns_at_boot: i128,
+}
+
+impl BootClock {
+    /// Nanoseconds since the Unix epoch of a time since boot.
+    pub const fn unix_ns(self, since_boot_ns: u64) -> i128 {
+        self.unix_ns_at_boot + since_boot_ns as i128
+    }
+}
 
 /// The relation of the two clocks as it is now; asked for anew with each event, because the calendar's can be set.
 pub fn now() -> BootClock {

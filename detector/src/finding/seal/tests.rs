@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     agent::mountinfo::parse_all,
-    finding::testing::{attempt, sealed},
+    finding::{
+        event::Severity,
+        testing::{attempt, sealed},
+    },
     identity::model::Volume,
 };
 
@@ -161,6 +164,104 @@ fn mounts_that_are_read_only_or_over_what_was_writable_are_no_breach() {
 }
 
 #[test]
+fn another_writable_mount_of_the_root_s_filesystem_breaks_the_seal_wherever_it_stands() {
+    for (line, told_at) in [
+        ("130 99 0:50 / /dev/root rw,relatime - overlay overlay rw\n", "unseal /dev/root overlay mount since 2"),
+        ("130 98 0:50 /etc /proc/fs rw,relatime - overlay overlay rw\n", "unseal /proc/fs overlay mount since 2"),
+        ("130 113 0:50 / /data rw,relatime - overlay overlay rw\n", "unseal /data overlay mount since 2"),
+        ("130 113 0:50 / /data/x rw,relatime - overlay overlay rw\n", "unseal /data/x overlay mount since 2"),
+        ("130 97 0:50 / / rw,relatime - overlay overlay rw\n", "unseal / overlay mount since 2"),
+        ("130 97 0:50 /opt /usr rw,relatime - overlay overlay rw\n", "unseal /usr overlay mount since 2"),
+    ] {
+        let copied = with(line);
+        let looked = after(&[(TABLE, Stage::Program), (&copied, Stage::Program)]);
+        assert_eq!((looked.broken, told(&looked)), (Some(true), vec![told_at.to_owned()]), "{line}");
+        let mended = after(&[(TABLE, Stage::Program), (&copied, Stage::Program), (TABLE, Stage::Program)]);
+        assert_eq!((mended.broken, mended.changes.len()), (Some(false), 1), "{line}");
+    }
+}
+
+#[test]
+fn a_read_only_copy_of_the_root_that_is_remounted_writable_breaks_the_seal() {
+    let copy = |access| with(&format!("130 99 0:50 / /dev/root {access},relatime - overlay overlay rw\n"));
+    let looked = after(&[(&copy("ro"), Stage::Program), (&copy("rw"), Stage::Program)]);
+    assert_eq!(told(&looked), ["unseal /dev/root overlay remount since 2"]);
+}
+
+#[test]
+fn a_root_that_shares_its_filesystem_with_the_node_is_told_by_its_folder() {
+    // The snapshotter "native": the root is a folder of the node's filesystem, and so are the volumes.
+    let native = TABLE.replacen("0:50 / /", "8:1 /var/lib/snapshots/7 /", 1);
+    let table = |line: &str| format!("{native}{line}");
+    for line in [
+        "130 99 8:1 /var/lib/kubelet/hosts /dev/hosts rw - ext4 /dev/sda1 rw\n",
+        "130 99 8:1 /var/lib/snapshots/77 /dev/other rw - ext4 /dev/sda1 rw\n",
+        // A volume that was declared, and holds all of that.
+        "130 113 8:1 / /data rw - ext4 /dev/sda1 rw\n",
+    ] {
+        assert_eq!(after(&[(&native, Stage::Program), (&table(line), Stage::Program)]).broken, Some(false), "{line}");
+    }
+    for line in [
+        "130 99 8:1 /var/lib/snapshots/7/etc /dev/etc rw - ext4 /dev/sda1 rw\n",
+        "130 99 8:1 /var/lib /dev/node rw - ext4 /dev/sda1 rw\n",
+    ] {
+        assert_eq!(after(&[(&native, Stage::Program), (&table(line), Stage::Program)]).broken, Some(true), "{line}");
+    }
+}
+
+#[test]
+fn what_a_hostpath_brings_of_the_runtime_s_own_mounts_is_no_breach() {
+    let id = "c".repeat(64);
+    let brought = with(&format!("130 113 0:50 / /data/run/containerd/{id}/rootfs rw - overlay overlay rw\n"));
+    for stages in [[Stage::SetUp, Stage::Program], [Stage::Program, Stage::Program]] {
+        assert_eq!(after(&stages.map(|stage| (brought.as_str(), stage))).broken, Some(false));
+    }
+    let made_later = after(&[(TABLE, Stage::Program), (&brought, Stage::Program)]);
+    assert_eq!(made_later.broken, Some(true));
+}
+
+#[test]
+fn a_mount_that_has_the_id_of_a_hook_s_is_not_taken_for_it() {
+    let at = "/run/persistenced/socket";
+    let hook = with(&format!("130 97 0:60 /socket {at} rw,nosuid - tmpfs tmpfs rw\n"));
+    let other = with(&format!("130 97 0:61 / {at} rw - tmpfs tmpfs rw\n"));
+    let looked = after(&[(&hook, Stage::SetUp), (&hook, Stage::Program), (&other, Stage::Program)]);
+    assert_eq!(told(&looked), [format!("shadow {at} tmpfs mount since 3")]);
+    // The same of the root: it is no remount where another filesystem has the id of the former.
+    let pivoted = TABLE.replacen("0:50 / / ro,", "0:70 / / rw,", 1);
+    assert_eq!(
+        told(&after(&[(TABLE, Stage::Program), (&pivoted, Stage::Program)])),
+        ["unseal / overlay mount since 2"]
+    );
+}
+
+#[test]
+fn a_writable_mount_over_a_read_only_volume_is_no_breach_of_the_root() {
+    let mut container = container();
+    container.mounts.extend(sealed().mounts.iter().filter(|spec| spec.destination == "/etc/app").cloned());
+    let scratch = with("130 97 0:60 / /etc/app rw - tmpfs scratch rw\n");
+    let mut seal = Seal::default();
+    seal.look(&container, &table(TABLE), Stage::Program, 1);
+    let looked = seal.look(&container, &table(&scratch), Stage::Program, 2);
+    assert_eq!(looked, Looked { broken: Some(false), changes: Vec::new() });
+}
+
+#[test]
+fn a_read_only_path_that_does_not_exist_hides_no_mount_of_the_same_name() {
+    let mut container = container();
+    container.mounts.push(SpecMount {
+        destination: "/proc/fs".to_owned(),
+        fstype: Some("bind".to_owned()),
+        source: None,
+        readonly: true,
+        volume: None,
+    });
+    let scratch = with("130 97 0:60 / /usr/fs rw - tmpfs scratch rw\n");
+    let looked = Seal::default().look(&container, &table(&scratch), Stage::Program, 1);
+    assert_eq!(told(&looked), ["shadow /usr/fs tmpfs - since 1"]);
+}
+
+#[test]
 fn a_mount_of_a_hook_is_the_runtime_s_where_it_was_seen_to_be() {
     let hook = with("130 97 0:60 /socket /run/persistenced/socket rw,nosuid - tmpfs tmpfs rw\n");
     let looked = after(&[(&hook, Stage::SetUp), (&hook, Stage::Program)]);
@@ -201,6 +302,27 @@ fn thousands_of_mounts_make_no_more_than_a_handful_of_breaches() {
 }
 
 #[test]
+fn breaches_that_others_crowd_out_are_not_told_as_mended() {
+    let mounts = |from: u64, to: u64| -> String {
+        (from..to).map(|at| format!("{at} 97 0:60 / /m/{at} rw - tmpfs x rw\n")).collect()
+    };
+    let full = format!("{TABLE}{}", mounts(300, 316));
+    // Those before them in order, and the root, come while there is room for no more.
+    let crowded = format!("{}{}", unsealed(), mounts(200, 316));
+    let looked = after(&[(TABLE, Stage::Program), (&full, Stage::Program), (&crowded, Stage::Program)]);
+    assert_eq!(told(&looked), ["unseal / overlay remount since 3"], "the root is told in any case");
+    let emptied = format!("{TABLE}{}", mounts(200, 201));
+    let looked = after(&[
+        (TABLE, Stage::Program),
+        (&full, Stage::Program),
+        (&crowded, Stage::Program),
+        (&emptied, Stage::Program),
+    ]);
+    let mended = looked.changes.iter().filter(|change| change.mended_unix_ns.is_some()).count();
+    assert_eq!((looked.broken, mended, looked.changes.len()), (Some(true), 17, 18), "what found no room is told then");
+}
+
+#[test]
 fn the_event_says_how_bad_it_is_and_since_when() {
     let breach = |effect, cause| Breach { point: b"/".to_vec(), fstype: b"tmpfs".to_vec(), effect, cause };
     let told = |effect, cause, mended_unix_ns| {
@@ -213,6 +335,9 @@ fn the_event_says_how_bad_it_is_and_since_when() {
     assert_eq!(told(Effect::Unseal, None, None).severity, Severity::Critical);
     assert_eq!(told(Effect::Shadow, Some(Cause::Mount), None).severity, Severity::Critical);
     assert_eq!(told(Effect::Shadow, None, None).severity, Severity::High, "it may be a hook's");
+    let copy = Breach { point: b"/dev/root".to_vec(), ..breach(Effect::Unseal, None) };
+    let copy = event(&sealed(), Change { breach: copy, since_unix_ns: 1, mended_unix_ns: None });
+    assert_eq!(copy.severity, Severity::High, "so may this");
     let mended = told(Effect::Unseal, Some(Cause::Remount), Some(9));
     assert_eq!((mended.severity, mended.first_time_unix_ns, mended.last_time_unix_ns), (Severity::Info, 1, 9));
     assert!(mended.attack.is_empty() && mended.hint.is_none());
