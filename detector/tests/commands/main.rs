@@ -11,6 +11,8 @@
 mod containerd;
 mod demo;
 mod doctor;
+#[path = "../shared/kernel_objects.rs"]
+mod kernel_objects;
 mod killed;
 mod leftovers;
 mod run;

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Records are in the ring when the call returns; one of another process, half written, may hold them up for a moment.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// An event, and the call that it is about.
 #[derive(Debug)]

@@ -40,7 +40,7 @@ exec runc "$@"
 "#;
 
 /// containerd starts in a fraction of a second; a loaded machine gets this long.
-const START_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A containerd that this test started.
 pub struct Containerd {

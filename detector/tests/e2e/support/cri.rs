@@ -15,9 +15,9 @@ use tonic::{
 
 use super::patiently;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a command in a container may take.
-const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
+const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Labels that a kubelet sets; runtimes and tools find a pod by them.
 pub mod label {

@@ -7,7 +7,8 @@ pub mod contract;
 pub mod cri;
 pub mod daemonset;
 pub mod image;
-pub mod kernel;
+#[path = "../../shared/kernel_objects.rs"]
+pub mod kernel_objects;
 pub mod leftovers;
 pub mod metrics;
 pub mod pod;
@@ -26,7 +27,7 @@ use self::{
     pod::Pod,
 };
 
-/// Tests look at the whole machine — which BPF programs are loaded, what every container does — so one runs at a time.
+/// Tests look at what every container of the machine does, so one runs at a time.
 pub async fn alone() -> MutexGuard<'static, ()> {
     static MACHINE: Mutex<()> = Mutex::const_new(());
     MACHINE.lock().await
