@@ -2,16 +2,16 @@
 
 use super::support::{
     Lab,
+    agent::PATIENCE,
     daemonset::AgentPod,
-    kernel::Programs,
     metrics::{Metrics, get},
+    patiently,
     pod::{idle, sealed},
 };
 
 #[tokio::test]
 async fn with_what_its_daemonset_gives_it_the_agent_sees_other_pods_and_stops_clean() {
     let lab = Lab::start().await;
-    let before = Programs::loaded();
     let earlier = lab.pod("prod", "earlier").await;
     let app = earlier.start_container(idle()).await;
     let agent = AgentPod::ready(&lab).await;
@@ -39,10 +39,12 @@ async fn with_what_its_daemonset_gives_it_the_agent_sees_other_pods_and_stops_cl
     assert_eq!(metrics.sum("rosentry_seal_broken", &[("namespace", "rosentry")]), Some(0.0), "its own seal holds");
     assert_eq!(get(agent.metrics, "/healthz").await.expect("the agent lives").0, 200);
 
+    let held = agent.kernel_objects();
+    assert!(held.are_attached(), "a running agent has programs in the kernel: {held:?}");
     let (code, events) = agent.stop().await;
     assert_eq!(code, 0, "{:?}", events.last());
     assert_eq!(events.last().map(|event| &event["agent"]["what"]), Some(&"stop".into()));
-    before.nothing_more_is_attached().await;
+    patiently(PATIENCE, "the kernel has nothing of the agent's", async || held.left().are_none()).await;
 }
 
 #[tokio::test]

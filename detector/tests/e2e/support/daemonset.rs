@@ -23,6 +23,7 @@ use super::{
     contract,
     cri::{Cri, image_spec, label},
     image::agent_image,
+    kernel_objects::KernelObjects,
     metrics::get,
     new_uid, patiently,
     prometheus::deploy,
@@ -181,6 +182,19 @@ impl AgentPod {
         })
         .await;
         found.expect("it was found")
+    }
+
+    /// What its processes have in the kernel now.
+    pub fn kernel_objects(&self) -> KernelObjects {
+        let mut objects = KernelObjects::default();
+        let processes = fs::read_dir("/proc").expect("procfs is mounted").flatten();
+        for pid in processes.filter_map(|process| process.file_name().to_str()?.parse().ok()) {
+            // One that has ended meanwhile has nothing.
+            if fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroup| cgroup.contains(&self.id)) {
+                objects.note(pid);
+            }
+        }
+        objects
     }
 
     /// As the kubelet stops it, within its grace period; its exit code and all its events.
