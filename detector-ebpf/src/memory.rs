@@ -44,6 +44,12 @@ impl Structure {
 }
 
 impl Structure {
+    /// A parameter of the function that the program is attached to.
+    #[inline(always)]
+    pub fn parameter(pointer: *const u8) -> Option<Self> {
+        NonNull::new(pointer.cast_mut()).map(Self)
+    }
+
     /// The same, as a number.
     #[inline(always)]
     pub fn untyped(self) -> Untyped {

@@ -13,7 +13,7 @@ use detector_common::{
 
 use crate::{
     atomic::Claim,
-    capture::{path::Walk, request::Places, text::STRINGS},
+    capture::{mount::Refused, path::Walk, request::Places, text::STRINGS},
     ring,
 };
 
@@ -29,6 +29,8 @@ pub struct Scratch {
     pub strings: [u64; STRINGS],
     /// Where the paths of a request of an io_uring begin, as they were when it was submitted.
     pub places: Places,
+    /// The mount that the write hit.
+    pub refused: Refused,
     /// The row of the table of syscalls, for programs that take it from more than one.
     pub row: Call,
     /// The registers of a syscall, for programs that have no others at hand.

@@ -99,9 +99,9 @@ fn a_path_through_a_link_is_found_on_its_mount_of_the_container() {
         assert_eq!(resolved.path, b"/run/x");
         let mount = resolved.mount.unwrap();
         assert_eq!((mount.point.as_slice(), mount.fstype.as_slice()), (&b"/run"[..], &b"tmpfs"[..]));
-        assert!(mount.readonly);
+        assert!(mount.facts.flags.readonly());
         let root = look(Path::new("/proc"), &subject, &question("/", "/bin/new")).unwrap().mount.unwrap();
-        assert_eq!((root.point.as_slice(), root.readonly), (&b"/"[..], true));
+        assert_eq!((root.point.as_slice(), root.facts.flags.readonly()), (&b"/"[..], true));
     }
 }
 

@@ -3,13 +3,13 @@
 use detector_common::{
     WIRE_VERSION,
     operation::Operation,
-    record::{Base, PATH_MAX, ROOT_NOT_MET, Section},
+    record::{Base, PATH_MAX, ROOT_AT_ROOM, ROOT_NOT_MET, Section},
     syscalls::{Call, NONE},
 };
 
 use crate::{
     capture::{
-        path::{self, WALKS},
+        path,
         process::Executed,
         text::{self, STRINGS},
     },
@@ -61,8 +61,10 @@ pub fn begin(scratch: &mut Scratch, call: &Call) {
     record.base2 = Base::None as u8;
     record.truncated = 0;
     record.unreadable = 0;
-    record.root_at = [ROOT_NOT_MET; WALKS];
+    record.root_at = [ROOT_NOT_MET; ROOT_AT_ROOM];
     memory::fill(&mut record.lengths, 0);
+    record.padding2 = 0;
+    record.mount.known = 0;
 }
 
 /// The argument at `index`, or 0.
@@ -97,11 +99,13 @@ pub fn find_bases(scratch: &mut Scratch, call: &Call, start: usize, origin: &Ori
     find_base(scratch, Place { section: Section::Base2, path: call.path2, dirfd: call.dirfd2, first: first2 }, origin);
 }
 
-/// Appends the walks: what the paths are relative to, as noted, the working directory, and the executable.
+/// Appends the walks: what the paths are relative to, as noted, the working directory, the executable, and the mount whose
+/// root is the `struct path` at `mount` (0: none).
 #[inline(always)]
-pub fn append_walks(scratch: &mut Scratch, origin: &Origin, executed: &Executed) {
+pub fn append_walks(scratch: &mut Scratch, origin: &Origin, executed: &Executed, mount: u64) {
     scratch.walk.places[2] = origin.pwd;
     scratch.walk.places[3] = executed.file;
+    scratch.walk.places[path::MOUNT] = mount;
     path::append_walks(scratch, origin.root);
 }
 

@@ -17,7 +17,7 @@ use detector_common::{
     offsets::UNAVAILABLE,
     operation::Operation,
     record::{Base, Hook, Section},
-    syscalls::{self, Call, Form, NONE, TABLE_LEN},
+    syscalls::{self, Call, Form, NONE, Report, TABLE_LEN},
     uring::OPCODES,
 };
 
@@ -52,6 +52,8 @@ pub struct Request {
     pub source: u64,
     /// Address of the `struct path` of the object itself, where the function has that instead of a name; else 0.
     pub path: u64,
+    /// Address of the mount that has refused, as [`Refused`](crate::capture::mount::Refused); 0 where none has.
+    pub refused: u64,
     /// Address of the `struct open_flags`; else 0.
     pub open: u64,
     /// What the function returned.
@@ -80,6 +82,7 @@ impl Request {
             name2: 0,
             source: 0,
             path: 0,
+            refused: 0,
             open: 0,
             result: -EROFS,
             dirfd: 0,
@@ -262,6 +265,28 @@ fn capture(scratch: &mut Scratch, request: &Request, call: &Call, task: Structur
         text::append_strings::<true>(scratch, call::strings_of(call));
         call::find_bases(scratch, call, 0, &origin);
     }
-    call::append_walks(scratch, &origin, &executed);
+    find_mount(scratch, request, call);
+    let mount = scratch.refused.root();
+    call::append_walks(scratch, &origin, &executed, mount);
     text::append_args(scratch, executed.args, executed.args_length);
+}
+
+/// Finds the mount that the write hit: that of the object, or the one that has refused. Of an open of what is there already, no
+/// function that only such calls come to tells.
+#[inline(always)]
+fn find_mount(scratch: &mut Scratch, request: &Request, call: &Call) {
+    scratch.refused.mount.known = 0;
+    if call.report == Report::Always as u8 {
+        return;
+    }
+    if request.refused != 0 {
+        memory::kernel_to(&mut scratch.refused, request.refused);
+    } else {
+        let is_on_file = request.by_syscall_alone != 0 && scratch.record.call.base == Base::File as u8;
+        let path = if is_on_file { scratch.walk.places[0] } else { request.path };
+        if path != 0 {
+            scratch.refused.fill_from_path(path);
+        }
+    }
+    scratch.record.call.mount = scratch.refused.mount;
 }

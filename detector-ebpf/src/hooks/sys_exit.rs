@@ -206,7 +206,7 @@ fn capture(scratch: &mut Scratch, call: &Call, task: Structure) {
     let origin = Origin::of(task.untyped());
     let executed = process::executed_by_current();
     call::find_bases(scratch, call, 0, &origin);
-    call::append_walks(scratch, &origin, &executed);
+    call::append_walks(scratch, &origin, &executed, 0);
     text::append_args(scratch, executed.args, executed.args_length);
 }
 

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::finding::seal::MountInfo;
+use crate::finding::{mount_flags::MountFlags, seal::MountInfo};
 
 /// A larger mount table is not read; that of a busy node takes a tenth.
 const BYTES_MAX: u64 = 8 << 20;
@@ -49,10 +49,8 @@ fn parse(line: &[u8]) -> Option<MountInfo> {
     let options = fields.next()?;
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     let fstype = unescape(fields.next()?);
-    let of_superblock = fields.nth(1)?;
-    let is_readonly = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
-    let readonly = is_readonly(options) || is_readonly(of_superblock);
-    Some(MountInfo { id, parent, device, root, point, fstype, readonly })
+    let flags = MountFlags::among_options(options, fields.nth(1)?);
+    Some(MountInfo { id, parent, device, root, point, fstype, flags })
 }
 
 /// The kernel writes blanks, line ends and backslashes as `\` and three octal digits (`mangle_path`, `fs/seq_file.c`).
@@ -88,20 +86,10 @@ mod tests {
                 root: b"/mnt1".to_vec(),
                 point: b"/mnt2".to_vec(),
                 fstype: b"ext3".to_vec(),
-                readonly: false,
+                flags: MountFlags { mount: 8, superblock: 0 },
             };
             assert_eq!(mount, expected);
         }
-    }
-
-    #[test]
-    fn either_the_mount_or_its_superblock_makes_it_read_only() {
-        let readonly = |mount: &str, superblock: &str| {
-            parse(format!("1 0 0:1 / / {mount} - overlay overlay {superblock}").as_bytes()).unwrap().readonly
-        };
-        assert!(readonly("ro,relatime", "rw"));
-        assert!(readonly("rw", "ro,lowerdir=/a"));
-        assert!(!readonly("rw,errors=remount-ro", "rw"));
     }
 
     #[test]

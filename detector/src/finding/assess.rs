@@ -8,8 +8,10 @@ use super::{
     classify,
     effect::{Target, effect},
     event::{Ancestor, Cgroup, Event, File, Kind, Mount, MountAttempt, Outcome, Process, Resolution},
-    flags, mount, operation,
-    paths::{self, Located, Manner, MountPoint, Question, Resolved, RootOf, is_at_or_below, parent},
+    flags, mount,
+    mount_flags::MountFlags,
+    operation,
+    paths::{self, Located, Manner, MountFacts, MountPoint, Question, Resolved, RootOf, is_at_or_below, parent},
 };
 use crate::{
     clock::BootClock,
@@ -75,9 +77,11 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
             // A hard link is refused by the mount of the new name (`do_linkat`, `fs/namei.c`); a rename by that of both.
             let refused = if operation == Operation::Link { &path2 } else { &path };
             let certain = refused.located.resolved != Some(Resolution::Lexical);
+            let of_kernel = attempt.mount.as_ref().and_then(|mount| kernel_mount(mount, root_of));
+            let hit = of_kernel.as_ref().or(refused.mount.as_ref());
             let refused_path = refused.located.path.as_deref();
             let of_mount = if operation::changes_folder(operation) { refused_path.map(parent) } else { refused_path };
-            let place = mount::place(of_mount, refused.mount.as_ref(), certain, known);
+            let place = mount::place(of_mount, hit, certain, known);
             let file = file(attempt, operation, path.located, path2.located);
             let changed = match operation {
                 Operation::Link => [file.new_path.as_deref(), None],
@@ -109,6 +113,19 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
         hook: Some(attempt.hook),
         agent: None,
     }
+}
+
+/// The mount that the kernel side saw refuse; none where it is not told in the root that events tell paths in.
+fn kernel_mount(mount: &attempt::Mount, root_of: RootOf) -> Option<MountPoint> {
+    let &attempt::Mount { id, flags, super_flags, ref fstype, ref point } = mount;
+    let flags = MountFlags { mount: flags, superblock: super_flags };
+    Some(MountPoint {
+        point: paths::of_walk(point.as_ref()?, root_of)?,
+        fstype: fstype.clone(),
+        facts: MountFacts { id: id.into(), flags, told_by: Resolution::Kernel },
+        // Asked of the targets of mount attempts alone.
+        of_root: false,
+    })
 }
 
 /// Where a path leads, and the mount there.

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     finding::{
         event::{Category, Effect, PlaceKind, Severity},
-        testing::{attempt, sealed, walk, walk_in},
+        testing::{attempt, facts, sealed, walk, walk_in},
     },
     kernel::attempt::PathBase,
 };
@@ -21,7 +21,7 @@ fn in_container(attempt: &Attempt) -> Event {
 
 fn answer(path: &str, point: &str) -> Option<Resolved> {
     let point =
-        MountPoint { point: point.as_bytes().to_vec(), fstype: b"overlay".to_vec(), readonly: true, of_root: true };
+        MountPoint { point: point.as_bytes().to_vec(), fstype: b"overlay".to_vec(), facts: facts(true), of_root: true };
     Some(Resolved { path: path.as_bytes().to_vec(), mount: Some(point) })
 }
 

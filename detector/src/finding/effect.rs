@@ -105,7 +105,7 @@ const fn clears_readonly(attempt: &Attempt) -> bool {
 /// Whether the call takes read-only off a mount that was declared read-only, or is; `recursive`: or off one below it.
 fn is_sealed_mount(target: Target<'_>, recursive: bool, succeeded: bool, container: Option<&Container>) -> bool {
     let seen = target.mount.filter(|mount| Some(mount.point.as_slice()) == target.path);
-    let seen_readonly = seen.map(|mount| mount.readonly);
+    let seen_readonly = seen.map(|mount| mount.facts.flags.readonly());
     if seen_readonly == Some(true) {
         return true;
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    finding::testing::{attempt, sealed, unsealed, walk},
+    finding::testing::{attempt, facts, sealed, unsealed, walk},
     kernel::attempt::{PF_FORKNOEXEC, PassedPath, Walk},
 };
 
@@ -38,7 +38,7 @@ fn a_remount_that_worked_unseals_though_what_is_seen_after_it_is_writable() {
         let seen = MountPoint {
             point: path.as_bytes().to_vec(),
             fstype: b"overlay".to_vec(),
-            readonly: false,
+            facts: facts(false),
             of_root: false,
         };
         let target = Target { path: Some(path.as_bytes()), mount: Some(&seen), source: None };
@@ -61,7 +61,7 @@ fn a_copy_of_the_root_over_a_writable_mount_is_not_taken_for_it() {
         let seen = MountPoint {
             point: path.as_bytes().to_vec(),
             fstype: fstype.as_bytes().to_vec(),
-            readonly: false,
+            facts: facts(false),
             of_root,
         };
         let target = Target { path: Some(path.as_bytes()), mount: Some(&seen), source: None };
@@ -88,7 +88,8 @@ fn a_refused_remount_of_a_writable_volume_unseals_unless_the_volume_is_seen_to_b
     let refused = mount(0x20).result(-1);
     assert_eq!(of(&refused, "/data"), Effect::Unseal, "it may have been read-only at the time");
     for (readonly, expected) in [(false, Effect::None), (true, Effect::Unseal)] {
-        let seen = MountPoint { point: b"/data".to_vec(), fstype: b"ext4".to_vec(), readonly, of_root: false };
+        let seen =
+            MountPoint { point: b"/data".to_vec(), fstype: b"ext4".to_vec(), facts: facts(readonly), of_root: false };
         let target = Target { path: Some(b"/data"), mount: Some(&seen), source: None };
         assert_eq!(effect(&refused, target, Some(&sealed())), expected, "seen read-only: {readonly}");
     }
@@ -96,7 +97,7 @@ fn a_refused_remount_of_a_writable_volume_unseals_unless_the_volume_is_seen_to_b
 
 #[test]
 fn a_remount_of_a_mount_that_is_read_only_unseals_whatever_was_declared() {
-    let seen = MountPoint { point: b"/srv".to_vec(), fstype: b"ext4".to_vec(), readonly: true, of_root: false };
+    let seen = MountPoint { point: b"/srv".to_vec(), fstype: b"ext4".to_vec(), facts: facts(true), of_root: false };
     let target = Target { path: Some(b"/srv"), mount: Some(&seen), source: None };
     assert_eq!(effect(&mount(0x20), target, None), Effect::Unseal);
     let within = Target { path: Some(b"/srv/x"), ..target };

@@ -11,6 +11,7 @@ pub mod errno;
 pub mod event;
 pub mod flags;
 pub mod mount;
+pub mod mount_flags;
 pub mod operation;
 pub mod paths;
 pub mod rules;

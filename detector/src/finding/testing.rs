@@ -9,6 +9,7 @@ use detector_common::{
     syscalls::SYSCALLS,
 };
 
+use super::{event::Resolution, mount_flags::MountFlags, paths::MountFacts};
 use crate::{
     identity::model::{Container, Pod, Role, SpecMount, TaskState, Volume},
     kernel::attempt::{Attempt, PassedPath, PathBase, Process, Walk},
@@ -58,7 +59,14 @@ pub fn attempt(syscall: &str) -> Attempt {
         source: None,
         fstype: None,
         data: None,
+        mount: None,
     }
+}
+
+/// What a look into the root tells of a mount that is, or is not, read-only.
+pub fn facts(readonly: bool) -> MountFacts {
+    let flags = MountFlags { mount: if readonly { 0x40 } else { 0 }, superblock: 0 };
+    MountFacts { id: 36, flags, told_by: Resolution::Root }
 }
 
 impl Attempt {

@@ -46,6 +46,23 @@ pub struct Attempt {
     pub fstype: Option<Vec<u8>>,
     /// Mount options, value of fsconfig, name of an extended attribute.
     pub data: Option<Vec<u8>>,
+    /// The mount that a write hit, where the kernel side knew it.
+    pub mount: Option<Mount>,
+}
+
+/// A mount as the kernel has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mount {
+    /// Its id, as `/proc/<pid>/mountinfo` has it.
+    pub id: u32,
+    /// Its flags, `MNT_…` (`include/linux/mount.h`).
+    pub flags: u32,
+    /// Those of its superblock, `SB_…` (`include/linux/fs.h`).
+    pub super_flags: u32,
+    /// Name of the filesystem's type, without a subtype.
+    pub fstype: Vec<u8>,
+    /// Where it is mounted; none where that could not be read.
+    pub point: Option<Walk>,
 }
 
 /// The process that did it.

@@ -5,15 +5,15 @@ use detector_common::{
     abi::Abi,
     operation::Operation,
     record::{
-        AncestorRecord, Base, CallRecord, CgroupRecord, Hook, ProcessRecord, ROOT_NOT_MET, RecordHeader, RecordKind,
-        Section, SyscallRecord,
+        AncestorRecord, Base, CallRecord, CgroupRecord, Hook, MountRecord, ProcessRecord, ROOT_AT_ROOM, ROOT_NOT_MET,
+        RecordHeader, RecordKind, Section, SyscallRecord,
     },
     syscalls,
 };
 use zerocopy::FromBytes;
 
 use super::{
-    attempt::{Ancestor, Attempt, PassedPath, PathBase, Process, Walk},
+    attempt::{Ancestor, Attempt, Mount, PassedPath, PathBase, Process, Walk},
     stream::Record,
 };
 
@@ -104,6 +104,7 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         source: sections.string(Section::Source),
         fstype: sections.string(Section::Fstype),
         data: sections.string(Section::Data),
+        mount: mount(&call.mount, &sections),
     };
     mark_unreachable(&mut attempt);
     cut_socket_name(&mut attempt);
@@ -137,20 +138,32 @@ fn cut_socket_name(attempt: &mut Attempt) {
     attempt.path.requested.take_if(|name| name.is_empty());
 }
 
+fn mount(record: &MountRecord, sections: &Sections<'_>) -> Option<Mount> {
+    let &MountRecord { known, id, flags, super_flags, ref fstype } = record;
+    (known == 1).then(|| Mount {
+        id,
+        flags,
+        super_flags,
+        fstype: name(fstype),
+        point: sections.walk(Section::Mount, sections.root_at[4]),
+    })
+}
+
 /// The payload, cut into its sections.
 struct Sections<'a> {
     parts: [&'a [u8]; Section::COUNT],
     truncated: u16,
     unreadable: u16,
-    root_at: [u16; 4],
+    root_at: [u16; ROOT_AT_ROOM],
 }
 
 impl<'a> Sections<'a> {
     /// None where the lengths exceed the payload.
     fn new(call: &CallRecord, mut payload: &'a [u8]) -> Option<Self> {
         let mut parts: [&[u8]; Section::COUNT] = [&[]; Section::COUNT];
-        for (part, length) in parts.iter_mut().zip(call.lengths) {
-            (*part, payload) = payload.split_at_checked(length.into())?;
+        for section in Section::ORDER {
+            let length = call.lengths[section as usize];
+            (parts[section as usize], payload) = payload.split_at_checked(length.into())?;
         }
         Some(Self { parts, truncated: call.truncated, unreadable: call.unreadable, root_at: call.root_at })
     }

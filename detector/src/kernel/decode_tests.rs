@@ -1,6 +1,6 @@
 //! Tests of [`super`], over records as the kernel side sends them.
 
-use detector_common::record::{COMM_LEN, MAX_ANCESTORS};
+use detector_common::record::{COMM_LEN, FSTYPE_LEN, LENGTHS_ROOM, MAX_ANCESTORS};
 
 use super::*;
 use crate::finding::testing::{attempt, walk, walk_in};
@@ -9,10 +9,16 @@ use crate::finding::testing::{attempt, walk, walk_in};
 fn of_io_uring(opcode: u16) -> Vec<u8> {
     let path = b"new";
     let base = b"mnt\0";
-    let mut lengths = [0; Section::COUNT];
+    let (point, args) = (b"app\0srv\0", b"touch\0");
+    let mut lengths = [0; LENGTHS_ROOM];
     lengths[Section::Path as usize] = 3;
     lengths[Section::Base as usize] = 4;
-    let length = u32::try_from(size_of::<SyscallRecord>() + path.len() + base.len()).unwrap();
+    lengths[Section::Mount as usize] = 8;
+    lengths[Section::Args as usize] = 6;
+    let payload = [path.as_slice(), base, point, args].concat();
+    let length = u32::try_from(size_of::<SyscallRecord>() + payload.len()).unwrap();
+    let mut fstype = [0; FSTYPE_LEN];
+    fstype[..5].copy_from_slice(b"tmpfs");
     let ancestor = AncestorRecord { start_time_ns: 0, pid: 0, padding: 0, comm: [0; COMM_LEN] };
     let record = SyscallRecord {
         header: RecordHeader {
@@ -54,13 +60,15 @@ fn of_io_uring(opcode: u16) -> Vec<u8> {
             extra_unreadable: 0,
             truncated: 0,
             unreadable: 0,
-            root_at: [1, ROOT_NOT_MET, ROOT_NOT_MET, ROOT_NOT_MET],
+            root_at: [1, ROOT_NOT_MET, ROOT_NOT_MET, ROOT_NOT_MET, 2, 0, 0, 0],
             lengths,
+            padding2: 0,
+            mount: MountRecord { known: 1, id: 36, flags: 0x61, super_flags: 1, fstype },
         },
     };
     // SAFETY: a live record without implicit padding, as its definition asserts.
     let fixed = unsafe { std::slice::from_raw_parts((&raw const record).cast::<u8>(), size_of::<SyscallRecord>()) };
-    [fixed, path, base].concat()
+    [fixed, payload.as_slice()].concat()
 }
 
 #[test]
@@ -71,6 +79,15 @@ fn an_operation_of_an_io_uring_is_told_as_the_syscall_of_the_same_meaning() {
     assert_eq!(attempt.path.requested.as_deref(), Some(&b"new"[..]));
     let PathBase::Dirfd(folder) = attempt.path.base else { panic!("based on a folder") };
     assert_eq!((folder.in_namespace, folder.in_root), (b"/mnt".to_vec(), Some(b"/mnt".to_vec())));
+}
+
+#[test]
+fn the_mount_is_told_with_its_point_though_that_has_a_later_number_than_what_stands_behind_it() {
+    let Ok(Record::Attempt(attempt)) = record(&of_io_uring(37)) else { panic!("an attempt") };
+    assert_eq!(attempt.process.args, [b"touch"]);
+    let mount = attempt.mount.unwrap();
+    assert_eq!((mount.id, mount.flags, mount.super_flags), (36, 0x61, 1));
+    assert_eq!((mount.fstype, mount.point.unwrap().in_namespace), (b"tmpfs".to_vec(), b"/srv/app".to_vec()));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::{
     layout::{self, Layout, LayoutError},
     plan::{self, Attachment, Group, Hooks},
     preflight::{self, Capability},
+    serving::{Attached, Serving, serving},
     stream::Stream,
 };
 
@@ -55,6 +56,9 @@ pub enum KernelError {
         /// What the kernel said, in one line, and what to do where that is known.
         reason: String,
     },
+    /// Kernel functions were asked for, and none can have a program.
+    #[error("this node can't be watched at kernel functions: {0}; use `--hooks auto` or `--hooks tracepoint`")]
+    NoFunctions(String),
     /// A map of the object is not there or not as expected: object and binary don't belong together.
     #[error("the kernel object does not belong to this binary ({0}): build both with `cargo xtask build`")]
     Mismatch(String),
@@ -80,6 +84,7 @@ pub struct Sensor {
     ebpf: Ebpf,
     verified: Vec<Verified>,
     coverage: Vec<(&'static str, bool)>,
+    serving: Vec<Serving>,
 }
 
 /// The object for the kernel, built by `cargo xtask build`.
@@ -88,11 +93,20 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ro
 impl Sensor {
     /// Loads and attaches. Must be called within a tokio runtime.
     ///
-    /// Minimum kernel: 5.17 (`bpf_loop`, `bpf_get_func_ret`) with BTF; proven on 6.1, 6.12 and 6.18.
+    /// Minimum kernel: 5.17 (`bpf_loop`) with BTF; proven on 6.1, 6.12 and 6.18.
     ///
     /// # Errors
     /// See [`KernelError`]; nothing stays attached then.
     pub fn attach(hooks: Hooks) -> Result<(Self, Stream, Counters), KernelError> {
+        Self::attach_without(hooks, &[])
+    }
+
+    /// The same, as if the kernel lacked the functions of the points whose programs at the exit are `left_out`
+    /// ([`Point::exit`](super::points::Point::exit)).
+    ///
+    /// # Errors
+    /// See [`KernelError`]; nothing stays attached then.
+    pub fn attach_without(hooks: Hooks, left_out: &[&str]) -> Result<(Self, Stream, Counters), KernelError> {
         if let Some(effective) = preflight::effective_capabilities() {
             let missing = preflight::missing_capabilities(effective, preflight::REQUIRED);
             if !missing.is_empty() {
@@ -125,13 +139,17 @@ impl Sensor {
 
         let btf = Btf::from_sys_fs()
             .map_err(|error| LayoutError::Malformed { path: layout::BTF_PATH.into(), reason: chain(&error) })?;
-        let mut sensor = Self { functions: None, ebpf, verified: Vec::new(), coverage: Vec::new() };
+        let mut sensor =
+            Self { functions: None, ebpf, verified: Vec::new(), coverage: Vec::new(), serving: Vec::new() };
         // First, so that no event comes before its cgroup could be known.
         sensor.attach_groups(&btf, &[plan::CGROUPS], &layout)?;
         if hooks != Hooks::Tracepoint {
-            match Functions::attach(&mut sensor.ebpf, &btf, &layout.places) {
+            match Functions::attach(&mut sensor.ebpf, &btf, &layout.places, left_out) {
                 Ok(functions) => sensor.functions = Some(functions),
-                Err(error) if hooks == Hooks::Auto => info!("the tracepoints are used: {error}"),
+                Err(KernelError::Function { reason, .. }) if hooks == Hooks::Fexit => {
+                    return Err(KernelError::NoFunctions(reason));
+                }
+                Err(error @ KernelError::Function { .. }) => info!("the tracepoints are used: {error}"),
                 Err(error) => return Err(error),
             }
         }
@@ -152,7 +170,14 @@ impl Sensor {
                 }
             }
         }
-        sensor.coverage.push((plan::KERNEL_PATHS, sensor.functions.is_some()));
+        let functions = sensor.functions.as_ref();
+        sensor.coverage.push((plan::KERNEL_PATHS, functions.is_some()));
+        sensor.coverage.push((plan::KERNEL_MOUNTS, functions.is_some_and(Functions::tell_mounts)));
+        sensor.serving = serving(&Attached {
+            functions: functions.map_or(&[], |functions| &functions.attached),
+            covered: functions.map_or([0; 2], Functions::covered),
+            io_uring: sensor.coverage.contains(&("writes_io_uring", true)),
+        });
         Ok((sensor, stream, Counters::new(counters, exits)))
     }
 
@@ -198,6 +223,11 @@ impl Sensor {
     /// Every surface that rosentry knows of, and whether it is seen on this kernel.
     pub fn coverage(&self) -> &[(&'static str, bool)] {
         &self.coverage
+    }
+
+    /// What serves each operation.
+    pub fn serving(&self) -> &[Serving] {
+        &self.serving
     }
 
     /// What the verifier did with each program.

@@ -13,6 +13,7 @@ mod load;
 pub mod plan;
 pub mod points;
 mod preflight;
+pub mod serving;
 pub mod stream;
 
 pub use decode::DecodeError;

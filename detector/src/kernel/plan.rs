@@ -59,6 +59,9 @@ pub const IO_URING: Group = Group {
 /// is reported: at kernel functions alone, and not for chown by path, nor for extended attributes by path.
 pub const KERNEL_PATHS: &str = "kernel_paths";
 
+/// Whether the kernel itself says which mount has refused a write, at kernel functions alone; else that is looked up later.
+pub const KERNEL_MOUNTS: &str = "kernel_mounts";
+
 /// How to watch the kernel, as asked for.
 #[derive(Clone, Copy, Debug, serde::Deserialize, Eq, PartialEq, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -73,5 +76,5 @@ pub enum Hooks {
 
 /// Every surface that rosentry knows of.
 pub fn surfaces() -> impl Iterator<Item = &'static str> {
-    TRACEPOINT.iter().flat_map(|group| group.surfaces).copied().chain([KERNEL_PATHS])
+    TRACEPOINT.iter().flat_map(|group| group.surfaces).copied().chain([KERNEL_PATHS, KERNEL_MOUNTS])
 }

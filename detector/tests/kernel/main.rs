@@ -11,8 +11,10 @@
 
 mod door;
 mod every_syscall;
+mod fallback;
 mod io_uring;
 mod lifecycle;
+mod mounted;
 mod mounts;
 mod paths;
 mod racing;

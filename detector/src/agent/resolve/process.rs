@@ -18,7 +18,8 @@ use super::walk::{self, WalkError};
 use crate::{
     agent::mountinfo,
     finding::{
-        paths::{MountPoint, Question, Resolved, below},
+        event::Resolution,
+        paths::{MountFacts, MountPoint, Question, Resolved, below},
         seal::root_mount,
     },
     identity::model::Container,
@@ -149,9 +150,10 @@ fn look_in(root: &Root, question: &Question) -> Result<Resolved, NoAnswer> {
         let mounts = mountinfo::read(&root.folder.join("mountinfo")).ok()?;
         let mount = mounts.iter().find(|mount| mount.id == id)?;
         let of_root = root_mount(&mounts).is_some_and(|root| mount.is_within(root));
+        let facts = MountFacts { id: mount.id, flags: mount.flags, told_by: Resolution::Root };
         // Told in the root of the process whose file it is.
         let point = below(expected, &mount.point);
-        Some(MountPoint { point, fstype: mount.fstype.clone(), readonly: mount.readonly, of_root })
+        Some(MountPoint { point, fstype: mount.fstype.clone(), facts, of_root })
     });
     Ok(Resolved { path: below(prefix, &walked.path), mount })
 }
@@ -202,7 +204,7 @@ pub(super) mod tests {
         assert_eq!(resolved.path, path.join("real/x").as_os_str().as_encoded_bytes());
         let mount = resolved.mount.unwrap();
         assert!(crate::finding::paths::is_at_or_below(&resolved.path, &mount.point), "{mount:?}");
-        assert!(!mount.readonly, "we have just written there");
+        assert!(!mount.facts.flags.readonly(), "we have just written there");
     }
 
     #[test]

@@ -39,6 +39,10 @@ pub(super) enum MountLine<'a> {
         fstype: Option<Text<'a>>,
         volume: Option<VolumeLine<'a>>,
         declared_readonly: Option<bool>,
+        id: Option<u64>,
+        flags: Option<Vec<&'static str>>,
+        super_flags: Option<Vec<&'static str>>,
+        resolved: Option<&'static str>,
     },
     Attempt {
         target: Option<Text<'a>>,
@@ -154,12 +158,16 @@ impl<'a> From<&'a File> for FileLine<'a> {
 impl<'a> From<&'a Mount> for MountLine<'a> {
     fn from(mount: &'a Mount) -> Self {
         match mount {
-            Mount::Place(Place { kind, point, fstype, volume, declared_readonly }) => MountLine::Place {
+            Mount::Place(Place { kind, point, fstype, volume, declared_readonly, facts }) => MountLine::Place {
                 kind: kind.name(),
                 point: bytes(point),
                 fstype: bytes(fstype),
                 volume: volume.as_ref().map(|volume| VolumeLine { kind: text(&volume.kind), name: text(&volume.name) }),
                 declared_readonly: *declared_readonly,
+                id: facts.map(|facts| facts.id),
+                flags: facts.map(|facts| facts.flags.of_mount()),
+                super_flags: facts.map(|facts| facts.flags.of_superblock()),
+                resolved: facts.map(|facts| facts.told_by.name()),
             },
             Mount::Attempt(MountAttempt {
                 target,

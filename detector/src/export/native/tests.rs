@@ -47,7 +47,10 @@ fn a_refused_write_is_told_in_the_words_of_the_contract() {
                 "path": "/etc/x", "requested": "../etc/x", "flags": ["O_WRONLY", "O_CREAT"], "new_path": null,
                 "resolved": "lexical", "mode": "0644",
             },
-            "mount": {"kind": "rootfs", "point": "/", "fstype": null, "volume": null, "declared_readonly": true},
+            "mount": {
+                "kind": "rootfs", "point": "/", "fstype": null, "volume": null, "declared_readonly": true,
+                "id": null, "flags": null, "super_flags": null, "resolved": null,
+            },
             "process": {
                 "pid": 100, "tid": 100, "ppid": 90, "container_pid": 7, "uid": 0, "gid": 0, "comm": "touch",
                 "exe": "/bin/busybox", "args": ["touch", "x"], "cwd": "/usr",

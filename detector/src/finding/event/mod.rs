@@ -7,7 +7,7 @@ use std::sync::Arc;
 use detector_common::{abi::Abi, operation::Operation, record::Hook};
 
 pub use self::names::{AgentWhat, Category, Effect, Kind, PlaceKind, Resolution, Severity};
-use super::{errno::Errno, seal::Breach};
+use super::{errno::Errno, paths::MountFacts, seal::Breach};
 use crate::identity::model::{Container, Volume};
 
 /// One thing that happened, or several of the same kind folded into one.
@@ -171,6 +171,8 @@ pub struct Place {
     pub volume: Option<Volume>,
     /// Whether it was declared read-only; none where nothing says so.
     pub declared_readonly: Option<bool>,
+    /// Which mount it is, where somebody saw it.
+    pub facts: Option<MountFacts>,
 }
 
 /// What a mount attempt was about.

@@ -17,6 +17,7 @@ use super::{
     event::Effect,
     flags,
     mount::{governing, is_mounted_at},
+    mount_flags::MountFlags,
     operation,
     paths::{is_at_or_below, name},
 };
@@ -45,8 +46,8 @@ pub struct MountInfo {
     pub point: Vec<u8>,
     /// Type of the filesystem.
     pub fstype: Vec<u8>,
-    /// Whether the mount or its superblock is read-only.
-    pub readonly: bool,
+    /// Its flags and those of its superblock.
+    pub flags: MountFlags,
 }
 
 impl MountInfo {
@@ -154,13 +155,13 @@ impl Seal {
     /// set-up none of them is the container's own.
     pub fn look(&mut self, container: &Container, mounts: &[MountInfo], stage: Stage, now_unix_ns: i128) -> Looked {
         let Some(root) = root_mount(mounts) else { return Looked::default() };
-        let before = self.root.replace((root.identity(), root.readonly));
+        let before = self.root.replace((root.identity(), root.flags.readonly()));
         let sealed_copies = sealed_copies(mounts, root);
         let sealed_copies_before = std::mem::replace(&mut self.sealed_copies, sealed_copies);
         let undeclared = || undeclared(container, mounts, root);
         if stage == Stage::SetUp {
             self.of_runtime = undeclared().map(|(_, mount)| mount.identity()).collect();
-            return Looked { broken: root.readonly.then_some(false), changes: Vec::new() };
+            return Looked { broken: root.flags.readonly().then_some(false), changes: Vec::new() };
         }
         if before.is_none() {
             let missing = missing(container, mounts);
@@ -181,7 +182,7 @@ impl Seal {
             (Effect::Unseal, _) if sealed_copies_before.contains(&mount.identity()) => Some(Cause::Remount),
             _ => Some(Cause::Mount),
         };
-        let unseal = (!root.readonly).then_some((Effect::Unseal, root));
+        let unseal = (!root.flags.readonly()).then_some((Effect::Unseal, root));
         let others = undeclared().filter(|(_, mount)| !self.of_runtime.contains(&mount.identity()));
         // By effect, so that a root that is writable comes first, and by place.
         let found: BTreeMap<(Effect, &[u8]), &MountInfo> =
@@ -225,7 +226,7 @@ fn undeclared<'a>(
     mounts: &'a [MountInfo],
     root: &'a MountInfo,
 ) -> impl Iterator<Item = (Effect, &'a MountInfo)> {
-    mounts.iter().filter(move |mount| !mount.readonly && mount.id != root.id).filter_map(move |mount| {
+    mounts.iter().filter(move |mount| !mount.flags.readonly() && mount.id != root.id).filter_map(move |mount| {
         if shows_root(container, mount, root) {
             Some((Effect::Unseal, mount))
         } else {
@@ -242,7 +243,7 @@ fn shows_root(container: &Container, mount: &MountInfo, root: &MountInfo) -> boo
 }
 
 fn sealed_copies(mounts: &[MountInfo], root: &MountInfo) -> BTreeSet<MountIdentity> {
-    let copies = mounts.iter().filter(|mount| mount.readonly && mount.id != root.id && mount.is_within(root));
+    let copies = mounts.iter().filter(|mount| mount.flags.readonly() && mount.id != root.id && mount.is_within(root));
     copies.take(COPIES_MAX).map(MountInfo::identity).collect()
 }
 
