@@ -64,7 +64,12 @@ const MANY: Limit = Limit {
 };
 const DEEP: Limit = Limit { text: "of a folder more than 128 levels deep the end is told", told_by: "`truncated`" };
 
-const LIMITS: &[&Limit] = &[&REWRITTEN, &ATTRIBUTES_REWRITTEN, &HANDLE, &OF_PROC, &HIDDEN, &MANY, &DEEP];
+const MOUNT: Limit = Limit {
+    text: "the mount is looked up in the container's root shortly after, and may have changed",
+    told_by: "kernel_mounts",
+};
+
+const LIMITS: &[&Limit] = &[&REWRITTEN, &ATTRIBUTES_REWRITTEN, &HANDLE, &OF_PROC, &HIDDEN, &MANY, &DEEP, &MOUNT];
 
 const ROW: Row = Row { door: "", surface: "", runs: &[], cases: &[], tests: &[], tracepoint: Seen, fexit: Seen };
 
@@ -88,6 +93,13 @@ const ROWS: &[Row] = &[
             "an open file by an empty path, in a newer call",
             "an open file without a path",
         ],
+        ..ROW
+    },
+    Row {
+        door: "the mount that refuses the write",
+        surface: "kernel_mounts",
+        tests: &["mounted::each_operation_tells_the_mount_that_refused_it_with_its_id_and_flags"],
+        tracepoint: Cell::Limit(&MOUNT),
         ..ROW
     },
     Row {
