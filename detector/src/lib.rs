@@ -11,3 +11,4 @@ pub mod finding;
 pub mod identity;
 pub mod kernel;
 mod process_stat;
+pub mod report;

@@ -89,7 +89,7 @@ const ERRORS: u64 = -4096_i64 as u64;
 /// Which word of a `struct path` a member is.
 #[inline(always)]
 fn which(offset: u32) -> usize {
-    offset as usize / size_of::<u64>() & 1
+    (offset as usize / size_of::<u64>()) & 1
 }
 
 /// What tells one operation of a task from another.

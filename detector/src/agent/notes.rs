@@ -40,6 +40,18 @@ pub fn lost(stages: &[(&str, u64)]) -> Event {
     note(AgentWhat::Lost, Severity::Medium, vec![("events", AgentValue::Counts(counts))])
 }
 
+/// A sink had no room for so many events, into which so many attempts were folded: told in its own stream.
+pub fn dropped(stage: &str, events: u64, attempts: u64) -> Event {
+    note(
+        AgentWhat::Lost,
+        Severity::Medium,
+        vec![
+            ("events", AgentValue::Counts(vec![(stage.to_owned(), events)])),
+            ("attempts", AgentValue::Number(attempts)),
+        ],
+    )
+}
+
 /// Whether this container's seal holds can't be said, for that reason.
 pub fn blind_to_seal(container: &Arc<Container>, reason: &'static str) -> Event {
     let details =

@@ -56,7 +56,11 @@ pub(super) fn name_below_namespace<'a>(ancestor: Ancestor<'a>, namespaces: &[imp
 /// Either a path, or `slice:prefix:name` for the systemd driver
 /// (<https://github.com/opencontainers/runc/blob/v1.1.5/docs/systemd.md>).
 pub(super) fn from_spec(cgroups_path: &str) -> Option<String> {
-    if let [slice, prefix, name] = cgroups_path.split(':').collect::<Vec<_>>()[..] {
+    let parts: Vec<&str> = cgroups_path.split(':').collect();
+    // A unit's name has no slash: with one it is a path with colons.
+    if let [slice, prefix, name] = parts[..]
+        && !cgroups_path.contains('/')
+    {
         let slice = if slice.is_empty() { "system.slice" } else { slice };
         let unit = match prefix {
             "" => name.to_owned(),
@@ -114,6 +118,12 @@ mod tests {
 
     fn ids(path: &str) -> Vec<&str> {
         ancestors(path).filter_map(|ancestor| id_in(ancestor.name)).collect()
+    }
+
+    #[test]
+    fn a_path_with_colons_is_no_unit_of_systemd() {
+        assert_eq!(from_spec("/a:b:c").as_deref(), Some("/a:b:c"));
+        assert_eq!(from_spec("/::").as_deref(), Some("/::"));
     }
 
     #[test]

@@ -108,6 +108,7 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
     };
     mark_unreachable(&mut attempt);
     cut_socket_name(&mut attempt);
+    find_new_root(&mut attempt);
     Ok(Record::Attempt(Box::new(attempt)))
 }
 
@@ -120,6 +121,14 @@ fn mark_unreachable(attempt: &mut Attempt) {
     let is_whole = |walk: &&mut Walk| !walk.truncated;
     if walks.iter().filter(|walk| is_whole(walk)).any(|walk| walk.in_root.as_ref() == Some(&walk.in_namespace)) {
         walks.iter_mut().filter(|walk| is_whole(walk)).for_each(|walk| walk.unreachable = walk.in_root.is_none());
+    }
+}
+
+/// Once a chroot has worked, the process's root is no longer what the path begins at, but what it led to.
+fn find_new_root(attempt: &mut Attempt) {
+    if attempt.operation == Operation::Chroot && attempt.result == 0 {
+        let base = std::mem::take(&mut attempt.path.base);
+        attempt.path.base = if let PathBase::Root(root) = base { PathBase::File(root) } else { base };
     }
 }
 

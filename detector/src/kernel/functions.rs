@@ -120,6 +120,13 @@ impl Functions {
         Ok(link)
     }
 
+    /// Detaches the programs of one point, named by that at its exit, and waits until they are gone; whether they were attached.
+    pub(super) fn detach(&mut self, exit: &str) -> bool {
+        let (detached, kept) = self.links.drain(..).partition::<Vec<_>, _>(|(point, _)| point.exit == exit);
+        self.links = kept;
+        !detached.is_empty()
+    }
+
     /// The bit sets of operations that need no tracepoint: of syscalls, of io_uring.
     pub(super) fn covered(&self) -> [u64; 2] {
         [points::covered(&self.missing, false), points::covered(&self.missing, true)]

@@ -86,6 +86,15 @@ fn this_kernel_takes_the_programs_and_every_surface_is_told() {
         assert_eq!(coverage[surface], true, "{surface}");
     }
     assert!(coverage.contains_key("writes_io_uring"));
+    let limits = ["kernel_paths", "kernel_paths_of_attributes", "paths_of_handles", "writes_io_uring_hidden"];
+    for limit in limits {
+        assert!(coverage.contains_key(limit), "{limit}");
+    }
+    // In no mode.
+    assert_eq!(
+        (&coverage["kernel_paths_of_attributes"], &coverage["writes_io_uring_hidden"]),
+        (&false.into(), &false.into())
+    );
 }
 
 #[test]

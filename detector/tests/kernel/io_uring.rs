@@ -84,26 +84,32 @@ fn every_write() -> Vec<Write> {
     ]
 }
 
-/// Asks for every write through `ring`, one after the other, each with `flags`, and checks what was seen.
+/// Asks for every write through `ring`, one after the other, each with `flags`; those that this kernel has: name of the syscall of
+/// the same meaning, path that should be seen.
+pub fn ask_for_every_write(ring: &mut Ring, flags: Flags) -> Vec<(&'static str, &'static str)> {
+    let mut asked_for = Vec::new();
+    for Write { name, entry, path } in every_write() {
+        let [result] = ring.ask(vec![entry.flags(flags)])[..] else { panic!("one result") };
+        if result == -libc::EINVAL && name == "bind" {
+            println!("bind: skipped, this kernel does not have it");
+            continue;
+        }
+        assert_eq!(result, EROFS, "{name} is refused by the seal");
+        // Kernel functions can't tell the two.
+        let name = if at_functions() && name == "openat2" { "openat" } else { name };
+        asked_for.push((name, path));
+    }
+    asked_for
+}
+
+/// Asks for every write through `ring`, each with `flags`, and checks what was seen.
 fn every_write_is_seen(ring: fn() -> Ring, flags: Flags) -> Seen<Vec<(&'static str, &'static str)>> {
     let mut attached = Attached::new();
     let seen = attached.watch(|| {
         Sealed::new();
         let mut ring = ring();
         begin();
-        let mut asked_for = Vec::new();
-        for Write { name, entry, path } in every_write() {
-            let [result] = ring.ask(vec![entry.flags(flags)])[..] else { panic!("one result") };
-            if result == -libc::EINVAL && name == "bind" {
-                println!("bind: skipped, this kernel does not have it");
-                continue;
-            }
-            assert_eq!(result, EROFS, "{name} is refused by the seal");
-            // Kernel functions can't tell the two.
-            let name = if at_functions() && name == "openat2" { "openat" } else { name };
-            asked_for.push((name, path));
-        }
-        asked_for
+        ask_for_every_write(&mut ring, flags)
     });
     let saw: Vec<_> = seen.attempts.iter().map(|attempt| (attempt.syscall.name, requested(attempt))).collect();
     let wanted: Vec<_> = seen.returned.iter().map(|&(name, path)| (name, path.to_owned())).collect();

@@ -66,6 +66,11 @@ impl Ring {
         self.results(count)
     }
 
+    /// Keeps the calling thread's credentials for later; their number.
+    pub fn personality(&self) -> u16 {
+        self.ring.submitter().register_personality().expect("the ring takes credentials")
+    }
+
     /// Gives the ring a file, which its entries can name by the number 0.
     pub fn register(&self, file: i32) {
         self.ring.submitter().register_files(&[file]).expect("the ring takes a file");

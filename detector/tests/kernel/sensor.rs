@@ -99,6 +99,23 @@ impl Attached {
 }
 
 impl Attached {
+    /// What has come of the process `pid` and those below it since it was asked before.
+    pub fn take(&mut self, pid: u32) -> Vec<Attempt> {
+        let is_below = |attempt: &Attempt| attempt.process.ancestors.iter().any(|ancestor| ancestor.pid == pid);
+        let attempt = |record| match record {
+            Record::Attempt(attempt) if attempt.process.pid == pid || is_below(&attempt) => Some(*attempt),
+            _ => None,
+        };
+        self.records().into_iter().filter_map(attempt).collect()
+    }
+
+    /// All that has come since it was asked before.
+    pub fn records(&mut self) -> Vec<Record> {
+        let mut batch = Vec::new();
+        while self.stream.drain(&mut batch) {}
+        batch
+    }
+
     /// What was seen of a process that has ended, and has done something.
     pub fn of_process(&mut self, pid: u32) -> Vec<Attempt> {
         let deadline = Instant::now() + PATIENCE;

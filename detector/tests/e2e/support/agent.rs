@@ -89,6 +89,11 @@ impl Agent {
         Self { process, metrics, events, log }
     }
 
+    /// Where it serves its metrics.
+    pub const fn address(&self) -> SocketAddr {
+        self.metrics
+    }
+
     pub async fn becomes_ready(&self) {
         patiently(PATIENCE, "the agent is ready", async || self.status("/readyz").await == Some(200)).await;
     }

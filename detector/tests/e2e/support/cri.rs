@@ -87,7 +87,12 @@ impl Cri {
 
     /// SIGKILL after no time at all: what the lab runs has nothing to save.
     pub async fn stop_container(&mut self, id: &str) -> Result<(), Status> {
-        self.runtime.stop_container(StopContainerRequest { container_id: id.to_owned(), timeout: 0 }).await?;
+        self.stop_container_within(id, 0).await
+    }
+
+    /// SIGTERM, and SIGKILL after so many seconds.
+    pub async fn stop_container_within(&mut self, id: &str, seconds: i64) -> Result<(), Status> {
+        self.runtime.stop_container(StopContainerRequest { container_id: id.to_owned(), timeout: seconds }).await?;
         Ok(())
     }
 
