@@ -10,5 +10,6 @@ pub mod export;
 pub mod finding;
 pub mod identity;
 pub mod kernel;
+mod kernel_release;
 mod process_stat;
 pub mod report;

@@ -8,6 +8,7 @@ pub mod mountinfo;
 mod notes;
 mod outbox;
 mod pipeline;
+pub mod privileges;
 pub mod resolve;
 mod seals;
 mod weight;
@@ -80,7 +81,8 @@ pub enum AgentError {
     System(#[from] io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT, or until nobody reads the events any more.
+/// Runs until SIGTERM or SIGINT, or until nobody reads the events any more. Once it has attached, the thread that awaits this
+/// has no capability more than watching takes.
 ///
 /// # Errors
 /// See [`AgentError`]; nothing stays attached.
@@ -93,6 +95,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         Ok(_) | Err(_) => {}
     }
     let (sensor, stream, counters) = Sensor::attach(config.hooks)?;
+    privileges::keep_for(privileges::Stage::Watching)?;
     let identity = Identity::start(IdentityConfig {
         socket: config.containerd_socket,
         namespaces: config.containerd_namespaces,

@@ -10,6 +10,7 @@ mod identity;
 mod lab;
 mod mounts;
 mod outage;
+mod privileges;
 mod refused_writes;
 mod seal;
 mod short_lived;

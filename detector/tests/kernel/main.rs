@@ -16,6 +16,8 @@ mod every_syscall;
 mod fallback;
 mod generator;
 mod io_uring;
+#[path = "../shared/kernel_objects.rs"]
+mod kernel_objects;
 mod lifecycle;
 mod mounted;
 mod mounts;

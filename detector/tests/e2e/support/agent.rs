@@ -89,6 +89,11 @@ impl Agent {
         Self { process, metrics, events, log }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Where it serves its metrics.
     pub const fn address(&self) -> SocketAddr {
         self.metrics
