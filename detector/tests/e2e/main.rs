@@ -6,6 +6,7 @@
 mod cli_errors;
 mod daemonset;
 mod dashboards;
+mod hostile;
 mod identity;
 mod lab;
 mod mounts;

@@ -159,6 +159,11 @@ impl Agent {
         Events(self.events.lines().iter().map(|line| contract::checked(line)).collect())
     }
 
+    /// Every line on stdout up to now, as it was written.
+    pub fn lines(&self) -> Vec<String> {
+        self.events.lines()
+    }
+
     /// Its open files, as links of proc tell them.
     pub fn open_files(&self) -> Vec<PathBuf> {
         let descriptors = fs::read_dir(format!("/proc/{}/fd", self.process.id())).expect("the agent runs");
