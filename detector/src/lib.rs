@@ -8,6 +8,8 @@ pub mod clock;
 mod error_chain;
 pub mod export;
 pub mod finding;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod identity;
 pub mod kernel;
 mod kernel_release;

@@ -16,7 +16,8 @@ pub mod operation;
 pub mod paths;
 pub mod rules;
 pub mod seal;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), expect(dead_code, reason = "fuzzing takes a part of it"))]
 pub(crate) mod testing;
 
 pub use assess::{Sighting, assess, questions};

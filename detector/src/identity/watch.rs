@@ -358,6 +358,9 @@ impl Session {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+#[path = "watch_harness.rs"]
+pub(super) mod harness;
 #[cfg(test)]
 #[path = "watch_tests.rs"]
 mod tests;

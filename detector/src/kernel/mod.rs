@@ -7,6 +7,8 @@ mod btf;
 pub mod counters;
 mod decode;
 mod functions;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod layout;
 mod links;
 mod load;
