@@ -17,6 +17,7 @@ pub mod paths;
 pub mod rules;
 pub mod seal;
 #[cfg(any(test, fuzzing))]
+#[expect(clippy::expect_used, reason = "for tests and for fuzzing, which say no so")]
 #[cfg_attr(not(test), expect(dead_code, reason = "fuzzing takes a part of it"))]
 pub(crate) mod testing;
 

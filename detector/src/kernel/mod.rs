@@ -8,6 +8,7 @@ pub mod counters;
 mod decode;
 mod functions;
 #[cfg(any(test, fuzzing))]
+#[expect(clippy::expect_used, reason = "to panic is how a target says no")]
 pub(crate) mod fuzzing;
 mod layout;
 mod links;
