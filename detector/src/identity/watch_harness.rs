@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use super::*;
 use crate::identity::{
@@ -46,18 +46,29 @@ pub(super) async fn session(runtime: Runtime) -> (Session, Namespace) {
     (session, namespace)
 }
 
+/// What all the sessions of a thread work with: a connection has a task, which ends no sooner than its runtime goes on.
+struct Workshop {
+    tokio: tokio::runtime::Runtime,
+    channel: Channel,
+}
+
 thread_local! {
-    /// One for all the sessions of a thread.
-    static TOKIO: tokio::runtime::Runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be had");
+    static WORKSHOP: Workshop = {
+        let builder = &mut tokio::runtime::Builder::new_current_thread();
+        let tokio = builder.enable_all().build().expect("a runtime can be had");
+        let channel = {
+            let _within = tokio.enter();
+            Endpoint::from_static("unix:///nonexistent").connect_lazy()
+        };
+        Workshop { tokio, channel }
+    };
 }
 
 /// Follows events of a containerd that answers no call; how many could not be read.
 pub(in crate::identity) fn follow(envelopes: Vec<Envelope>) -> u64 {
-    TOKIO.with(|tokio| {
+    WORKSHOP.with(|Workshop { tokio, channel }| {
         tokio.block_on(async {
-            let channel = Endpoint::from_static("unix:///nonexistent").connect_lazy();
-            let (mut session, _) = session(Runtime::over(channel)).await;
+            let (mut session, _) = session(Runtime::over(channel.clone())).await;
             let shared = session.shared();
             shared.cgroup_created(7, "/kubepods/d59f4cbaa8e5b45cd84044bf27b5eb6e96dab10745bdc3e1cd4f2bd48cf721f5");
             let told = envelopes.len() as u64;
