@@ -9,7 +9,7 @@ use aya_ebpf::{
     bindings::pt_regs,
     helpers::generated::{
         bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user,
-        bpf_probe_read_user_str,
+        bpf_probe_read_user_str, bpf_task_pt_regs,
     },
 };
 
@@ -19,7 +19,6 @@ impl Plain for u8 {}
 impl Plain for u16 {}
 impl Plain for u32 {}
 impl Plain for u64 {}
-impl Plain for pt_regs {}
 impl<T: Plain, const N: usize> Plain for [T; N] {}
 
 /// A kernel structure whose type the verifier knows (`PTR_TO_BTF_ID`): a member of it is one load, where [`kernel_at`] calls a
@@ -55,6 +54,13 @@ impl Structure {
     pub fn untyped(self) -> Untyped {
         Untyped(self.address())
     }
+}
+
+/// The registers of the syscall that the running thread is in (kernel 5.15); of a thread of the kernel's, what it began with.
+#[inline(always)]
+pub fn current_registers() -> &'static pt_regs {
+    // SAFETY: the verifier checks that it is a task, and each load from the registers, which stand on the task's stack.
+    unsafe { &*(bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs) }
 }
 
 /// A kernel structure whose members can be read.

@@ -4,7 +4,7 @@
 //! turn there in the middle, and run another of our programs. So there is more than one place, and each is claimed for as
 //! long as a record is made in it. Where none is free the record is lost, and counted.
 
-use aya_ebpf::{bindings::pt_regs, macros::map, maps::PerCpuArray};
+use aya_ebpf::{macros::map, maps::PerCpuArray};
 use detector_common::{
     counter::Counter,
     record::{PAYLOAD_MAX, SyscallRecord},
@@ -33,8 +33,6 @@ pub struct Scratch {
     pub refused: Refused,
     /// The row of the table of syscalls, for programs that take it from more than one.
     pub row: Call,
-    /// The registers of a syscall, for programs that have no others at hand.
-    pub registers: pt_regs,
     /// 1 while a record is put together here.
     busy: Claim,
 }

@@ -107,7 +107,7 @@ pub fn append_walks(scratch: &mut Scratch, origin: &Origin, executed: &Executed,
     scratch.walk.places[2] = origin.pwd;
     scratch.walk.places[3] = executed.file;
     scratch.walk.places[path::MOUNT] = mount;
-    path::append_walks(scratch, origin.root);
+    path::append_walks(scratch, origin.root, origin.pwd);
 }
 
 /// A path of the call, as far as it matters for what it is relative to.

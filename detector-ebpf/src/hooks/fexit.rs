@@ -23,7 +23,7 @@ use crate::{
         gate::{self, Request},
         sys_exit::EROFS,
     },
-    memory::{self, Readable as _, Structure},
+    memory::{Readable as _, Structure},
     offsets::offset,
 };
 
@@ -135,27 +135,25 @@ fn exit_want_write(context: FExitContext) -> i32 {
     0
 }
 
-/// Flags of an open of which each asks the mount for write access: the access mode, O_CREAT, O_TRUNC.
-const OPENS_TO_WRITE: u32 = 0o3 | 0o100 | 0o1000;
-
 /// `do_filp_open`: every way to open by name. The name lives on.
 #[fexit]
 fn exit_open(context: FExitContext) -> i32 {
     if is_error_pointer(&context, 3) {
         apart!(context, {
-            let filename = parameter(&context, 1);
-            mount::take(filename, |refused| {
+            let (Some(filename), Some(how)) = (structure(&context, 1), structure(&context, 2)) else { return };
+            mount::take(filename.address(), |refused| {
                 gate::report(Request {
-                    name: memory::kernel_at(filename, offset!(filename_name)),
+                    name: filename.load(offset!(filename_name)),
                     refused,
-                    open: parameter(&context, 2),
                     dirfd: context.arg(0),
+                    flags: how.load(offset!(open_flags_flags)),
+                    mode: u32::from(how.load::<u16>(offset!(open_flags_mode)) & 0o7777),
+                    has_how: 1,
                     ..Request::of(Operation::Open, 18)
                 });
             });
         });
-    } else if structure(&context, 2).is_some_and(|how| how.load::<u32>(offset!(open_flags_flags)) & OPENS_TO_WRITE != 0)
-    {
+    } else if mount::is_any_of_an_open() {
         apart!(context, {
             mount::drop();
         });
@@ -168,7 +166,12 @@ fn exit_open(context: FExitContext) -> i32 {
 fn exit_open_handle(context: FExitContext) -> i32 {
     if is_error_pointer(&context, 3) {
         apart!(context, {
+            mount::drop();
             gate::report(Request { path: parameter(&context, 0), ..Request::of(Operation::Open, NONE) });
+        });
+    } else if mount::is_any_of_an_open() {
+        apart!(context, {
+            mount::drop();
         });
     }
     0

@@ -6,12 +6,7 @@
 //! call that helper: [`report`] passes the address of a [`Request`] on the caller's stack as one of its arguments. The helper
 //! itself sees a wrong size and returns. `docs/decisions/0008-kernel-functions.md` has the figures.
 
-use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::generated::{bpf_get_current_task_btf, bpf_get_ns_current_pid_tgid, bpf_task_pt_regs},
-    macros::fentry,
-    programs::FEntryContext,
-};
+use aya_ebpf::{helpers::generated::bpf_get_ns_current_pid_tgid, macros::fentry, programs::FEntryContext};
 use detector_common::{
     abi::Abi,
     offsets::UNAVAILABLE,
@@ -54,8 +49,6 @@ pub struct Request {
     pub path: u64,
     /// Address of the mount that has refused, as [`Refused`](crate::capture::mount::Refused); 0 where none has.
     pub refused: u64,
-    /// Address of the `struct open_flags`; else 0.
-    pub open: u64,
     /// What the function returned.
     pub result: i64,
     /// The function's arguments that a request of an io_uring has, too.
@@ -69,7 +62,8 @@ pub struct Request {
     pub opcode: u32,
     /// 1: the function has no more than the syscall, whose arguments tell.
     pub by_syscall_alone: u32,
-    pub padding: u32,
+    /// 1: `flags` and `mode` are those of an open as the kernel has understood them.
+    pub has_how: u32,
 }
 impl Plain for Request {}
 
@@ -83,7 +77,6 @@ impl Request {
             source: 0,
             path: 0,
             refused: 0,
-            open: 0,
             result: -EROFS,
             dirfd: 0,
             dirfd2: 0,
@@ -92,7 +85,7 @@ impl Request {
             operation: operation as u32,
             opcode: opcode as u32,
             by_syscall_alone: 0,
-            padding: 0,
+            has_how: 0,
         }
     }
 
@@ -129,9 +122,8 @@ fn enter_gate(context: FEntryContext) -> i32 {
 #[inline(always)]
 fn take(request: &Request) {
     let Some(task) = Structure::current_task() else { return };
-    // SAFETY: the verifier checks that it is a task.
-    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
-    let number = memory::kernel_at::<u64>(registers, core::mem::offset_of!(pt_regs, orig_rax) as u32) & !X32_BIT;
+    let registers = memory::current_registers();
+    let number = registers.orig_rax & !X32_BIT;
     let is_worker = process::is_io_worker(task);
     let compat = sys_exit::is_compat(task);
     let index = memory::opaque(number) as usize & (TABLE_LEN - 1);
@@ -145,10 +137,7 @@ fn take(request: &Request) {
     }
     let call = if by_syscall { row } else { &IO_URING[request.opcode as usize & (OPCODES - 1)] };
     scratch::with(|scratch| {
-        memory::kernel_to(&mut scratch.registers, registers);
-        let copy = &raw const scratch.registers;
-        // SAFETY: the record and the registers are different members of the scratch.
-        sys_exit::note_call(scratch, unsafe { &*copy }, index, compat, request.result);
+        sys_exit::note_call(scratch, registers, index, compat, request.result);
         // A copy in the map: the verifier takes the two tables for different places, and would follow all that comes behind once
         // for each.
         scratch.row = *call;
@@ -161,8 +150,8 @@ fn take(request: &Request) {
         } else if !is_watched(scratch, request, call) {
             return;
         }
-        if request.open != 0 {
-            note_open(scratch, request.open, call);
+        if request.has_how != 0 {
+            note_how(scratch, request, call);
         }
         capture(scratch, request, call, task);
         if is_worker {
@@ -227,17 +216,14 @@ fn set(scratch: &mut Scratch, index: u8, value: u32) {
 
 /// Notes flags and mode of an open as the kernel has understood them; openat2's stand in the program's memory otherwise.
 #[inline(always)]
-fn note_open(scratch: &mut Scratch, open: u64, call: &Call) {
-    let flags: u32 = memory::kernel_at(open, offset!(open_flags_flags));
-    let mode: u16 = memory::kernel_at(open, offset!(open_flags_mode));
-    let mode = u32::from(mode & 0o7777);
+fn note_how(scratch: &mut Scratch, request: &Request, call: &Call) {
     if call.form == Form::OpenHow as u8 {
         let [_, _, how, ..] = scratch.record.call.args;
         let resolve = memory::user::<[u64; 3]>(how).map_or(0, |[_, _, resolve]| resolve);
-        scratch.record.call.extra = [u64::from(flags), u64::from(mode), resolve, 0];
+        scratch.record.call.extra = [u64::from(request.flags), u64::from(request.mode), resolve, 0];
     } else if scratch.record.call.abi == Abi::IoUring as u8 {
-        set(scratch, call.flags, flags & !O_LARGEFILE);
-        set(scratch, call.mode, mode);
+        set(scratch, call.flags, request.flags & !O_LARGEFILE);
+        set(scratch, call.mode, request.mode);
     }
 }
 
