@@ -4,6 +4,8 @@
 //! `cargo xtask bench cost` runs it inside an emulated machine whose clock counts instructions. Run as root on a real machine it
 //! gives nanoseconds, which are as noisy as the machine.
 //!
+//! With the argument `bare`, what each kind of hook costs by itself.
+//!
 //! One line a figure: `cost HOOKS OPERATION ALONE ALL`, per operation the time of the thread that does it alone, and all that
 //! passes meanwhile, the reader's work among it.
 
@@ -13,6 +15,7 @@ use anyhow::{Context as _, Result};
 use detector::kernel::{Sensor, plan::Hooks, stream::Stream};
 use rustix::time::{ClockId, clock_gettime};
 
+mod bare;
 mod operations;
 
 use operations::Operation;
@@ -31,6 +34,9 @@ fn main() -> Result<()> {
         sample(operation);
     }
     measure("nothing", &operations);
+    if std::env::args().any(|argument| argument == "bare") {
+        return measure_bare(&operations);
+    }
 
     // In this order: the kernel takes its time to take programs off its functions.
     for (name, hooks) in [("tracepoint", Hooks::Tracepoint), ("fexit", Hooks::Fexit)] {
@@ -59,6 +65,15 @@ fn main() -> Result<()> {
         println!("detached {name} {:.1}", millis(now(ClockId::Monotonic) - begun));
         // Its rings go with it.
         reader.abort();
+    }
+    Ok(())
+}
+
+fn measure_bare(operations: &[Operation]) -> Result<()> {
+    for (name, kind) in bare::Kind::ALL {
+        let attached = kind.attach().with_context(|| format!("{name} could not be attached"))?;
+        measure(name, operations);
+        drop(attached);
     }
     Ok(())
 }
