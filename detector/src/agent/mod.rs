@@ -112,6 +112,9 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     for &(surface, seen) in sensor.coverage() {
         metrics.coverage(surface, seen);
     }
+    for serving in sensor.serving() {
+        metrics.serving(serving);
+    }
     let http =
         HttpServer::bind(config.metrics_listen, Arc::clone(&metrics), readiness(&identity, sensor.mode())).await?;
     info!(

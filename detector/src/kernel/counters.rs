@@ -11,23 +11,22 @@ use detector_common::counter::Counter;
 /// A reader of the counters; cheap enough for every scrape.
 pub struct Counters {
     map: PerCpuArray<MapData, u64>,
-    /// The programs at the exits of kernel functions.
-    exits: Vec<OwnedFd>,
+    /// The programs on kernel functions without which a write is not told.
+    reporting: Vec<OwnedFd>,
 }
 
 impl Counters {
-    pub(super) const fn new(map: PerCpuArray<MapData, u64>, exits: Vec<OwnedFd>) -> Self {
-        Self { map, exits }
+    pub(super) const fn new(map: PerCpuArray<MapData, u64>, reporting: Vec<OwnedFd>) -> Self {
+        Self { map, reporting }
     }
 
-    /// How often a program at the exit of a kernel function was not run, because its CPU had it running for another task: each
+    /// How often a program on a kernel function was not run, because its CPU had it running for another task: each
     /// may have been a refused write. Only on kernels with full preemption. (`recursion_misses`, kernel 5.12.)
     pub fn recursion_misses(&self) -> u64 {
         let misses = |program: &OwnedFd| {
-            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
-            info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse::<u64>().ok()
+            misses_in(&fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?)
         };
-        self.exits.iter().filter_map(misses).sum()
+        self.reporting.iter().filter_map(misses).sum()
     }
 
     /// The sum over all CPUs.
@@ -36,5 +35,23 @@ impl Counters {
     /// The kernel's, when it refuses the bpf(2) call.
     pub fn read(&self, counter: Counter) -> Result<u64, MapError> {
         Ok(self.map.get(&(counter as u32), 0)?.iter().sum())
+    }
+}
+
+/// Reads a program's misses from what `/proc/<pid>/fdinfo` tells of it (`bpf_prog_show_fdinfo`, `kernel/bpf/syscall.c`, 6.18).
+fn misses_in(info: &str) -> Option<u64> {
+    info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misses_are_read_from_the_programs_entry() {
+        let info =
+            "pos:\t0\nprog_type:\t26\nprog_jited:\t1\nrun_cnt:\t12\nrecursion_misses:\t7\nverified_insns:\t161\n";
+        assert_eq!(misses_in(info), Some(7));
+        assert_eq!(misses_in("pos:\t0\nprog_type:\t26\n"), None, "kernels before 5.12");
     }
 }

@@ -151,12 +151,12 @@ impl Sensor {
                 Err(error) => return Err(error),
             }
         }
-        let mut exits = Vec::new();
+        let mut reporting = Vec::new();
         match &mut sensor.functions {
             None => sensor.attach_groups(&btf, &[plan::IO_URING, plan::SYSCALLS], &layout)?,
             Some(functions) => {
                 functions.announce(&mut sensor.ebpf)?;
-                exits.append(&mut functions.exits);
+                reporting.append(&mut functions.reporting);
                 sensor.verified.append(&mut functions.verified);
                 let needed = functions.need_no_tracepoint();
                 for (not_needed, group) in needed.into_iter().zip([plan::SYSCALLS, plan::IO_URING]) {
@@ -176,7 +176,7 @@ impl Sensor {
             covered: functions.map_or([0; 2], Functions::covered),
             io_uring: sensor.coverage.contains(&("writes_io_uring", true)),
         });
-        Ok((sensor, stream, Counters::new(counters, exits)))
+        Ok((sensor, stream, Counters::new(counters, reporting)))
     }
 
     fn attach_groups(&mut self, btf: &Btf, groups: &[Group], layout: &Layout) -> Result<(), KernelError> {

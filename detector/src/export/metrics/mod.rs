@@ -25,6 +25,7 @@ use crate::{
         event::{Kind, Mount},
     },
     identity::model::{Container, Role},
+    kernel::serving::Serving,
 };
 
 /// Series by pod that one family may have.
@@ -80,6 +81,7 @@ pub struct Metrics {
     ignored: IntCounterVec,
     delay: HistogramVec,
     coverage: IntGaugeVec,
+    hook_info: IntGaugeVec,
     sink_events: IntCounterVec,
 }
 
@@ -242,6 +244,16 @@ impl Metrics {
                     &["surface"],
                 )?,
             )?,
+            hook_info: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "rosentry_hook_info",
+                        "What serves an operation on this node: a kernel function or a tracepoint; always 1.",
+                    ),
+                    &["surface", "operation", "hook", "point"],
+                )?,
+            )?,
             registry,
         })
     }
@@ -292,6 +304,12 @@ impl Metrics {
     /// Says whether a surface is watched.
     pub fn coverage(&self, surface: &'static str, watched: bool) {
         self.coverage.with_label_values(&[surface]).set(i64::from(watched));
+    }
+
+    /// Says what serves an operation.
+    pub fn serving(&self, serving: &Serving) {
+        let &Serving { surface, operation, hook, point } = serving;
+        self.hook_info.with_label_values(&[surface, operation, hook, point]).set(1);
     }
 
     /// Counts events by what became of them at a sink.

@@ -91,6 +91,8 @@ fn what_was_lost_in_the_kernel_and_here_is_one_family() {
 fn the_state_of_the_agent_is_told() {
     let metrics = metrics();
     metrics.coverage("ia32", false);
+    let serving = Serving { surface: "writes_ia32", operation: "mkdir", hook: "fexit", point: "do_mkdirat" };
+    metrics.serving(&serving);
     metrics.unattributed("no_container");
     metrics.ignored("runtime_setup");
     metrics.sink("json", "written", 7);
@@ -102,6 +104,7 @@ fn the_state_of_the_agent_is_told() {
         r#"rosentry_identity_total{what="requests_dropped"} 4"#,
         r#"rosentry_identity_total{what="cgroups_evicted"} 0"#,
         r#"rosentry_coverage{surface="ia32"} 0"#,
+        r#"rosentry_hook_info{hook="fexit",operation="mkdir",point="do_mkdirat",surface="writes_ia32"} 1"#,
         r#"rosentry_events_unattributed_total{reason="no_container"} 1"#,
         r#"rosentry_events_ignored_total{reason="runtime_setup"} 1"#,
         r#"rosentry_sink_events_total{result="written",sink="json"} 7"#,
