@@ -153,6 +153,8 @@ offsets! {
     open_flags_flags: "open_flags"."open_flag", optional;
     /// The mode of an open.
     open_flags_mode: "open_flags"."mode", optional;
+    /// How its path is followed: the `resolve` of openat2 as `LOOKUP_` bits.
+    open_flags_lookup: "open_flags"."lookup_flags", optional;
     /// The kernfs node of a cgroup.
     cgroup_kn: "cgroup"."kn";
     /// The hierarchy of a cgroup.

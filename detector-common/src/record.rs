@@ -210,8 +210,8 @@ pub struct CallRecord {
     pub base: u8,
     /// [`Base`] of the second path.
     pub base2: u8,
-    /// Explicit padding.
-    pub padding: u8,
+    /// 1 where `extra` could not be read, and is zeros therefore.
+    pub extra_unreadable: u8,
     /// Bit set by [`Section`]: did not fit, the start is there (of a walk: the components nearest to the file).
     pub truncated: u16,
     /// Bit set by [`Section`]: could not be read.

@@ -76,7 +76,7 @@ impl Container {
             mnt_ns: Some(namespace.parse().unwrap()),
             process: Incarnation { pid: self.child.id(), start_time_ns: ticks * 10_000_000 },
             ancestors: Vec::new(),
-            init_pid: Some(self.child.id()),
+            first: Some(Incarnation { pid: self.child.id(), start_time_ns: ticks * 10_000_000 }),
         }
     }
 

@@ -52,14 +52,13 @@ pub fn begin_header(scratch: &mut Scratch) {
     header.time_ns = ring::now_ns();
 }
 
-/// Begins what is told of `call`: nothing read yet. The arguments and the result are not touched.
+/// Begins what is told of `call`: nothing read yet. The arguments, what they point to, and the result are not touched.
 #[inline(always)]
 pub fn begin(scratch: &mut Scratch, call: &Call) {
     let record = &mut scratch.record.call;
     record.operation = call.operation;
     record.base = Base::None as u8;
     record.base2 = Base::None as u8;
-    record.padding = 0;
     record.truncated = 0;
     record.unreadable = 0;
     record.root_at = [ROOT_NOT_MET; ROOT_AT_ROOM];

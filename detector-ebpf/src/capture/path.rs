@@ -183,8 +183,10 @@ extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
         return CONTINUE;
     }
     let [parent, name] = memory::kernel_words(walk.dentry, offset!(dentry_parent), offset!(dentry_name));
-    if parent == walk.dentry || parent == 0 {
-        // Not below its mount's root: a path that was moved away under us, or a dentry without a tree.
+    // Not below its mount's root: a path that was moved away under us, or a dentry without a tree, whose name is all there is to
+    // tell of it (a memfd's is `memfd:` and what it was called).
+    let is_top = parent == walk.dentry || parent == 0;
+    if is_top && walk.components != 0 {
         return end(scratch, false);
     }
     let used = scratch.used as usize;
@@ -200,6 +202,9 @@ extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
     scratch.used = used as u32 + length as u32;
     scratch.walk.components += 1;
     scratch.walk.dentry = parent;
+    if is_top {
+        return end(scratch, false);
+    }
     CONTINUE
 }
 

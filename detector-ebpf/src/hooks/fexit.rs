@@ -149,6 +149,7 @@ fn exit_open(context: FExitContext) -> i32 {
                     flags: how.load(offset!(open_flags_flags)),
                     mode: u32::from(how.load::<u16>(offset!(open_flags_mode)) & 0o7777),
                     has_how: 1,
+                    resolve: resolve(how.load(offset!(open_flags_lookup))),
                     ..Request::of(Operation::Open, 18)
                 });
             });
@@ -159,6 +160,14 @@ fn exit_open(context: FExitContext) -> i32 {
         });
     }
     0
+}
+
+/// The `RESOLVE_` bits of an open, from the `LOOKUP_` bits that the kernel has made of them: six in a row from the 16th on, of which
+/// the first and the third have changed places (`build_open_flags`, `fs/open.c`; `include/linux/namei.h`).
+#[inline(always)]
+fn resolve(lookup: u32) -> u32 {
+    let bits = lookup >> 16 & 0x3f;
+    bits & !5 | bits >> 2 & 1 | (bits & 1) << 2
 }
 
 /// `do_file_open_root`: an open by a handle.

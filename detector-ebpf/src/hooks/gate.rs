@@ -34,6 +34,10 @@ static IO_URING: [Call; OPCODES] = syscalls::IO_URING;
 static GATE_KEY: u64 = 0;
 /// The number of io_uring_enter in either ABI.
 const IO_URING_ENTER: u64 = 426;
+/// The io_uring operation that does what openat does, and can restrict how the path is followed: only then it is told from that.
+const OPENAT2: u32 = 28;
+/// io_uring's own first try of any open.
+const RESOLVE_CACHED: u32 = 0x20;
 /// Set by the kernel in every open of a 64-bit program.
 const O_LARGEFILE: u32 = 0o100_000;
 
@@ -62,8 +66,11 @@ pub struct Request {
     pub opcode: u32,
     /// 1: the function has no more than the syscall, whose arguments tell.
     pub by_syscall_alone: u32,
-    /// 1: `flags` and `mode` are those of an open as the kernel has understood them.
+    /// 1: `flags`, `mode` and `resolve` are those of an open as the kernel has understood them.
     pub has_how: u32,
+    /// The `RESOLVE_` bits of an open.
+    pub resolve: u32,
+    pub padding: u32,
 }
 impl Plain for Request {}
 
@@ -86,6 +93,8 @@ impl Request {
             opcode: opcode as u32,
             by_syscall_alone: 0,
             has_how: 0,
+            resolve: 0,
+            padding: 0,
         }
     }
 
@@ -135,7 +144,8 @@ fn take(request: &Request) {
         // The kernel's own doing, such as the file of a core dump.
         return;
     }
-    let call = if by_syscall { row } else { &IO_URING[request.opcode as usize & (OPCODES - 1)] };
+    let opcode = if request.resolve & !RESOLVE_CACHED != 0 { OPENAT2 } else { request.opcode };
+    let call = if by_syscall { row } else { &IO_URING[opcode as usize & (OPCODES - 1)] };
     scratch::with(|scratch| {
         sys_exit::note_call(scratch, registers, index, compat, request.result);
         // A copy in the map: the verifier takes the two tables for different places, and would follow all that comes behind once
@@ -146,7 +156,7 @@ fn take(request: &Request) {
         let call = unsafe { &*row };
         scratch.record.call.hook = Hook::Fexit as u8;
         if !by_syscall {
-            note_request(scratch, request, call);
+            note_request(scratch, request, opcode, call);
         } else if !is_watched(scratch, request, call) {
             return;
         }
@@ -194,11 +204,11 @@ fn is_watched(scratch: &mut Scratch, request: &Request, call: &Call) -> bool {
 
 /// Notes the arguments of a request of an io_uring, which are the function's.
 #[inline(always)]
-fn note_request(scratch: &mut Scratch, request: &Request, call: &Call) {
+fn note_request(scratch: &mut Scratch, request: &Request, opcode: u32, call: &Call) {
     const AT_REMOVEDIR: u32 = 0x200;
     let record = &mut scratch.record.call;
     record.abi = Abi::IoUring as u8;
-    record.syscall = request.opcode as u16;
+    record.syscall = opcode as u16;
     memory::fill(&mut record.args, 0);
     let removes_folder = request.operation == Operation::Rmdir as u32;
     set(scratch, call.dirfd, request.dirfd);
@@ -214,15 +224,16 @@ fn set(scratch: &mut Scratch, index: u8, value: u32) {
     }
 }
 
-/// Notes flags and mode of an open as the kernel has understood them; openat2's stand in the program's memory otherwise.
+/// Notes flags, mode and `resolve` of an open as the kernel has understood them; openat2's stand in the program's memory otherwise.
 #[inline(always)]
 fn note_how(scratch: &mut Scratch, request: &Request, call: &Call) {
+    let by_io_uring = scratch.record.call.abi == Abi::IoUring as u8;
+    let flags = if by_io_uring { request.flags & !O_LARGEFILE } else { request.flags };
     if call.form == Form::OpenHow as u8 {
-        let [_, _, how, ..] = scratch.record.call.args;
-        let resolve = memory::user::<[u64; 3]>(how).map_or(0, |[_, _, resolve]| resolve);
-        scratch.record.call.extra = [u64::from(request.flags), u64::from(request.mode), resolve, 0];
-    } else if scratch.record.call.abi == Abi::IoUring as u8 {
-        set(scratch, call.flags, request.flags & !O_LARGEFILE);
+        let resolve = if by_io_uring { request.resolve & !RESOLVE_CACHED } else { request.resolve };
+        scratch.record.call.extra = [flags, request.mode, resolve, 0].map(u64::from);
+    } else if by_io_uring {
+        set(scratch, call.flags, flags);
         set(scratch, call.mode, request.mode);
     }
 }

@@ -8,13 +8,13 @@ use std::{
 
 use crate::finding::{mount_flags::MountFlags, seal::MountInfo};
 
-/// What is read of a mount table, at most; that of a busy node takes a tenth.
+/// A larger mount table is not read; that of a busy node takes a tenth.
 const BYTES_MAX: u64 = 8 << 20;
 
 /// The mounts in the file; lines that are not understood are left out.
 ///
 /// # Errors
-/// Where it can't be read.
+/// Where it can't be read, or, of the kind `FileTooLarge`, not as a whole.
 pub fn read(path: &Path) -> io::Result<Vec<MountInfo>> {
     read_from(&File::open(path)?)
 }
@@ -22,10 +22,14 @@ pub fn read(path: &Path) -> io::Result<Vec<MountInfo>> {
 /// The same of a file that is open, from where it stands.
 ///
 /// # Errors
-/// Where it can't be read.
+/// See [`read`].
 pub fn read_from(file: &File) -> io::Result<Vec<MountInfo>> {
     let mut bytes = Vec::new();
-    file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    let length = file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    // What the part that is missing says nobody knows.
+    if length as u64 > BYTES_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     Ok(parse_all(&bytes))
 }
 
@@ -99,6 +103,16 @@ mod tests {
         for line in [&b""[..], b"x 0 0:1 / / rw - tmpfs tmpfs rw", b"1 0 0:1 / / rw tmpfs tmpfs rw"] {
             assert_eq!(parse(line), None);
         }
+    }
+
+    #[test]
+    fn a_table_that_is_too_large_is_not_read_in_part() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = "130 97 0:60 / /usr rw - tmpfs scratch rw\n";
+        std::fs::write(file.path(), line.repeat((BYTES_MAX as usize).div_ceil(line.len()))).unwrap();
+        assert_eq!(read(file.path()).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        std::fs::write(file.path(), line.repeat(BYTES_MAX as usize / line.len())).unwrap();
+        assert_eq!(read(file.path()).unwrap().len(), BYTES_MAX as usize / line.len());
     }
 
     #[test]

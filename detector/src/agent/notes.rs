@@ -1,9 +1,14 @@
 //! What the agent says of itself in the stream: events of kind `agent`.
 
-use super::clock;
-use crate::finding::{
-    Event,
-    event::{AgentNote, AgentValue, AgentWhat, Severity},
+use std::sync::Arc;
+
+use crate::{
+    clock,
+    finding::{
+        Event,
+        event::{AgentNote, AgentValue, AgentWhat, Severity},
+    },
+    identity::model::Container,
 };
 
 /// The stream begins.
@@ -33,6 +38,26 @@ pub fn coverage(coverage: &[(&str, bool)]) -> Event {
 pub fn lost(stages: &[(&str, u64)]) -> Event {
     let counts = stages.iter().map(|&(stage, lost)| (stage.to_owned(), lost)).collect();
     note(AgentWhat::Lost, Severity::Medium, vec![("events", AgentValue::Counts(counts))])
+}
+
+/// A sink had no room for so many events, into which so many attempts were folded: told in its own stream.
+pub fn dropped(stage: &str, events: u64, attempts: u64) -> Event {
+    note(
+        AgentWhat::Lost,
+        Severity::Medium,
+        vec![
+            ("events", AgentValue::Counts(vec![(stage.to_owned(), events)])),
+            ("attempts", AgentValue::Number(attempts)),
+        ],
+    )
+}
+
+/// Whether this container's seal holds can't be said, for that reason.
+pub fn blind_to_seal(container: &Arc<Container>, reason: &'static str) -> Event {
+    let details =
+        vec![("surface", AgentValue::Text("seal".to_owned())), ("reason", AgentValue::Text(reason.to_owned()))];
+    let note = note(AgentWhat::Gap, Severity::High, details);
+    Event { container: Some(Arc::clone(container)), ..note }
 }
 
 /// The stream ends.

@@ -14,23 +14,10 @@ use super::{
     paths::{self, Located, Manner, MountFacts, MountPoint, Question, Resolved, RootOf, is_at_or_below, parent},
 };
 use crate::{
+    clock::BootClock,
     identity::model::Container,
     kernel::attempt::{self, Attempt, PassedPath, Walk},
 };
-
-/// Translates times since boot to times of the calendar.
-#[derive(Clone, Copy, Debug)]
-pub struct BootClock {
-    /// CLOCK_REALTIME less CLOCK_BOOTTIME, nanoseconds.
-    pub unix_ns_at_boot: i128,
-}
-
-impl BootClock {
-    /// Nanoseconds since the Unix epoch of a time since boot.
-    pub const fn unix_ns(self, since_boot_ns: u64) -> i128 {
-        self.unix_ns_at_boot + since_boot_ns as i128
-    }
-}
 
 /// An attempt, and all that is known about it.
 #[derive(Clone, Debug)]
@@ -136,6 +123,8 @@ fn kernel_mount(mount: &attempt::Mount, root_of: RootOf) -> Option<MountPoint> {
         point: paths::of_walk(point.as_ref()?, root_of)?,
         fstype: fstype.clone(),
         facts: MountFacts { id: id.into(), flags, told_by: Resolution::Kernel },
+        // Asked of the targets of mount attempts alone.
+        of_root: false,
     })
 }
 
@@ -207,7 +196,13 @@ fn file(attempt: &Attempt, operation: Operation, path: Located, path2: Located) 
         mode: operation::mode(attempt),
         resolved: path.resolved,
         truncated: names_of(&truncated),
+        unreadable: unreadable(attempt),
     }
+}
+
+/// What is not told because its struct could not be read.
+fn unreadable(attempt: &Attempt) -> Vec<&'static str> {
+    names_of(&[("flags", attempt.extra_unreadable)])
 }
 
 fn mount_attempt(
@@ -241,6 +236,7 @@ fn mount_attempt(
         options,
         effect,
         truncated: names_of(&truncated),
+        unreadable: unreadable(attempt),
     }
 }
 
@@ -282,10 +278,14 @@ fn process(process: &attempt::Process, root_of: RootOf, clock: BootClock) -> Pro
     }
 }
 
+/// Where the path is none of the process's root's, it is not told as one: the kernel's own word for that is `(unreachable)`
+/// (`fs/d_path.c`).
 fn executable(walk: &Walk) -> Vec<u8> {
     let path = walk.in_namespace.as_slice();
+    let is_memfd = walk.in_root.is_none() && path.starts_with(b"/memfd:");
     match path.strip_prefix(b"/") {
-        Some(tail) if walk.truncated => tail.to_vec(),
+        Some(tail) if walk.truncated || is_memfd => tail.to_vec(),
+        _ if walk.unreachable => [b"(unreachable)", path].concat(),
         _ => path.to_vec(),
     }
 }

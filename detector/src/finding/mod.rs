@@ -19,6 +19,6 @@ pub mod seal;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use assess::{BootClock, Sighting, assess, questions};
+pub use assess::{Sighting, assess, questions};
 pub use effect::is_runtime_setup;
 pub use event::Event;

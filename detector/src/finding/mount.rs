@@ -106,7 +106,12 @@ mod tests {
     use crate::finding::testing::{facts, sealed};
 
     fn seen(point: &str, fstype: &str) -> MountPoint {
-        MountPoint { point: point.as_bytes().to_vec(), fstype: fstype.as_bytes().to_vec(), facts: facts(true) }
+        MountPoint {
+            point: point.as_bytes().to_vec(),
+            fstype: fstype.as_bytes().to_vec(),
+            facts: facts(true),
+            of_root: false,
+        }
     }
 
     fn placed(path: &str, mount: Option<MountPoint>) -> Place {

@@ -60,6 +60,8 @@ pub struct MountPoint {
     pub fstype: Vec<u8>,
     /// Which mount it is, and how it stands.
     pub facts: MountFacts,
+    /// Whether it shows the filesystem that the root of the mount namespace shows, or a part of it.
+    pub of_root: bool,
 }
 
 /// What is known of a mount besides its place.
@@ -107,7 +109,7 @@ pub fn anchor(passed: &PassedPath, process: &Process, in_root: bool) -> Option<A
 }
 
 fn anchor_at(walk: &Walk) -> Option<Anchor> {
-    if walk.truncated {
+    if walk.truncated || walk.unreachable {
         return None;
     }
     let whole = normal(&walk.in_namespace);
@@ -151,7 +153,8 @@ pub fn question(passed: &PassedPath, process: &Process, manner: Manner, mount_of
     Some(Question { anchor, requested, follow_last: manner.follow_last, mount_of_folder })
 }
 
-/// The path of a walk, told in the root that events tell paths in; none where its first folders are missing.
+/// The path of a walk, told in the root that events tell paths in; none where its first folders are missing, or that root does
+/// not lead there.
 pub fn of_walk(walk: &Walk, root_of: RootOf) -> Option<Vec<u8>> {
     let anchor = anchor_at(walk)?;
     match root_of {

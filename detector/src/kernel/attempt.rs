@@ -32,6 +32,8 @@ pub struct Attempt {
     pub args: [u64; 6],
     /// `struct open_how` {flags, mode, resolve, -} or `struct mount_attr` {attr_set, attr_clr, propagation, userns_fd}.
     pub extra: [u64; 4],
+    /// Whether that struct could not be read, and `extra` is zeros therefore.
+    pub extra_unreadable: bool,
     /// What the call returned: 0 or more, or a negated errno.
     pub result: i64,
     /// The path and what it is relative to. For move_mount: the target.
@@ -163,6 +165,16 @@ pub enum PathBase {
     File(Walk),
 }
 
+impl PathBase {
+    /// The walk to it, where it has one of its own.
+    pub(super) const fn walk(&mut self) -> Option<&mut Walk> {
+        match self {
+            Self::None | Self::Cwd => None,
+            Self::Root(walk) | Self::Dirfd(walk) | Self::File(walk) => Some(walk),
+        }
+    }
+}
+
 /// A path that the kernel side read from directory entries: real, without symbolic links.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Walk {
@@ -172,4 +184,7 @@ pub struct Walk {
     pub in_root: Option<Vec<u8>>,
     /// Whether the folders nearest to the root are missing: the walk was longer than the record has room for.
     pub truncated: bool,
+    /// Whether it is known that the process's root does not lead there, though that is a mount namespace's own: a detached
+    /// tree (of `umount -l`, fsmount or open_tree), or another mount namespace.
+    pub unreachable: bool,
 }

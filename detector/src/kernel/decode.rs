@@ -51,13 +51,27 @@ pub(super) fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
         let (CgroupRecord { header }, path) = CgroupRecord::read_from_prefix(bytes).map_err(|_| too_short)?;
         let (id, time_ns) = (header.cgroup_id, header.time_ns);
         Ok(if is(RecordKind::CgroupCreated) {
-            Record::CgroupCreated { id, path: String::from_utf8_lossy(path).into_owned(), time_ns }
+            Record::CgroupCreated { id, path: cgroup_path(path), time_ns }
         } else {
             Record::CgroupRemoved { id, time_ns }
         })
     } else {
         Err(DecodeError::Unknown("kind", header.kind))
     }
+}
+
+/// The tracepoint has room for so many bytes of a path and its NUL (`TRACE_CGROUP_PATH_LEN`,
+/// `kernel/cgroup/cgroup-internal.h`, 6.18), and cuts a longer one without a word.
+const CGROUP_PATH_ROOM: usize = 1024;
+
+/// The path of a cgroup. Of one that may be cut the last name is left out, as a part of it could be another's name, and so could
+/// those that are missing be: `…` stands for them, which names no container.
+fn cgroup_path(path: &[u8]) -> String {
+    let whole = match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) if path.len() + 1 >= CGROUP_PATH_ROOM => &path[..slash],
+        _ => return String::from_utf8_lossy(path).into_owned(),
+    };
+    format!("{}/…", String::from_utf8_lossy(whole))
 }
 
 fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
@@ -72,7 +86,7 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         hook => return Err(unknown("hook", hook)),
     };
     let [a, b, c, d, e, f, _, _] = call.args;
-    Ok(Record::Attempt(Box::new(Attempt {
+    let mut attempt = Attempt {
         kind,
         time_ns: header.time_ns,
         cgroup_id: header.cgroup_id,
@@ -83,6 +97,7 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         syscall: syscalls::find(abi, call.syscall).ok_or(DecodeError::Unknown("syscall", call.syscall))?,
         args: [a, b, c, d, e, f],
         extra: call.extra,
+        extra_unreadable: call.extra_unreadable != 0,
         result: call.result,
         path: passed_path(&sections, Section::Path, Section::Base, call.base, call.root_at[0])?,
         path2: passed_path(&sections, Section::Path2, Section::Base2, call.base2, call.root_at[1])?,
@@ -90,7 +105,46 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         fstype: sections.string(Section::Fstype),
         data: sections.string(Section::Data),
         mount: mount(&call.mount, &sections),
-    })))
+    };
+    mark_unreachable(&mut attempt);
+    cut_socket_name(&mut attempt);
+    find_new_root(&mut attempt);
+    Ok(Record::Attempt(Box::new(attempt)))
+}
+
+/// Finds the walks that end elsewhere than at the process's root, if that is known to be a mount namespace's own. If it is not,
+/// the process was chrooted, and they may well be in the same tree.
+fn mark_unreachable(attempt: &mut Attempt) {
+    let Attempt { process: Process { cwd, exe, .. }, path, path2, .. } = attempt;
+    let bases = [&mut path.base, &mut path2.base].into_iter().filter_map(PathBase::walk);
+    let mut walks: Vec<&mut Walk> = cwd.iter_mut().chain(exe.iter_mut()).chain(bases).collect();
+    let is_whole = |walk: &&mut Walk| !walk.truncated;
+    if walks.iter().filter(|walk| is_whole(walk)).any(|walk| walk.in_root.as_ref() == Some(&walk.in_namespace)) {
+        walks.iter_mut().filter(|walk| is_whole(walk)).for_each(|walk| walk.unreachable = walk.in_root.is_none());
+    }
+}
+
+/// Once a chroot has worked, the process's root is no longer what the path begins at, but what it led to.
+fn find_new_root(attempt: &mut Attempt) {
+    if attempt.operation == Operation::Chroot && attempt.result == 0 {
+        let base = std::mem::take(&mut attempt.path.base);
+        attempt.path.base = if let PathBase::Root(root) = base { PathBase::File(root) } else { base };
+    }
+}
+
+/// The name of a unix socket need not end with NUL: the length of the address, which the family is a part of, says where it does.
+/// (Where the kernel's own copy was read, it does.)
+fn cut_socket_name(attempt: &mut Attempt) {
+    const FAMILY: i32 = size_of::<u16>() as i32;
+    let of_program = attempt.hook == Hook::Tracepoint && attempt.abi != Abi::IoUring;
+    if attempt.operation != Operation::BindSocket || !of_program {
+        return;
+    }
+    let length = usize::try_from(attempt.args[2] as i32 - FAMILY).unwrap_or(0);
+    if let Some(name) = &mut attempt.path.requested {
+        name.truncate(length);
+    }
+    attempt.path.requested.take_if(|name| name.is_empty());
 }
 
 fn mount(record: &MountRecord, sections: &Sections<'_>) -> Option<Mount> {
@@ -150,7 +204,7 @@ impl<'a> Sections<'a> {
         components.pop();
         let truncated = self.truncated(section);
         let in_root = (root_at != ROOT_NOT_MET).then(|| join(components.get(..root_at.into()).unwrap_or(&components)));
-        Some(Walk { in_namespace: join(&components), in_root, truncated })
+        Some(Walk { in_namespace: join(&components), in_root, truncated, unreachable: false })
     }
 }
 
@@ -250,99 +304,5 @@ fn name(comm: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use detector_common::record::{COMM_LEN, FSTYPE_LEN, LENGTHS_ROOM, MAX_ANCESTORS};
-
-    use super::*;
-
-    /// A record as the kernel side sends it of an io_uring's mkdirat("/mnt", "new").
-    fn of_io_uring(opcode: u16) -> Vec<u8> {
-        let path = b"new";
-        let base = b"mnt\0";
-        let (point, args) = (b"app\0srv\0", b"touch\0");
-        let mut lengths = [0; LENGTHS_ROOM];
-        lengths[Section::Path as usize] = 3;
-        lengths[Section::Base as usize] = 4;
-        lengths[Section::Mount as usize] = 8;
-        lengths[Section::Args as usize] = 6;
-        let payload = [path.as_slice(), base, point, args].concat();
-        let length = u32::try_from(size_of::<SyscallRecord>() + payload.len()).unwrap();
-        let mut fstype = [0; FSTYPE_LEN];
-        fstype[..5].copy_from_slice(b"tmpfs");
-        let ancestor = AncestorRecord { start_time_ns: 0, pid: 0, padding: 0, comm: [0; COMM_LEN] };
-        let record = SyscallRecord {
-            header: RecordHeader {
-                version: WIRE_VERSION,
-                kind: RecordKind::WriteDenied as u16,
-                length,
-                time_ns: 1,
-                cgroup_id: 2,
-            },
-            process: ProcessRecord {
-                start_time_ns: 0,
-                cap_effective: 0,
-                parent_cgroup_id: 0,
-                pid: 100,
-                tid: 101,
-                ppid: 1,
-                container_pid: 7,
-                uid: 0,
-                gid: 0,
-                mnt_ns: 0,
-                user_ns_level: 0,
-                flags: 0,
-                same_program_as_parent: 0,
-                in_node_mount_namespace: 0,
-                ancestor_count: 0,
-                comm: [0; COMM_LEN],
-                ancestors: [ancestor; MAX_ANCESTORS],
-            },
-            call: CallRecord {
-                args: [5, 0, 0o755, 0, 0, 0, 0, 0],
-                extra: [0; 4],
-                result: -30,
-                syscall: opcode,
-                operation: Operation::Mkdir as u8,
-                abi: Abi::IoUring as u8,
-                hook: Hook::Tracepoint as u8,
-                base: Base::Dirfd as u8,
-                base2: Base::None as u8,
-                padding: 0,
-                truncated: 0,
-                unreadable: 0,
-                root_at: [1, ROOT_NOT_MET, ROOT_NOT_MET, ROOT_NOT_MET, 2, 0, 0, 0],
-                lengths,
-                padding2: 0,
-                mount: MountRecord { known: 1, id: 36, flags: 0x61, super_flags: 1, fstype },
-            },
-        };
-        // SAFETY: a live record without implicit padding, as its definition asserts.
-        let fixed = unsafe { std::slice::from_raw_parts((&raw const record).cast::<u8>(), size_of::<SyscallRecord>()) };
-        [fixed, payload.as_slice()].concat()
-    }
-
-    #[test]
-    fn an_operation_of_an_io_uring_is_told_as_the_syscall_of_the_same_meaning() {
-        let Ok(Record::Attempt(attempt)) = record(&of_io_uring(37)) else { panic!("an attempt") };
-        assert_eq!((attempt.abi, attempt.syscall.name), (Abi::IoUring, "mkdirat"));
-        assert_eq!(attempt.args[usize::from(attempt.syscall.call.mode)], 0o755);
-        assert_eq!(attempt.path.requested.as_deref(), Some(&b"new"[..]));
-        let PathBase::Dirfd(folder) = attempt.path.base else { panic!("based on a folder") };
-        assert_eq!((folder.in_namespace, folder.in_root), (b"/mnt".to_vec(), Some(b"/mnt".to_vec())));
-    }
-
-    #[test]
-    fn the_mount_is_told_with_its_point_though_that_has_a_later_number_than_what_stands_behind_it() {
-        let Ok(Record::Attempt(attempt)) = record(&of_io_uring(37)) else { panic!("an attempt") };
-        assert_eq!(attempt.process.args, [b"touch"]);
-        let mount = attempt.mount.unwrap();
-        assert_eq!((mount.id, mount.flags, mount.super_flags), (36, 0x61, 1));
-        assert_eq!((mount.fstype, mount.point.unwrap().in_namespace), (b"tmpfs".to_vec(), b"/srv/app".to_vec()));
-    }
-
-    #[test]
-    fn an_operation_of_an_io_uring_that_is_not_watched_is_unknown() {
-        // IORING_OP_READ; as a syscall 22 is pipe.
-        assert_eq!(record(&of_io_uring(22)).err(), Some(DecodeError::Unknown("syscall", 22)));
-    }
-}
+#[path = "decode_tests.rs"]
+mod tests;

@@ -10,9 +10,11 @@ use aya::{
 use detector_common::syscalls::SYSCALLS;
 use tracing::{debug, warn};
 
+use crate::error_chain::chain;
+
 use super::{
     links,
-    load::{KernelError, Verified, chain, explain},
+    load::{KernelError, Verified, explain},
     points::{self, GATE, MOUNTS, Place, Point},
 };
 
@@ -124,6 +126,13 @@ impl Functions {
     fn watch_misses(&mut self, program: Result<&ProgramFd, ProgramError>) {
         let descriptor = program.ok().and_then(|program| program.as_fd().try_clone_to_owned().ok());
         self.reporting.extend(descriptor);
+    }
+
+    /// Detaches the programs of one point, named by that at its exit, and waits until they are gone; whether they were attached.
+    pub(super) fn detach(&mut self, exit: &str) -> bool {
+        let (detached, kept) = self.links.drain(..).partition::<Vec<_>, _>(|(point, _)| point.exit == exit);
+        self.links = kept;
+        !detached.is_empty()
     }
 
     /// The bit sets of operations that need no tracepoint: of syscalls, of io_uring.

@@ -9,6 +9,8 @@ use aya_log::EbpfLogger;
 use detector_common::uring::MembersTable;
 use tracing::{debug, info, warn};
 
+use crate::error_chain::chain;
+
 use super::{
     counters::Counters,
     functions::Functions,
@@ -169,7 +171,7 @@ impl Sensor {
             }
         }
         let functions = sensor.functions.as_ref();
-        sensor.coverage.push((plan::KERNEL_PATHS, functions.is_some()));
+        sensor.coverage.extend(plan::limits(functions.is_some()));
         sensor.coverage.push((plan::KERNEL_MOUNTS, functions.is_some_and(Functions::tell_mounts)));
         sensor.serving = serving(&Attached {
             functions: functions.map_or(&[], |functions| &functions.attached),
@@ -226,6 +228,23 @@ impl Sensor {
     /// What serves each operation.
     pub fn serving(&self) -> &[Serving] {
         &self.serving
+    }
+
+    /// Detaches one program, for tests, which show by it that nothing else sees what it sees. Whether it was attached. At a kernel
+    /// function it takes its entry along, and waits until it is gone.
+    ///
+    /// # Errors
+    /// Where there is no such program.
+    #[doc(hidden)]
+    pub fn detach(&mut self, program: &str) -> Result<bool, KernelError> {
+        if self.functions.as_mut().is_some_and(|functions| functions.detach(program)) {
+            return Ok(true);
+        }
+        let is_tracepoint = plan::TRACEPOINT.iter().flat_map(|group| group.attachments);
+        if !is_tracepoint.into_iter().any(|attachment| attachment.program == program) {
+            return Ok(false);
+        }
+        Ok(find(&mut self.ebpf, program)?.unload().is_ok())
     }
 
     /// What the verifier did with each program.
@@ -301,21 +320,6 @@ fn locked_down() -> bool {
 fn fault(log: &str) -> Option<&str> {
     const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
     log.lines().rev().find(|line| !line.is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start)))
-}
-
-/// An error and what it came from, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

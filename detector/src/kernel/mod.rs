@@ -17,6 +17,6 @@ pub mod serving;
 pub mod stream;
 
 pub use decode::DecodeError;
-pub use layout::LayoutError;
+pub use layout::{BTF_PATH, LayoutError};
 pub use load::{KernelError, Sensor, Verified};
 pub use preflight::{Capability, REQUIRED, USEFUL, effective_capabilities, missing_capabilities};

@@ -9,9 +9,12 @@
     reason = "the exception of clippy.toml reaches test functions only, not what they share"
 )]
 
+mod actor;
 mod door;
+mod evasion;
 mod every_syscall;
 mod fallback;
+mod generator;
 mod io_uring;
 mod lifecycle;
 mod mounted;
@@ -22,3 +25,4 @@ mod refusals;
 mod ring;
 mod sealed;
 mod sensor;
+mod told;

@@ -83,7 +83,7 @@ async fn each_operation_tells_the_mount_that_refused_it_with_its_id_and_flags() 
         let (new, old) = (new.as_ptr(), old.as_ptr());
         let socket = std::os::unix::net::UnixListener::bind;
         begin();
-        // SAFETY (all): NUL-terminated paths, an open descriptor, one readable byte.
+        // SAFETY: all have NUL-terminated paths, an open descriptor, one readable byte.
         unsafe {
             refused(|| libc::open(new, libc::O_CREAT | libc::O_WRONLY, 0o644));
             refused(|| libc::open(old, libc::O_TRUNC | libc::O_WRONLY));

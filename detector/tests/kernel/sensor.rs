@@ -11,8 +11,8 @@ use detector::kernel::{
 };
 use detector_common::abi::Abi;
 
-/// How long a record may take to come.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long whatever a test waits for may take, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Attached {
     pub sensor: Sensor,
@@ -95,6 +95,44 @@ impl Attached {
         let begun = attempts.iter().position(|attempt| attempt.path.requested.as_deref() == Some(BEGIN));
         let attempts = attempts.split_off(begun.map_or(0, |begun| begun + 1));
         Seen { returned, attempts }
+    }
+}
+
+impl Attached {
+    /// What has come of the process `pid` and those below it since it was asked before.
+    pub fn take(&mut self, pid: u32) -> Vec<Attempt> {
+        let is_below = |attempt: &Attempt| attempt.process.ancestors.iter().any(|ancestor| ancestor.pid == pid);
+        let attempt = |record| match record {
+            Record::Attempt(attempt) if attempt.process.pid == pid || is_below(&attempt) => Some(*attempt),
+            _ => None,
+        };
+        self.records().into_iter().filter_map(attempt).collect()
+    }
+
+    /// All that has come since it was asked before.
+    pub fn records(&mut self) -> Vec<Record> {
+        let mut batch = Vec::new();
+        while self.stream.drain(&mut batch) {}
+        batch
+    }
+
+    /// What was seen of a process that has ended, and has done something.
+    pub fn of_process(&mut self, pid: u32) -> Vec<Attempt> {
+        let deadline = Instant::now() + PATIENCE;
+        let (mut batch, mut attempts) = (Vec::new(), Vec::new());
+        while attempts.is_empty() {
+            assert!(Instant::now() < deadline, "nothing of process {pid} came within {PATIENCE:?}");
+            while self.stream.drain(&mut batch) {}
+            for record in batch.drain(..) {
+                if let Record::Attempt(attempt) = record
+                    && attempt.process.pid == pid
+                {
+                    attempts.push(*attempt);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        attempts
     }
 }
 

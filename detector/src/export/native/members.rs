@@ -26,6 +26,8 @@ pub(super) struct FileLine<'a> {
     xattr: Option<Text<'a>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     truncated: &'a [&'static str],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unreadable: &'a [&'static str],
 }
 
 #[derive(Serialize)]
@@ -53,6 +55,8 @@ pub(super) enum MountLine<'a> {
         options: Option<Text<'a>>,
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         truncated: &'a [&'static str],
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        unreadable: &'a [&'static str],
     },
     Seal {
         kind: &'static str,
@@ -135,7 +139,7 @@ impl Serialize for Labels<'_> {
 
 impl<'a> From<&'a File> for FileLine<'a> {
     fn from(file: &'a File) -> Self {
-        let File { path, requested, flags, new_path, link_target, xattr, mode, resolved, truncated } = file;
+        let File { path, requested, flags, new_path, link_target, xattr, mode, resolved, truncated, unreadable } = file;
         FileLine {
             path: bytes(path),
             requested: bytes(requested),
@@ -146,6 +150,7 @@ impl<'a> From<&'a File> for FileLine<'a> {
             link_target: bytes(link_target),
             xattr: bytes(xattr),
             truncated,
+            unreadable,
         }
     }
 }
@@ -174,6 +179,7 @@ impl<'a> From<&'a Mount> for MountLine<'a> {
                 options,
                 effect,
                 truncated,
+                unreadable,
             }) => MountLine::Attempt {
                 target: bytes(target),
                 source: bytes(source),
@@ -184,6 +190,7 @@ impl<'a> From<&'a Mount> for MountLine<'a> {
                 resolved: resolved.map(|resolved| resolved.name()),
                 options: bytes(options),
                 truncated,
+                unreadable,
             },
             Mount::Seal { breach: Breach { point, fstype, effect, cause } } => MountLine::Seal {
                 kind: PlaceKind::Rootfs.name(),
