@@ -171,7 +171,9 @@ impl Sensor {
             }
         }
         let functions = sensor.functions.as_ref();
-        sensor.coverage.extend(plan::limits(functions.is_some()));
+        // What falls back has the limits of the tracepoints.
+        let at_functions = functions.is_some_and(|functions| functions.need_no_tracepoint()[0]);
+        sensor.coverage.extend(plan::limits(at_functions));
         sensor.coverage.push((plan::KERNEL_MOUNTS, functions.is_some_and(Functions::tell_mounts)));
         sensor.serving = serving(&Attached {
             functions: functions.map_or(&[], |functions| &functions.attached),

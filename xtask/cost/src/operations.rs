@@ -21,7 +21,8 @@ use rustix::{
 pub struct Operation {
     /// In the table; without blanks.
     pub name: &'static str,
-    /// How often in one sample.
+    /// How often in one sample: so often that it takes less than the four million instructions between two ticks of the kernel's
+    /// clock, one of which costs as much as half an open.
     pub times: u32,
     /// The operation itself. As few instructions around the syscall as can be.
     pub act: Box<dyn Fn()>,
@@ -53,15 +54,15 @@ pub fn prepare() -> Result<Vec<Operation>> {
     type Timed = (&'static str, u32, Box<dyn Fn()>);
     let list: Vec<Timed> = vec![
         ("getppid", 2000, Box::new(|| _ = rustix::process::getppid())),
-        ("open_close_readable", 500, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
-        ("open_close_readable_tmpfs", 500, {
+        ("open_close_readable", 200, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
+        ("open_close_readable_tmpfs", 200, {
             let temporary = temporary.clone();
             Box::new(move || open_and_close(&temporary, libc::O_RDONLY))
         }),
-        ("open_close_writable", 500, Box::new(move || open_and_close(&temporary, WRITING))),
+        ("open_close_writable", 200, Box::new(move || open_and_close(&temporary, WRITING))),
         ("write_writable", 500, Box::new(move || write(descriptor))),
-        ("mkdir_rmdir_writable", 300, Box::new(move || make_and_remove(&folder))),
-        ("open_refused_new_path", 300, {
+        ("mkdir_rmdir_writable", 100, Box::new(move || make_and_remove(&folder))),
+        ("open_refused_new_path", 150, {
             Box::new(move || {
                 let index = next.get();
                 next.set((index + 1) % NEW_PATHS);
@@ -70,7 +71,7 @@ pub fn prepare() -> Result<Vec<Operation>> {
                 }
             })
         }),
-        ("open_refused_again", 300, {
+        ("open_refused_again", 150, {
             let refused = refused.clone();
             Box::new(move || open_and_close(&refused, WRITING))
         }),
