@@ -137,7 +137,7 @@ fn load(kind: u32, attach_type: u32, id: u32, result_at: i16) -> Result<OwnedFd>
         attach_type: u32,
         btf: [u32; 2],
         func_info: [u32; 4],
-        line_info: [u32; 2],
+        line_info: [u32; 3],
         attach_btf_id: u32,
         attach_to: u32,
     }
@@ -154,7 +154,7 @@ fn load(kind: u32, attach_type: u32, id: u32, result_at: i16) -> Result<OwnedFd>
         attach_type,
         btf: [0; 2],
         func_info: [0; 4],
-        line_info: [0; 2],
+        line_info: [0; 3],
         attach_btf_id: id,
         attach_to: 0,
     };

@@ -21,8 +21,7 @@ use rustix::{
 pub struct Operation {
     /// In the table; without blanks.
     pub name: &'static str,
-    /// How often in one sample: so often that it takes less than the four million instructions between two ticks of the kernel's
-    /// clock, one of which costs as much as half an open.
+    /// How often in one sample: for about two million instructions, half of what lies between two ticks of the kernel's clock.
     pub times: u32,
     /// The operation itself. As few instructions around the syscall as can be.
     pub act: Box<dyn Fn()>,
@@ -35,7 +34,7 @@ const LIBRARY: &str = "/usr/lib/libc.so.6";
 /// A folder of the image in which a program writes that was not written for a read-only root.
 const CACHE: &str = "/var/cache/app";
 /// How many paths there are for refused writes of which none was there before.
-const NEW_PATHS: usize = 8192;
+const NEW_PATHS: usize = 16_384;
 
 /// Makes the root of a container this process's own, and lists the operations.
 pub fn prepare() -> Result<Vec<Operation>> {
@@ -53,16 +52,16 @@ pub fn prepare() -> Result<Vec<Operation>> {
     // Name, repetitions, and what is repeated.
     type Timed = (&'static str, u32, Box<dyn Fn()>);
     let list: Vec<Timed> = vec![
-        ("getppid", 2000, Box::new(|| _ = rustix::process::getppid())),
-        ("open_close_readable", 200, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
+        ("getppid", 5000, Box::new(|| _ = rustix::process::getppid())),
+        ("open_close_readable", 150, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
         ("open_close_readable_tmpfs", 200, {
             let temporary = temporary.clone();
             Box::new(move || open_and_close(&temporary, libc::O_RDONLY))
         }),
         ("open_close_writable", 200, Box::new(move || open_and_close(&temporary, WRITING))),
-        ("write_writable", 500, Box::new(move || write(descriptor))),
-        ("mkdir_rmdir_writable", 100, Box::new(move || make_and_remove(&folder))),
-        ("open_refused_new_path", 150, {
+        ("write_writable", 1000, Box::new(move || write(descriptor))),
+        ("mkdir_rmdir_writable", 70, Box::new(move || make_and_remove(&folder))),
+        ("open_refused_new_path", 100, {
             Box::new(move || {
                 let index = next.get();
                 next.set((index + 1) % NEW_PATHS);
@@ -71,7 +70,7 @@ pub fn prepare() -> Result<Vec<Operation>> {
                 }
             })
         }),
-        ("open_refused_again", 150, {
+        ("open_refused_again", 100, {
             let refused = refused.clone();
             Box::new(move || open_and_close(&refused, WRITING))
         }),

@@ -22,6 +22,8 @@ pub struct Report {
     pub detached: Vec<(String, f64)>,
     /// What it said besides, such as why it stopped.
     other: Vec<String>,
+    /// Whether it said that it could not go on.
+    failed: bool,
 }
 
 /// Instructions per operation.
@@ -45,7 +47,10 @@ impl Report {
                 ["cost", rest @ ..] if let Some(figure) = figure(rest) => self.figures.push(figure),
                 ["armed", hooks, milliseconds] => self.armed.extend(time(hooks, milliseconds)),
                 ["detached", hooks, milliseconds] => self.detached.extend(time(hooks, milliseconds)),
-                _ => self.other.push(text.to_owned()),
+                words => {
+                    self.failed |= words.first() == Some(&"Error:");
+                    self.other.push(text.to_owned());
+                }
             },
         }
     }
@@ -79,8 +84,8 @@ impl Report {
             .context("a table could not be written")?;
             rows += 1;
         }
-        if rows == 0 {
-            bail!("nothing was measured in Linux {}: {}", self.kernel, self.other.join("\n"));
+        if rows == 0 || self.failed {
+            bail!("not all was measured in Linux {}: {}", self.kernel, self.other.join("\n"));
         }
         Ok(table)
     }
@@ -147,8 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_measured_nothing_is_an_error_with_what_it_said() {
-        let error = report(&["Error: rosentry's programs could not be attached"]).costs().unwrap_err().to_string();
+    fn a_program_that_did_not_measure_all_is_an_error_with_what_it_said() {
+        let said = ["cost nothing getppid 337.0 338.0", "cost fexit getppid 337.0 338.0"];
+        assert!(report(&said).costs().is_ok());
+        let error =
+            report(&[&said[..], &["Error: it could not be attached"]].concat()).costs().unwrap_err().to_string();
         assert!(error.contains("could not be attached"), "{error}");
+        report(&["what else it says"]).costs().unwrap_err();
     }
 }
