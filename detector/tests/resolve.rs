@@ -54,7 +54,7 @@ impl Container {
         command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(root.path());
         let child = command.env("PATH", "/bin:/usr/bin:/sbin:/usr/sbin").stdin(Stdio::null()).spawn().unwrap();
         let started = Self { _root: root, child };
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while fs::read(started.proc("cmdline")).unwrap_or_default() != b"busybox\0sleep\x0060\0" {
             assert!(Instant::now() < deadline, "the container did not come up");
             std::thread::sleep(Duration::from_millis(5));

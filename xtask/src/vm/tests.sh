@@ -3,6 +3,6 @@
 while read -r hooks name; do
     echo "vm: test $hooks $name"
     # Two threads, or libtest would print the name of the test in front of the first line that the test prints.
-    ROSENTRY_TEST_HOOKS=$hooks timeout -s KILL 170 /program --exact "$name" --nocapture --test-threads=2 2>&1 </dev/null
+    ROSENTRY_TEST_HOOKS=$hooks timeout -s KILL 600 /program --exact "$name" --nocapture --test-threads=2 2>&1 </dev/null
     echo "vm: exit $?"
 done </words

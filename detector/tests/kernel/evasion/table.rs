@@ -98,6 +98,7 @@ const ROWS: &[Row] = &[
     Row {
         door: "the mount that refuses the write",
         surface: "kernel_mounts",
+        runs: &["every write, 64-bit"],
         tests: &["mounted::each_operation_tells_the_mount_that_refused_it_with_its_id_and_flags"],
         tracepoint: Cell::Limit(&MOUNT),
         ..ROW
