@@ -120,8 +120,9 @@ async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
         value("sum by (namespace, workload) (cluster_namespace_workload_pod:rosentry_write_denied:increase5m)").await;
     let web = (json!({"namespace": "prod", "workload": "web"}), "1".to_owned());
     assert!(refused.contains(&web), "the first write of a series counts: {refused:?}");
+    // What else runs on the machine may have been refused writes, too.
     assert!(
-        refused.contains(&(json!({}), "1".to_owned())),
+        refused.iter().any(|(labels, count)| *labels == json!({}) && count != "0"),
         "what has no container is not the agent's own: {refused:?}"
     );
     let enforcement = value("cluster_namespace:rosentry_enforcement:ratio").await;
