@@ -31,7 +31,7 @@ use self::{
 use super::{ring::Ring, sensor::Attached};
 
 /// How long what is expected may take to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Every case.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
@@ -115,8 +115,9 @@ async fn a_call_is_seen_until_its_program_is_detached() {
         let is_all = |attempts: &[Attempt]| wanted.is_none_or(|wanted| run.seen(attempts).is_superset(wanted));
         run.seen(&watch(attached, &player, is_all))
     };
-    // Other tests see to it that these are all.
-    let mut left: Vec<_> = RUNS.iter().map(|run| seen_of(&mut attached, run, None)).collect();
+    // Other tests see to it that these are all. Of some times, as one that comes late may be missed.
+    let all_of = |attached: &mut Attached, run| (0..3).flat_map(|_| seen_of(attached, run, None)).collect();
+    let mut left: Vec<BTreeSet<Call>> = RUNS.iter().map(|run| all_of(&mut attached, run)).collect();
     assert!(left.iter().all(|calls| calls.len() > 8), "{left:?}");
     let hooks: Vec<BTreeMap<Call, String>> = RUNS
         .iter()
