@@ -6,7 +6,9 @@
 #![no_std]
 
 pub mod abi;
+pub mod budget;
 pub mod counter;
+pub mod fold;
 pub mod offsets;
 pub mod operation;
 pub mod record;
@@ -15,4 +17,4 @@ pub mod syscalls;
 pub mod uring;
 
 /// Version of every record in [`record`]; the two sides refuse to talk when it differs.
-pub const WIRE_VERSION: u16 = 1;
+pub const WIRE_VERSION: u16 = 2;

@@ -183,6 +183,27 @@ pub struct CallRecord {
     pub root_at: [u16; 4],
     /// Length of each section, bytes.
     pub lengths: [u16; Section::COUNT],
+    /// Where repeats are counted, in [`crate::fold`]; of a mount attempt, and of a write whose repeats are told one by one, none.
+    pub fold: FoldRecord,
+}
+
+/// Which slot counts the repeats of an attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct FoldRecord {
+    /// Number of the slot, or [`NOT_FOLDED`].
+    pub slot: u32,
+    /// Generation of the slot's state.
+    pub generation: u32,
+}
+
+/// No slot.
+pub const NOT_FOLDED: u32 = u32::MAX;
+
+impl FoldRecord {
+    /// Repeats are told one by one.
+    pub const NONE: Self = Self { slot: NOT_FOLDED, generation: 0 };
 }
 
 /// Which kind of program saw it. The numbers are on the wire: never reuse one.
@@ -220,8 +241,8 @@ pub struct CgroupRecord {
 const _: () = assert!(size_of::<RecordHeader>() == 24);
 const _: () = assert!(size_of::<AncestorRecord>() == 32);
 const _: () = assert!(size_of::<ProcessRecord>() == 88 + 32 * MAX_ANCESTORS);
-const _: () = assert!(size_of::<CallRecord>() == 144);
-const _: () = assert!(size_of::<SyscallRecord>() == 24 + 344 + 144);
+const _: () = assert!(size_of::<CallRecord>() == 152);
+const _: () = assert!(size_of::<SyscallRecord>() == 24 + 344 + 152);
 const _: () = assert!(size_of::<CgroupRecord>() == 24);
 
 /// Room for a path as a program passed it, `PATH_MAX`.

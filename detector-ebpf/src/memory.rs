@@ -35,6 +35,12 @@ impl<T: Plain, const N: usize> Plain for [T; N] {}
 pub struct Structure(NonNull<u8>);
 
 impl Structure {
+    /// What a pointer of a type that the verifier knows points to.
+    #[inline(always)]
+    pub fn new(pointer: *const u8) -> Option<Self> {
+        NonNull::new(pointer.cast_mut()).map(Self)
+    }
+
     /// The `task_struct` of the running thread.
     #[inline(always)]
     pub fn current_task() -> Option<Self> {
@@ -132,13 +138,6 @@ pub fn kernel_words(base: u64, first: u32, second: u32) -> [u64; 2] {
     }
 }
 
-/// Reads the `T` at `address` in kernel memory to where it is kept; zeros where it can't be read.
-#[inline(always)]
-pub fn kernel_to<T: Plain>(to: &mut T, address: u64) {
-    // SAFETY: `to` is writable for its size; the helper checks the address, and zeroes it on a fault.
-    unsafe { bpf_probe_read_kernel(core::ptr::from_mut(to).cast(), size_of::<T>() as u32, address as *const _) };
-}
-
 /// Reads a `T` of the process's memory; a page that is not resident is a failure.
 #[inline(always)]
 pub fn user<T: Plain>(address: u64) -> Option<T> {
@@ -178,6 +177,29 @@ pub fn fill<T: Plain, const N: usize>(values: &mut [T; N], with: T) {
         // SAFETY: a live value; volatile, or the compiler would make a `memset` of it.
         unsafe { write_volatile(value, with) };
     }
+}
+
+/// Copies `length` bytes from `kernel`, an address of the kernel's, or where that is 0, from `user`; whether all could be read.
+///
+/// # Safety
+/// `to` must be writable for `length` bytes.
+#[inline(always)]
+pub unsafe fn copy(to: *mut u8, length: u32, kernel: u64, user: u64) -> bool {
+    // SAFETY: the caller answers for `to`; the helpers check the addresses.
+    unsafe {
+        if kernel != 0 {
+            bpf_probe_read_kernel(to.cast(), length, kernel as *const _) == 0
+        } else {
+            bpf_probe_read_user(to.cast(), length, user as *const _) == 0
+        }
+    }
+}
+
+/// A number for a pointer of the kernel's, the same for the same pointer: for the verifier a difference of pointers is one, a pointer
+/// is none.
+#[inline(always)]
+pub fn number(pointer: u64) -> u64 {
+    pointer.wrapping_sub(core::ptr::from_ref(crate::offsets::get()) as u64)
 }
 
 /// The same number, of which the compiler knows nothing: neither where it came from nor what it was compared with.

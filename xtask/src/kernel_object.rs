@@ -31,6 +31,7 @@ pub fn for_bpf<'a>(cargo: &'a mut Command, workspace: &Workspace, tools: &Tools)
         // BTF is made from debug information, of `core` and the dependencies too.
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
+        "-Ctarget-cpu=v3".into(),
     ];
     cargo
         .current_dir(workspace.root())

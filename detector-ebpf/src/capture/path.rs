@@ -57,8 +57,7 @@ struct Steps<'a> {
 /// Appends the walks from `scratch.walk.places`. The process's root, whose `struct path` is at `root`, is noted where met.
 #[inline(always)]
 pub fn append_walks(scratch: &mut Scratch, root: u64) {
-    [scratch.walk.root_mnt, scratch.walk.root_dentry] =
-        memory::kernel_words(root, offset!(path_mnt), offset!(path_dentry));
+    [scratch.walk.root_mnt, scratch.walk.root_dentry] = pair_at(root);
     scratch.walk.place = 0;
     scratch.walk.mnt = 0;
     let mut steps = Steps { scratch };
@@ -131,7 +130,7 @@ fn begin(scratch: &mut Scratch) -> bool {
         walk.steps = 0;
         walk.components = 0;
         walk.root_at = ROOT_NOT_MET;
-        [walk.mnt, walk.dentry] = memory::kernel_words(walk.places[place], offset!(path_mnt), offset!(path_dentry));
+        [walk.mnt, walk.dentry] = pair_at(walk.places[place]);
         if walk.mnt != 0 && walk.dentry != 0 {
             walk.mnt_root = memory::kernel_at(walk.mnt, offset!(vfsmount_root));
             return true;
@@ -168,6 +167,12 @@ pub fn of_open_file(files: u64, fd: u32) -> Option<u64> {
     }
     let array: u64 = memory::kernel_at(fdtable, offset!(fdtable_fd));
     of_file(memory::kernel_at(array.wrapping_add(8 * u64::from(fd)), 0))
+}
+
+/// Mount and dentry of the `struct path` at `path`.
+#[inline(always)]
+pub fn pair_at(path: u64) -> [u64; 2] {
+    memory::kernel_words(path, offset!(path_mnt), offset!(path_dentry))
 }
 
 /// Address of the `struct path` of the `struct file` at `file`.

@@ -17,8 +17,9 @@ use crate::{
         gate::{self, Request},
         sys_exit::EROFS,
     },
-    memory,
+    memory::{Readable as _, Structure},
     offsets::offset,
+    quick, scratch,
 };
 
 /// The parameter at `index`, which is a pointer.
@@ -94,18 +95,30 @@ keeps_names! {
     enter_mknod, exit_mknod: 4, Mknod, NONE, name 1, [dirfd 0, mode 2];
 }
 
-/// `do_filp_open`: every way to open by name. The name lives on.
+/// `do_filp_open`: every way to open by name. The name lives on. Most of what is refused comes here, so this asks for itself whether
+/// it is a repeat.
 #[fexit]
 fn exit_open(context: FExitContext) -> i32 {
-    if is_error_pointer(&context, 3) {
-        gate::report(Request {
-            name: memory::kernel_at(parameter(&context, 1), offset!(filename_name)),
-            open: parameter(&context, 2),
-            dirfd: context.arg(0),
-            ..Request::of(Operation::Open, 18)
-        });
+    if !is_error_pointer(&context, 3) {
+        return 0;
+    }
+    let (Some(filename), Some(open)) = (structure(&context, 1), structure(&context, 2)) else { return 0 };
+    let (name, dirfd) = (filename.load(offset!(filename_name)), context.arg(0));
+    let answer = quick::ask_at_function(Operation::Open as u32, name, dirfd, open.load(offset!(open_flags_flags)));
+    if answer != quick::REPEAT {
+        gate::report(Request { name, open: open.address(), dirfd, answer, ..Request::of(Operation::Open, 18) });
+    }
+    // By who has claimed it: the gate may have been closed.
+    if let Some(place) = answer.checked_sub(quick::NEW) {
+        scratch::release(place);
     }
     0
+}
+
+/// The structure that the parameter at `index` points to.
+#[inline(always)]
+fn structure(context: &FExitContext, index: usize) -> Option<Structure> {
+    Structure::new(context.arg(index))
 }
 
 /// `do_file_open_root`: an open by a handle.

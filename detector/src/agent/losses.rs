@@ -33,6 +33,8 @@ pub const WRITER: &str = "writer";
 pub const SINK: &str = "sink";
 /// See [`DECODE`].
 pub const STOP: &str = "stop";
+/// The stage in the kernel that is told by container: attempts beyond the budget of their cgroup.
+pub const BUDGET: &str = "budget";
 const AGENT_STAGES: &[&str] = &[DECODE, WRITER, SINK, STOP];
 
 /// Remembers what has been told.
@@ -81,6 +83,13 @@ impl Losses {
             pipeline.outbox.send(notes::lost(&new));
         }
         self.told = now;
+        for cut in pipeline.ledger.settle(&pipeline.metrics) {
+            pipeline.metrics.lost(BUDGET, cut.writes + cut.mounts);
+            pipeline.outbox.send(notes::cut(&cut));
+        }
+        if pipeline.ledger.is_open() {
+            self.due = Some(self.looked_at + INTERVAL);
+        }
     }
 }
 

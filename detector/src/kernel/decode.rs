@@ -14,6 +14,7 @@ use zerocopy::FromBytes;
 
 use super::{
     attempt::{Ancestor, Attempt, PassedPath, PathBase, Process, Walk},
+    folds::FoldId,
     stream::Record,
 };
 
@@ -89,6 +90,7 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         source: sections.string(Section::Source),
         fstype: sections.string(Section::Fstype),
         data: sections.string(Section::Data),
+        fold: FoldId::from_wire(call.fold),
     })))
 }
 
@@ -238,7 +240,7 @@ fn name(comm: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use detector_common::record::{COMM_LEN, MAX_ANCESTORS};
+    use detector_common::record::{COMM_LEN, FoldRecord, MAX_ANCESTORS};
 
     use super::*;
 
@@ -293,6 +295,7 @@ mod tests {
                 unreadable: 0,
                 root_at: [1, ROOT_NOT_MET, ROOT_NOT_MET, ROOT_NOT_MET],
                 lengths,
+                fold: FoldRecord { slot: 7, generation: 3 },
             },
         };
         // SAFETY: a live record without implicit padding, as its definition asserts.

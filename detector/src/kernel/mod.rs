@@ -6,6 +6,7 @@ pub mod attempt;
 mod btf;
 pub mod counters;
 mod decode;
+pub mod folds;
 mod functions;
 mod layout;
 mod links;
@@ -13,6 +14,7 @@ mod load;
 pub mod plan;
 pub mod points;
 mod preflight;
+mod shared;
 pub mod stream;
 
 pub use decode::DecodeError;

@@ -9,8 +9,11 @@
     reason = "the exception of clippy.toml reaches test functions only, not what they share"
 )]
 
+mod cgroup;
 mod door;
 mod every_syscall;
+mod fairness;
+mod folding;
 mod io_uring;
 mod lifecycle;
 mod mounts;
