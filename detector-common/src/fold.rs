@@ -2,7 +2,7 @@
 //!
 //! The kernel side writes it and user space, which has it mapped into its memory, takes counts out of it. Each slot has one
 //! word that both change by compare-and-exchange alone, so that no count is ever lost between them; see [`State`].
-//! Why so: `docs/decisions/0010-folding-repeats.md`.
+//! Why so: `docs/decisions/0009-folding-repeats.md`.
 
 use crate::record::{PATH_MAX, STRING_MAX};
 

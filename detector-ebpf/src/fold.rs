@@ -5,7 +5,7 @@
 //! repeats: what was never told is never folded away. Where all slots of a key have counts that user space has not taken yet,
 //! attempts go out one by one.
 //!
-//! `docs/decisions/0010-folding-repeats.md`; the table and the hash are described in [`detector_common::fold`].
+//! `docs/decisions/0009-folding-repeats.md`; the table and the hash are described in [`detector_common::fold`].
 
 use core::ptr::{read_volatile, write_volatile};
 

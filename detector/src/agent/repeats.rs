@@ -25,6 +25,9 @@ pub const INTERVAL: Duration = Duration::from_secs(2);
 /// Rounds without a repeat after which one is given up.
 const IDLE_ROUNDS: u32 = 15;
 
+/// By how much two looks at the clocks may differ, nanoseconds.
+const JITTER_NS: i128 = 1_000_000;
+
 /// What is kept takes at most.
 const MOST_BYTES: usize = 8 << 20;
 
@@ -74,10 +77,15 @@ impl Repeated<'_> {
     pub fn event(&self) -> Option<Event> {
         let (Told::Event(first) | Told::Unattributed(first)) = self.told else { return None };
         let clock = clock::now();
+        // Two looks at the clocks differ by microseconds; that must not turn the order round.
+        let after_first = |unix_ns: i128| {
+            let told = first.last_time_unix_ns;
+            if (told - JITTER_NS..told).contains(&unix_ns) { told } else { unix_ns }
+        };
         Some(Event {
             count: self.count,
-            first_time_unix_ns: clock.unix_ns(self.first_ns),
-            last_time_unix_ns: clock.unix_ns(self.last_ns),
+            first_time_unix_ns: after_first(clock.unix_ns(self.first_ns)),
+            last_time_unix_ns: after_first(clock.unix_ns(self.last_ns)),
             ..(**first).clone()
         })
     }
@@ -237,4 +245,131 @@ fn tell_of(kept: &mut Kept, repeats: folds::Repeats, tell: &mut impl FnMut(&Repe
         first_ns,
         last_ns,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        export::testing::touch,
+        kernel::folds::testing::{self, folds},
+    };
+
+    const CGROUP: u64 = 7;
+
+    fn first(id: FoldId, told: Told) -> First {
+        First { id, cgroup_id: CGROUP, operation: Operation::Open, time_ns: 1_000, told }
+    }
+
+    fn event() -> Told {
+        Told::Event(Box::new(touch()))
+    }
+
+    /// What is told by `act`: how many of what became an event.
+    fn told(act: impl FnOnce(&mut dyn FnMut(&Repeated<'_>))) -> Vec<u64> {
+        let mut told = Vec::new();
+        act(&mut |repeated| told.extend(repeated.event().map(|event| event.count)));
+        told
+    }
+
+    /// Of one attempt that was told and repeated three times.
+    fn repeated(told: Told) -> (Arc<Folds>, Repeats, FoldId) {
+        let folds = Arc::new(folds());
+        let repeats = Repeats::new(Arc::clone(&folds));
+        let id = testing::tell(&folds, 3);
+        repeats.keep(first(id, told), |_| {});
+        (0..3).for_each(|_| testing::repeat(&folds, 3));
+        (folds, repeats, id)
+    }
+
+    #[test]
+    fn repeats_are_told_once_with_their_number() {
+        let (folds, repeats, _) = repeated(event());
+        assert_eq!(repeats.with_untold(|untold| untold.iter().map(|(_, count)| *count).sum::<u64>()), 3);
+        assert_eq!(told(|tell| repeats.sweep(tell)), [3]);
+        assert_eq!(told(|tell| repeats.sweep(tell)), [0; 0]);
+        testing::repeat(&folds, 3);
+        assert_eq!(told(|tell| repeats.sweep(tell)), [1]);
+    }
+
+    #[test]
+    fn the_times_of_repeats_are_not_before_those_that_were_told() {
+        let (_, repeats, _) = repeated(event());
+        let mut times = Vec::new();
+        repeats.sweep(|repeated| times.push((repeated.first_ns, repeated.last_ns)));
+        assert!(matches!(times.as_slice(), [(first, last)] if *first >= 1_000 && last >= first), "{times:?}");
+    }
+
+    #[test]
+    fn repeats_of_what_is_no_event_are_none_but_counted() {
+        let (_, repeats, _) = repeated(Told::Ignored("host_process"));
+        let mut counts = Vec::new();
+        repeats.sweep(|repeated| counts.push((repeated.event().is_some(), repeated.count, repeated.operation)));
+        assert_eq!(counts, [(false, 3, Operation::Open)]);
+    }
+
+    #[test]
+    fn at_the_end_all_is_told_and_what_never_came_is_counted() {
+        let (folds, repeats, _) = repeated(event());
+        testing::tell(&folds, 4);
+        testing::repeat(&folds, 4);
+        let mut left = 0;
+        assert_eq!(told(|tell| left = repeats.finish(tell)), [3]);
+        assert_eq!(left, 1);
+        assert!(repeats.is_empty());
+    }
+
+    #[test]
+    fn with_its_cgroup_an_attempt_is_told_and_given_up() {
+        let (folds, repeats, id) = repeated(event());
+        assert_eq!(told(|tell| repeats.forget(CGROUP + 1, tell)), [0; 0]);
+        assert_eq!(told(|tell| repeats.forget(CGROUP, tell)), [3]);
+        assert_eq!(folds.take(id), Counted::Gone, "the next is told in full");
+    }
+
+    #[test]
+    fn what_is_not_repeated_for_long_is_given_up() {
+        let (folds, repeats, id) = repeated(event());
+        for _ in 0..=IDLE_ROUNDS {
+            assert!(!repeats.is_empty());
+            repeats.sweep(|_| {});
+        }
+        assert!(repeats.is_empty());
+        assert_eq!(folds.take(id), Counted::Gone);
+    }
+
+    #[test]
+    fn who_did_what_nobody_knew_is_asked_again_soon() {
+        let (folds, repeats, id) = repeated(Told::Unattributed(Box::new(touch())));
+        assert_eq!(told(|tell| repeats.sweep(tell)), [3]);
+        assert_eq!(folds.take(id), Counted::Gone);
+    }
+
+    #[test]
+    fn an_attempt_that_was_long_in_coming_does_not_displace_the_one_that_has_its_slot() {
+        let (folds, repeats, late) = repeated(event());
+        repeats.sweep(|_| {});
+        let id = testing::tell(&folds, 3);
+        repeats.keep(first(id, event()), |_| {});
+        repeats.keep(first(late, Told::Ignored("late")), |_| {});
+        testing::repeat(&folds, 3);
+        assert_eq!(told(|tell| repeats.sweep(tell)), [1]);
+    }
+
+    #[test]
+    fn what_is_kept_takes_bounded_memory_and_no_count_is_lost_for_that() {
+        let folds = Arc::new(folds());
+        let repeats = Repeats::new(Arc::clone(&folds));
+        let mut counts = 0;
+        for slot in 0..1000 {
+            let mut long = touch();
+            long.file.get_or_insert_default().path = Some(vec![b'x'; 64 << 10]);
+            let id = testing::tell(&folds, slot);
+            testing::repeat(&folds, slot);
+            repeats.keep(first(id, Told::Event(Box::new(long))), |repeated| counts += repeated.count);
+        }
+        assert!(repeats.table().bytes <= MOST_BYTES, "{}", repeats.table().bytes);
+        repeats.sweep(|repeated| counts += repeated.count);
+        assert_eq!(counts, 1000);
+    }
 }

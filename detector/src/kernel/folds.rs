@@ -173,30 +173,40 @@ pub(super) fn secret() -> io::Result<Box<Secret>> {
     Ok(secret)
 }
 
+/// A kernel side for the tests.
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
     use super::*;
 
     /// A table that no kernel side writes to.
-    fn folds() -> Folds {
+    pub fn folds() -> Folds {
         let memory = memfd_create("fold", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&memory, u64::try_from(SLOTS * size_of::<Slot>()).unwrap()).unwrap();
         Folds { slots: Shared::new(memory, SLOTS).unwrap() }
     }
 
     /// Does as the kernel side when it has told an attempt.
-    fn tell(folds: &Folds, slot: u32) -> FoldId {
+    pub fn tell(folds: &Folds, slot: u32) -> FoldId {
         let state = folds.state(slot).unwrap();
         let claimed = State(state.load(Ordering::Relaxed)).claimed();
         state.store(claimed.published().0, Ordering::Relaxed);
         FoldId { slot, generation: claimed.generation() }
     }
 
-    fn repeat(folds: &Folds, slot: u32) {
+    /// Does as the kernel side when it has counted one.
+    pub fn repeat(folds: &Folds, slot: u32) {
         folds.state(slot).unwrap().fetch_add(1, Ordering::Relaxed);
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        testing::{folds, repeat, tell},
+        *,
+    };
 
     #[test]
     fn what_is_taken_is_taken_once() {
