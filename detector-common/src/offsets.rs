@@ -129,6 +129,20 @@ offsets! {
     dentry_name: "dentry"."d_name.name";
     /// Root of a mount, from its vfsmount.
     vfsmount_root: "vfsmount"."mnt_root";
+    /// Flags of a mount, from its vfsmount.
+    vfsmount_flags: "vfsmount"."mnt_flags";
+    /// Its superblock.
+    vfsmount_sb: "vfsmount"."mnt_sb";
+    /// Flags of a superblock.
+    sb_flags: "super_block"."s_flags";
+    /// Its type.
+    sb_type: "super_block"."s_type";
+    /// Name of a type of filesystems.
+    fstype_name: "file_system_type"."name";
+    /// The id of a mount.
+    mount_id: "mount"."mnt_id";
+    /// The mount namespace that a mount is in; an error or 0 for one of the kernel's own.
+    mount_ns: "mount"."mnt_ns";
     /// The vfsmount within its mount.
     mount_mnt: "mount"."mnt";
     /// The mount under it.
@@ -147,10 +161,16 @@ offsets! {
     io_wq_task: "io_wq"."task", optional;
     /// The io_uring rings of a thread; 0 where it has none.
     task_io_uring: "task_struct"."io_uring", optional;
+    /// The path that a thread is looking up; 0 for none.
+    task_nameidata: "task_struct"."nameidata", optional;
+    /// Its name.
+    nameidata_name: "nameidata"."name", optional;
     /// The flags of an open, as the kernel understood them.
     open_flags_flags: "open_flags"."open_flag", optional;
     /// The mode of an open.
     open_flags_mode: "open_flags"."mode", optional;
+    /// How its path is followed: the `resolve` of openat2 as `LOOKUP_` bits.
+    open_flags_lookup: "open_flags"."lookup_flags", optional;
     /// The kernfs node of a cgroup.
     cgroup_kn: "cgroup"."kn";
     /// The hierarchy of a cgroup.

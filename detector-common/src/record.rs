@@ -1,7 +1,7 @@
 //! The records on the wire from the kernel to user space, little-endian as the machine is.
 //!
 //! A [`SyscallRecord`] or [`CgroupRecord`] is followed by its payload: the sections of [`Section`], one behind the other
-//! in the enum's order, each as long as the record's `lengths` says. Members are fixed-width and laid out without implicit
+//! in [`Section::ORDER`], each as long as the record's `lengths` says. Members are fixed-width and laid out without implicit
 //! padding; the sizes are asserted below, so that a change on one side alone does not compile.
 
 /// What a record is about. The numbers are on the wire: never reuse one.
@@ -113,7 +113,7 @@ pub enum Base {
     File = 4,
 }
 
-/// The parts of the payload, in their order. The numbers are on the wire: never reuse one.
+/// The parts of the payload. The numbers are on the wire: never reuse one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Section {
@@ -137,11 +137,48 @@ pub enum Section {
     Exe = 8,
     /// The arguments, each ended by NUL.
     Args = 9,
+    /// The point of the mount that a write hit; a walk.
+    Mount = 10,
 }
 
 impl Section {
     /// How many there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
+
+    /// All of them, as they stand in the payload: strings, walks, arguments.
+    pub const ORDER: [Self; Self::COUNT] = [
+        Self::Path,
+        Self::Path2,
+        Self::Source,
+        Self::Fstype,
+        Self::Data,
+        Self::Base,
+        Self::Base2,
+        Self::Cwd,
+        Self::Exe,
+        Self::Mount,
+        Self::Args,
+    ];
+}
+
+/// Length of the name of a filesystem's type with its NUL; longer ones are cut.
+pub const FSTYPE_LEN: usize = 32;
+
+/// The mount that a write hit, as the kernel has it. Its point is [`Section::Mount`].
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct MountRecord {
+    /// 1 where the rest is known; else it means nothing.
+    pub known: u32,
+    /// Its id, as `/proc/<pid>/mountinfo` has it.
+    pub id: u32,
+    /// Its flags, `MNT_…` (`include/linux/mount.h`).
+    pub flags: u32,
+    /// Those of its superblock, `SB_…` (`include/linux/fs.h`).
+    pub super_flags: u32,
+    /// Name of the filesystem's type, NUL-padded.
+    pub fstype: [u8; FSTYPE_LEN],
 }
 
 /// `root_at` of a walk that did not meet the process's root.
@@ -173,16 +210,20 @@ pub struct CallRecord {
     pub base: u8,
     /// [`Base`] of the second path.
     pub base2: u8,
-    /// Explicit padding.
-    pub padding: u8,
+    /// 1 where `extra` could not be read, and is zeros therefore.
+    pub extra_unreadable: u8,
     /// Bit set by [`Section`]: did not fit, the start is there (of a walk: the components nearest to the file).
     pub truncated: u16,
     /// Bit set by [`Section`]: could not be read.
     pub unreadable: u16,
-    /// Components of `Base`, `Base2`, `Cwd`, `Exe` up to the process's root, or [`ROOT_NOT_MET`].
-    pub root_at: [u16; 4],
-    /// Length of each section, bytes.
-    pub lengths: [u16; Section::COUNT],
+    /// Components of `Base`, `Base2`, `Cwd`, `Exe`, `Mount` up to the process's root, or [`ROOT_NOT_MET`].
+    pub root_at: [u16; ROOT_AT_ROOM],
+    /// Length of each section by its number, bytes.
+    pub lengths: [u16; LENGTHS_ROOM],
+    /// Explicit padding.
+    pub padding2: u32,
+    /// The mount that a write hit, as far as the kernel side could tell.
+    pub mount: MountRecord,
     /// Where repeats are counted, in [`crate::fold`]; of a mount attempt, and of a write whose repeats are told one by one, none.
     pub fold: FoldRecord,
 }
@@ -205,6 +246,11 @@ impl FoldRecord {
     /// Repeats are told one by one.
     pub const NONE: Self = Self { slot: NOT_FOLDED, generation: 0 };
 }
+
+/// Room for the walks' `root_at`, and for the sections' lengths: powers of two, so that an index can be masked.
+pub const ROOT_AT_ROOM: usize = 8;
+/// See [`ROOT_AT_ROOM`].
+pub const LENGTHS_ROOM: usize = 16;
 
 /// Which kind of program saw it. The numbers are on the wire: never reuse one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -241,8 +287,9 @@ pub struct CgroupRecord {
 const _: () = assert!(size_of::<RecordHeader>() == 24);
 const _: () = assert!(size_of::<AncestorRecord>() == 32);
 const _: () = assert!(size_of::<ProcessRecord>() == 88 + 32 * MAX_ANCESTORS);
-const _: () = assert!(size_of::<CallRecord>() == 152);
-const _: () = assert!(size_of::<SyscallRecord>() == 24 + 344 + 152);
+const _: () = assert!(size_of::<MountRecord>() == 48);
+const _: () = assert!(size_of::<CallRecord>() == 224);
+const _: () = assert!(size_of::<SyscallRecord>() == 24 + 344 + 224);
 const _: () = assert!(size_of::<CgroupRecord>() == 24);
 
 /// Room for a path as a program passed it, `PATH_MAX`.
@@ -256,4 +303,4 @@ pub const ARGS_MAX: usize = 1024;
 /// Room for each of the strings of a call.
 pub const STRING_MAX: usize = 512;
 /// Room for the whole payload.
-pub const PAYLOAD_MAX: usize = 2 * PATH_MAX + 3 * STRING_MAX + 4 * WALK_MAX + ARGS_MAX;
+pub const PAYLOAD_MAX: usize = 2 * PATH_MAX + 3 * STRING_MAX + 5 * WALK_MAX + ARGS_MAX;

@@ -38,7 +38,7 @@ pub fn admit(scratch: &mut Scratch, call: &Call) -> bool {
     // What is not known may be another thing each time: a path that could not be read, or a file that is opened by its handle.
     let record = &scratch.record.call;
     let is_known = record.lengths[Section::Path as usize] != 0 || record.base != Base::None as u8;
-    let can_fold = record.unreadable == 0 && is_known;
+    let can_fold = record.unreadable == 0 && record.extra_unreadable == 0 && is_known;
     if can_fold && scratch.is_new == 0 {
         hash(scratch, call, operation);
         if is_repeat(scratch.key, cgroup, operation) {

@@ -35,12 +35,6 @@ impl<T: Plain, const N: usize> Plain for [T; N] {}
 pub struct Structure(NonNull<u8>);
 
 impl Structure {
-    /// What a pointer of a type that the verifier knows points to.
-    #[inline(always)]
-    pub fn new(pointer: *const u8) -> Option<Self> {
-        NonNull::new(pointer.cast_mut()).map(Self)
-    }
-
     /// The `task_struct` of the running thread.
     #[inline(always)]
     pub fn current_task() -> Option<Self> {
@@ -50,6 +44,12 @@ impl Structure {
 }
 
 impl Structure {
+    /// A parameter of the function that the program is attached to.
+    #[inline(always)]
+    pub fn parameter(pointer: *const u8) -> Option<Self> {
+        NonNull::new(pointer.cast_mut()).map(Self)
+    }
+
     /// The same, as a number.
     #[inline(always)]
     pub fn untyped(self) -> Untyped {
@@ -136,6 +136,13 @@ pub fn kernel_words(base: u64, first: u32, second: u32) -> [u64; 2] {
     } else {
         [kernel_at(base, first), kernel_at(base, second)]
     }
+}
+
+/// Reads the `T` at `address` in kernel memory to where it is kept; zeros where it can't be read.
+#[inline(always)]
+pub fn kernel_to<T: Plain>(to: &mut T, address: u64) {
+    // SAFETY: `to` is writable for its size; the helper checks the address, and zeroes it on a fault.
+    unsafe { bpf_probe_read_kernel(core::ptr::from_mut(to).cast(), size_of::<T>() as u32, address as *const _) };
 }
 
 /// Reads a `T` of the process's memory; a page that is not resident is a failure.

@@ -13,7 +13,7 @@ use detector_common::{
 
 use crate::{
     atomic::Claim,
-    capture::{call::Actor, path::Walk, request::Places, text::STRINGS},
+    capture::{call::Actor, mount::Refused, path::Walk, request::Places, text::STRINGS},
     quick::WORDS,
     ring,
 };
@@ -44,6 +44,8 @@ pub struct Scratch {
     pub key: [u64; 2],
     /// Where the paths of a request of an io_uring begin, as they were when it was submitted.
     pub places: Places,
+    /// The mount that the write hit.
+    pub refused: Refused,
     /// The row of the table of syscalls, for programs that take it from more than one.
     pub row: Call,
     /// 1 while a record is put together here.

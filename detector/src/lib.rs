@@ -4,8 +4,11 @@
 
 pub mod agent;
 pub mod cli;
+pub mod clock;
+mod error_chain;
 pub mod export;
 pub mod finding;
 pub mod identity;
 pub mod kernel;
 mod process_stat;
+pub mod report;

@@ -39,14 +39,18 @@ impl Stat {
 
     /// Whether it is the process that started then, in nanoseconds since boot, and not one that has its pid by now.
     pub(crate) fn started_at(&self, start_time_ns: u64) -> bool {
-        // The kernel rounds down, too.
-        self.start_ticks == start_time_ns / nanoseconds_per_tick()
+        same_tick(self.start_time_ns(), start_time_ns)
     }
 
     /// Start, in nanoseconds since boot, to the clock tick.
     pub(crate) fn start_time_ns(&self) -> u64 {
         self.start_ticks.saturating_mul(nanoseconds_per_tick())
     }
+}
+
+/// Whether two times, in nanoseconds since boot, are the same to the clock tick. The kernel rounds down, too.
+pub(crate) fn same_tick(one_ns: u64, other_ns: u64) -> bool {
+    one_ns / nanoseconds_per_tick() == other_ns / nanoseconds_per_tick()
 }
 
 fn nanoseconds_per_tick() -> u64 {

@@ -54,7 +54,7 @@ impl Container {
         command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(root.path());
         let child = command.env("PATH", "/bin:/usr/bin:/sbin:/usr/sbin").stdin(Stdio::null()).spawn().unwrap();
         let started = Self { _root: root, child };
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while fs::read(started.proc("cmdline")).unwrap_or_default() != b"busybox\0sleep\x0060\0" {
             assert!(Instant::now() < deadline, "the container did not come up");
             std::thread::sleep(Duration::from_millis(5));
@@ -76,7 +76,7 @@ impl Container {
             mnt_ns: Some(namespace.parse().unwrap()),
             process: Incarnation { pid: self.child.id(), start_time_ns: ticks * 10_000_000 },
             ancestors: Vec::new(),
-            init_pid: Some(self.child.id()),
+            first: Some(Incarnation { pid: self.child.id(), start_time_ns: ticks * 10_000_000 }),
         }
     }
 
@@ -99,9 +99,9 @@ fn a_path_through_a_link_is_found_on_its_mount_of_the_container() {
         assert_eq!(resolved.path, b"/run/x");
         let mount = resolved.mount.unwrap();
         assert_eq!((mount.point.as_slice(), mount.fstype.as_slice()), (&b"/run"[..], &b"tmpfs"[..]));
-        assert!(mount.readonly);
+        assert!(mount.facts.flags.readonly());
         let root = look(Path::new("/proc"), &subject, &question("/", "/bin/new")).unwrap().mount.unwrap();
-        assert_eq!((root.point.as_slice(), root.readonly), (&b"/"[..], true));
+        assert_eq!((root.point.as_slice(), root.facts.flags.readonly()), (&b"/"[..], true));
     }
 }
 

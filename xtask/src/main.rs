@@ -8,6 +8,8 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 mod commands;
+mod deploy;
+mod image;
 mod kernel_object;
 mod linker;
 mod packages;
@@ -62,6 +64,18 @@ enum Chore {
         #[command(subcommand)]
         bench: commands::bench::Bench,
     },
+    /// Make the container image: an OCI archive, reproducible, with its SBOM beside it
+    Image {
+        /// What it is to run on; arm64 is prepared and untested
+        #[arg(long, value_enum, default_value_t = image::Architecture::Amd64)]
+        arch: image::Architecture,
+    },
+    /// Render the plain manifests, Prometheus' rules and the README's table of values from the Helm chart
+    Render {
+        /// Write nothing, and end with 1 where a file is not what the chart renders
+        #[arg(long)]
+        check: bool,
+    },
     /// Check format, clippy with warnings denied on both targets, and licences where cargo-deny is installed
     Lint,
 }
@@ -75,6 +89,8 @@ fn main() -> ExitCode {
         Chore::Test { arguments } => commands::test::run(&workspace, &arguments),
         Chore::TestVm { kernels, filters } => commands::test_vm::run(&workspace, &kernels, &filters),
         Chore::Bench { bench } => commands::bench::run(&workspace, &bench),
+        Chore::Image { arch } => commands::image::run(&workspace, arch),
+        Chore::Render { check } => commands::render::run(&workspace, check),
         Chore::Lint => commands::lint::run(&workspace),
     };
     done.unwrap_or_else(|error| {

@@ -28,6 +28,8 @@ pub enum Probe {
     Program(&'static str),
     /// A program at this path, which must run in a root filesystem that holds no libraries.
     StaticProgram(&'static str),
+    /// A library that a program loads, below one of the folders that `/usr/lib` has for the machine's kind.
+    Module(&'static str),
 }
 
 /// One thing that the commands need.
@@ -43,7 +45,7 @@ pub struct Requirement {
 }
 
 /// What is needed besides the kernel side's compiler and linker, which `toolchain` and `linker` know, and cargo-nextest.
-pub const REQUIREMENTS: [Requirement; 7] = [
+pub const REQUIREMENTS: [Requirement; 13] = [
     Requirement {
         need: Need::Build,
         probe: Probe::Program("protoc"),
@@ -75,16 +77,52 @@ pub const REQUIREMENTS: [Requirement; 7] = [
         purpose: "the small static programs in those images",
     },
     Requirement {
+        need: Need::Test,
+        probe: Probe::Program("rsyslogd"),
+        package: "rsyslog",
+        purpose: "the tests of the syslog sink and of the feed to syslog",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Module("rsyslog/lmnsd_gtls.so"),
+        package: "rsyslog-gnutls",
+        purpose: "the tests of the syslog sink over TLS",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("promtool"),
+        package: "prometheus",
+        purpose: "the tests of rules and dashboards",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("kubectl"),
+        package: "kubernetes-client",
+        purpose: "the tests of the plain manifests",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("jq"),
+        package: "jq",
+        purpose: "the tests of the runbooks' commands",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("python3"),
+        package: "python3-venv",
+        purpose: "Helm, which comes as a Python package",
+    },
+    Requirement {
         need: Need::VirtualMachine,
         probe: Probe::Program(QEMU),
         package: "qemu-system-x86",
         purpose: "the tests inside other kernels",
     },
     Requirement {
-        need: Need::VirtualMachine,
+        need: Need::Test,
         probe: Probe::Program("strip"),
         package: "binutils",
-        purpose: "the tests inside other kernels",
+        purpose: "the images of the tests, and the tests inside other kernels",
     },
 ];
 
@@ -94,13 +132,17 @@ impl Requirement {
         match self.probe {
             Probe::Program(name) => !find_program(name).is_empty(),
             Probe::StaticProgram(path) => fs::read(path).is_ok_and(|elf| is_static(&elf)),
+            Probe::Module(path) => {
+                let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+                folders.map(|folder| folder.path().join(path)).any(|module| module.is_file())
+            }
         }
     }
 
-    /// The program's name.
+    /// The name of the program or library.
     pub fn program(&self) -> &'static str {
         match self.probe {
-            Probe::Program(name) | Probe::StaticProgram(name) => name,
+            Probe::Program(name) | Probe::StaticProgram(name) | Probe::Module(name) => name,
         }
     }
 }
@@ -141,7 +183,7 @@ pub fn installed_programs() -> PathBuf {
 }
 
 /// Whether this is a 64-bit little-endian ELF program that asks for no interpreter, and so for no shared library.
-fn is_static(elf: &[u8]) -> bool {
+pub fn is_static(elf: &[u8]) -> bool {
     const PT_INTERP: u64 = 3;
     let number = |offset: usize, size: usize| -> Option<u64> {
         let bytes = elf.get(offset..offset.checked_add(size)?)?;

@@ -32,6 +32,8 @@ pub struct Compiler {
     bin: PathBuf,
     /// What it says of itself.
     pub version: Version,
+    /// Where its libraries and their sources are.
+    pub sysroot: PathBuf,
     /// Whether the sources of `core` are in its sysroot.
     has_sources: bool,
 }
@@ -86,8 +88,9 @@ impl Compiler {
         }
         let version = Version::parse(&probe(outside_cargo(workspace, &rustc).arg("-vV"))?)?;
         let sysroot = probe(outside_cargo(workspace, &rustc).args(["--print", "sysroot"]))?;
-        let has_sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs").exists();
-        Some(Self { bin, version, has_sources })
+        let sysroot = PathBuf::from(sysroot.trim());
+        let has_sources = sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").exists();
+        Some(Self { bin, version, sysroot, has_sources })
     }
 
     /// A compiler that has the sources of `core`, if there is one: the active one before Debian's.
@@ -166,7 +169,7 @@ mod tests {
 
     fn compiler(bin: &str, has_sources: bool) -> Compiler {
         let version = Version::parse(RUSTUP).expect("what rustc prints can be read");
-        Compiler { bin: bin.into(), version, has_sources }
+        Compiler { bin: bin.into(), version, sysroot: "/rustup".into(), has_sources }
     }
 
     #[test]

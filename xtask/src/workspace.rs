@@ -1,12 +1,17 @@
 //! Where things are in the workspace, and the host's cargo with those places set.
 
 use std::{
-    env, path,
+    env,
+    ffi::OsString,
+    path,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use crate::process::outside_cargo;
+
+/// The linked kernel programs, in the target directory of the kernel side.
+pub const OBJECT: &str = "bpfel-unknown-none/release/rosentry-bpf";
 
 /// The checkout and its target directory.
 pub struct Workspace {
@@ -46,12 +51,31 @@ impl Workspace {
 
     /// The linked kernel programs, which `detector/build.rs` hands to the agent.
     pub fn kernel_object(&self) -> PathBuf {
-        self.kernel_target().join("bpfel-unknown-none/release/rosentry-bpf")
+        self.kernel_target().join(OBJECT)
     }
 
     /// The agent as `cargo xtask build` leaves it.
     pub fn binary(&self) -> PathBuf {
         self.target.join("release/rosentry")
+    }
+
+    /// Flags that take the places of this machine out of what is compiled: the checkout, the compiler's, and where cargo keeps crates.
+    pub fn remappings(&self, sysroot: &Path) -> Vec<OsString> {
+        let cargo = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+        // The last that fits is taken: the target folder is most often in the checkout.
+        let places = [
+            (cargo, "/cargo"),
+            (Some(sysroot.to_path_buf()), "/rust"),
+            (Some(self.root.clone()), "/rosentry"),
+            (Some(self.target.clone()), "/target"),
+        ];
+        let remapping = |(place, name): (Option<PathBuf>, &str)| {
+            let mut flag = OsString::from("--remap-path-prefix=");
+            flag.push(place?);
+            flag.push(format!("={name}"));
+            Some(flag)
+        };
+        places.into_iter().filter_map(remapping).collect()
     }
 
     /// The cargo that runs us, for the host's crates.

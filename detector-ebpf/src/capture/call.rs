@@ -5,13 +5,13 @@ use core::ptr::write_volatile;
 use detector_common::{
     WIRE_VERSION,
     operation::Operation,
-    record::{Base, PATH_MAX, ROOT_NOT_MET, Section},
+    record::{Base, PATH_MAX, ROOT_AT_ROOM, ROOT_NOT_MET, Section},
     syscalls::{Call, NONE},
 };
 
 use crate::{
     capture::{
-        path::{self, WALKS},
+        path,
         process::Executed,
         text::{self, STRINGS},
     },
@@ -99,7 +99,7 @@ pub fn begin_header(scratch: &mut Scratch) {
     header.time_ns = ring::now_ns();
 }
 
-/// Begins what is told of `call`: nothing read yet. The arguments and the result are not touched.
+/// Begins what is told of `call`: nothing read yet. The arguments, what they point to, and the result are not touched.
 #[inline(always)]
 pub fn begin(scratch: &mut Scratch, call: &Call) {
     let record = &mut scratch.record.call;
@@ -111,9 +111,10 @@ pub fn begin(scratch: &mut Scratch, call: &Call) {
         // SAFETY: a live value.
         unsafe { write_volatile(part, 0) };
     }
-    record.padding = 0;
-    record.root_at = [ROOT_NOT_MET; WALKS];
+    record.root_at = [ROOT_NOT_MET; ROOT_AT_ROOM];
     memory::fill(&mut record.lengths, 0);
+    record.padding2 = 0;
+    record.mount.known = 0;
 }
 
 /// The argument at `index`, or 0.
@@ -148,11 +149,13 @@ pub fn find_bases(scratch: &mut Scratch, call: &Call, start: usize) {
     find_base(scratch, Place { section: Section::Base2, path: call.path2, dirfd: call.dirfd2, first: first2 });
 }
 
-/// Appends the walks: what the paths are relative to, as noted, the working directory, and the executable.
+/// Appends the walks: what the paths are relative to, as noted, the working directory, the executable, and the mount whose
+/// root is the `struct path` at `mount` (0: none).
 #[inline(always)]
-pub fn append_walks(scratch: &mut Scratch) {
+pub fn append_walks(scratch: &mut Scratch, mount: u64) {
     scratch.walk.places[2] = scratch.actor.origin.pwd;
     scratch.walk.places[3] = scratch.actor.executed.file;
+    scratch.walk.places[path::MOUNT] = mount;
     path::append_walks(scratch, scratch.actor.origin.root);
 }
 

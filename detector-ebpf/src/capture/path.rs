@@ -10,7 +10,7 @@
 //! million instructions.
 
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_loop};
-use detector_common::record::{PAYLOAD_MAX, ROOT_NOT_MET, Section, WALK_MAX, WALK_STEPS};
+use detector_common::record::{LENGTHS_ROOM, PAYLOAD_MAX, ROOT_AT_ROOM, ROOT_NOT_MET, Section, WALK_MAX, WALK_STEPS};
 
 use crate::{
     capture::text::{mark_truncated, mark_unreadable},
@@ -22,10 +22,19 @@ use crate::{
 /// `NAME_MAX` and its NUL.
 const COMPONENT_MAX: u32 = 256;
 
-/// The sections that are walks, one behind the other in the payload: base, second base, working directory, executable.
-pub const WALKS: usize = 4;
+/// The walks, one behind the other in the payload: base, second base, working directory, executable, mount.
+pub const WALKS: usize = 5;
+/// Which of them the mount is.
+pub const MOUNT: usize = WALKS - 1;
 const FIRST: u32 = Section::Base as u32;
-const _: () = assert!(Section::Exe as usize == FIRST as usize + WALKS - 1 && WALKS.is_power_of_two());
+const _: () = assert!(Section::Exe as usize == FIRST as usize + MOUNT - 1);
+const _: () = assert!(section(MOUNT as u32) == Section::Mount as u32);
+const _: () = assert!(WALKS <= ROOT_AT_ROOM && section(ROOT_AT_ROOM as u32 - 1) < LENGTHS_ROOM as u32);
+
+/// The section of a walk. Without a branch, so that the verifier knows that it is less than [`LENGTHS_ROOM`].
+const fn section(place: u32) -> u32 {
+    FIRST + place + place / MOUNT as u32
+}
 
 /// The paths to walk, and the position.
 #[repr(C)]
@@ -97,8 +106,10 @@ extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
         return CONTINUE;
     }
     let [parent, name] = memory::kernel_words(walk.dentry, offset!(dentry_parent), offset!(dentry_name));
-    if parent == walk.dentry || parent == 0 {
-        // Not below its mount's root: a path that was moved away under us, or a dentry without a tree.
+    // Not below its mount's root: a path that was moved away under us, or a dentry without a tree, whose name is all there is to
+    // tell of it (a memfd's is `memfd:` and what it was called).
+    let is_top = parent == walk.dentry || parent == 0;
+    if is_top && walk.components != 0 {
         return end(scratch, false);
     }
     let used = scratch.used as usize;
@@ -114,6 +125,9 @@ extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
     scratch.used = used as u32 + length as u32;
     scratch.walk.components += 1;
     scratch.walk.dentry = parent;
+    if is_top {
+        return end(scratch, false);
+    }
     CONTINUE
 }
 
@@ -136,7 +150,7 @@ fn begin(scratch: &mut Scratch) -> bool {
             return true;
         }
         walk.mnt = 0;
-        mark_unreadable(scratch, FIRST + place as u32);
+        mark_unreadable(scratch, section(place as u32));
     }
     false
 }
@@ -147,14 +161,14 @@ fn end(scratch: &mut Scratch, truncated: bool) -> i64 {
     let walk = &mut scratch.walk;
     walk.mnt = 0;
     // Masked rather than compared: the verifier believes a mask wherever the compiler moves it.
-    let place = walk.place.wrapping_sub(1) & (WALKS as u32 - 1);
+    let place = walk.place.wrapping_sub(1) & (ROOT_AT_ROOM as u32 - 1);
+    let is_last = place == MOUNT as u32 || place + 1 == MOUNT as u32 && walk.places[MOUNT] == 0;
     scratch.record.call.root_at[place as usize] = walk.root_at;
-    scratch.record.call.lengths[FIRST as usize + place as usize] = (scratch.used - walk.start) as u16;
+    scratch.record.call.lengths[section(place) as usize & (LENGTHS_ROOM - 1)] = (scratch.used - walk.start) as u16;
     if truncated {
-        mark_truncated(scratch, FIRST + place);
+        mark_truncated(scratch, section(place));
     }
-    // The last place has no other after it.
-    if place + 1 == WALKS as u32 { STOP } else { CONTINUE }
+    if is_last { STOP } else { CONTINUE }
 }
 
 /// Address of the `struct path` of the open file `fd` of the process whose `files_struct` is at `files`.

@@ -299,6 +299,7 @@ fn begin(scratch: &mut Scratch, opcode: u8, call: &Call) {
     let record = &mut scratch.record.call;
     memory::fill(&mut record.args, 0);
     memory::fill(&mut record.extra, 0);
+    record.extra_unreadable = 0;
     record.abi = Abi::IoUring as u8;
     record.hook = Hook::Tracepoint as u8;
     record.syscall = opcode.into();

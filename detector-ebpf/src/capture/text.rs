@@ -74,7 +74,10 @@ extern "C" fn append_string(index: u64, steps: *mut c_void) -> i64 {
         }
     };
     if length <= 0 {
-        mark_unreadable(scratch, index as u32);
+        // Before 6.13 the length of an empty one is told without its NUL (`strncpy_from_user_nofault`, `mm/maccess.c`).
+        if length < 0 {
+            mark_unreadable(scratch, index as u32);
+        }
         return 0;
     }
     if length as usize > most {

@@ -6,13 +6,19 @@
 //! finds out (`detector/src/kernel/points.rs`). Positions are those of Linux 6.1 to 6.18.
 
 use aya_ebpf::{
+    EbpfContext as _,
+    cty::c_void,
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
 use detector_common::{operation::Operation, syscalls::NONE};
 
 use crate::{
-    capture::{names, path},
+    capture::{
+        mount,
+        names::{self, Kept},
+        path,
+    },
     hooks::{
         gate::{self, Request},
         sys_exit::EROFS,
@@ -27,6 +33,12 @@ use crate::{
 fn parameter(context: &FExitContext, index: usize) -> u64 {
     let value: *const u8 = context.arg(index);
     value as u64
+}
+
+/// The same, whose type the verifier knows.
+#[inline(always)]
+fn structure(context: &FExitContext, index: usize) -> Option<Structure> {
+    Structure::parameter(context.arg(index))
 }
 
 /// Whether a function with so many parameters has returned -EROFS as an int (or a long, which holds the same).
@@ -44,6 +56,20 @@ fn is_error_pointer(context: &FExitContext, parameters: usize) -> bool {
     parameter(context, parameters) as i64 == -EROFS
 }
 
+/// What is done at a refusal, in a function of its own that reads the context anew: so that a call which is not refused saves no
+/// registers for it.
+macro_rules! apart {
+    ($context:ident, $body:block) => {{
+        #[inline(never)]
+        fn refused(context: *mut c_void) {
+            let $context = FExitContext::new(context);
+            let _ = &$context;
+            $body
+        }
+        refused($context.as_ptr());
+    }};
+}
+
 /// The end of a function that has a path by name, and frees it: one program at the entry keeps it, one at the exit reports.
 macro_rules! keeps_names {
     ($(
@@ -52,13 +78,12 @@ macro_rules! keeps_names {
     )+) => {$(
         #[fentry]
         fn $entry(context: FEntryContext) -> i32 {
-            let name: *const u8 = context.arg($name);
             // The target of a symbolic link has the second name's place: no function has both.
-            let second: *const u8 = core::ptr::null();
-            $( let second: *const u8 = { let _ = second; context.arg($name2) }; )?
-            $( let second: *const u8 = { let _ = second; context.arg($source) }; )?
+            let second = None;
+            $( let second = { let _: Option<Structure> = second; Structure::parameter(context.arg($name2)) }; )?
+            $( let second = { let _: Option<Structure> = second; Structure::parameter(context.arg($source)) }; )?
             // Where no slot is free the exit finds none, and says that the path is unknown.
-            names::keep(name as u64, second as u64);
+            names::keep(Structure::parameter(context.arg($name)), second);
             0
         }
 
@@ -68,15 +93,18 @@ macro_rules! keeps_names {
                 names::drop();
                 return 0;
             }
-            names::take(|[name, second]| {
-                let has_name2 = $(keeps_names!(@has $name2) ||)? false;
-                let has_source = $(keeps_names!(@has $source) ||)? false;
-                gate::report(Request {
-                    name,
-                    name2: if has_name2 { second } else { 0 },
-                    source: if has_source { second } else { 0 },
-                    $( $argument: context.arg($position), )*
-                    ..Request::of(Operation::$operation, $opcode)
+            apart!(context, {
+                names::take(|Kept { names: [name, second], refused }| {
+                    let has_name2 = $(keeps_names!(@has $name2) ||)? false;
+                    let has_source = $(keeps_names!(@has $source) ||)? false;
+                    gate::report(Request {
+                        name,
+                        name2: if has_name2 { second } else { 0 },
+                        source: if has_source { second } else { 0 },
+                        refused,
+                        $( $argument: context.arg($position), )*
+                        ..Request::of(Operation::$operation, $opcode)
+                    });
                 });
             });
             0
@@ -95,37 +123,71 @@ keeps_names! {
     enter_mknod, exit_mknod: 4, Mknod, NONE, name 1, [dirfd 0, mode 2];
 }
 
-/// `do_filp_open`: every way to open by name. The name lives on. Most of what is refused comes here, so this asks for itself whether
-/// it is a repeat.
+/// `mnt_want_write`, in the course of an operation on a name.
 #[fexit]
-fn exit_open(context: FExitContext) -> i32 {
-    if !is_error_pointer(&context, 3) {
-        return 0;
-    }
-    let (Some(filename), Some(open)) = (structure(&context, 1), structure(&context, 2)) else { return 0 };
-    let (name, dirfd) = (filename.load(offset!(filename_name)), context.arg(0));
-    let answer = quick::ask_at_function(Operation::Open as u32, name, dirfd, open.load(offset!(open_flags_flags)));
-    if answer != quick::REPEAT {
-        gate::report(Request { name, open: open.address(), dirfd, answer, ..Request::of(Operation::Open, 18) });
-    }
-    // By who has claimed it: the gate may have been closed.
-    if let Some(place) = answer.checked_sub(quick::NEW) {
-        scratch::release(place);
+fn exit_want_write(context: FExitContext) -> i32 {
+    if is_refused(&context, 1) {
+        apart!(context, {
+            if let Some(vfsmount) = structure(&context, 0) {
+                mount::note(vfsmount);
+            }
+        });
     }
     0
 }
 
-/// The structure that the parameter at `index` points to.
+/// Flags of an open of which each asks the mount for write access: the access mode, O_CREAT, O_TRUNC.
+const OPENS_TO_WRITE: u32 = 0o3 | 0o100 | 0o1000;
+
+/// `do_filp_open`: every way to open by name. The name lives on. Most of what is refused comes here, so this asks for itself whether
+/// it is a repeat.
+#[fexit]
+fn exit_open(context: FExitContext) -> i32 {
+    if is_error_pointer(&context, 3) {
+        apart!(context, {
+            refuse_open(&context);
+        });
+    } else if structure(&context, 2).is_some_and(|how| how.load::<u32>(offset!(open_flags_flags)) & OPENS_TO_WRITE != 0)
+    {
+        apart!(context, {
+            mount::drop();
+        });
+    }
+    0
+}
+
 #[inline(always)]
-fn structure(context: &FExitContext, index: usize) -> Option<Structure> {
-    Structure::new(context.arg(index))
+fn refuse_open(context: &FExitContext) {
+    let (Some(filename), Some(open)) = (structure(context, 1), structure(context, 2)) else { return };
+    let (name, dirfd) = (filename.load(offset!(filename_name)), context.arg(0));
+    let answer = quick::ask_at_function(Operation::Open as u32, name, dirfd, open.load(offset!(open_flags_flags)));
+    if answer == quick::REPEAT {
+        mount::drop();
+        return;
+    }
+    mount::take(filename.address(), |refused| {
+        gate::report(Request {
+            name,
+            refused,
+            open: open.address(),
+            dirfd,
+            answer,
+            ..Request::of(Operation::Open, 18)
+        });
+    });
+    // By who has claimed it: the gate may have been closed.
+    if let Some(place) = answer.checked_sub(quick::NEW) {
+        scratch::release(place);
+    }
 }
 
 /// `do_file_open_root`: an open by a handle.
 #[fexit]
 fn exit_open_handle(context: FExitContext) -> i32 {
     if is_error_pointer(&context, 3) {
-        gate::report(Request { path: parameter(&context, 0), ..Request::of(Operation::Open, NONE) });
+        apart!(context, {
+            gate::report(Request { path: parameter(&context, 0), ..Request::of(Operation::Open, NONE) });
+        });
     }
     0
 }
@@ -134,9 +196,15 @@ fn exit_open_handle(context: FExitContext) -> i32 {
 #[fexit]
 fn exit_bind(context: FExitContext) -> i32 {
     if is_refused(&context, 3) {
-        // Behind the family of the address.
-        let name = parameter(&context, 1).wrapping_add(2);
-        gate::report(Request { name, ..Request::of(Operation::BindSocket, 56) });
+        apart!(context, {
+            mount::take(0, |refused| {
+                // Behind the family of the address.
+                let name = parameter(&context, 1).wrapping_add(2);
+                gate::report(Request { name, refused, ..Request::of(Operation::BindSocket, 56) });
+            });
+        });
+    } else {
+        mount::drop();
     }
     0
 }
@@ -145,8 +213,10 @@ fn exit_bind(context: FExitContext) -> i32 {
 #[fexit]
 fn exit_setflags(context: FExitContext) -> i32 {
     if is_refused(&context, 1) {
-        let path = path::of_file(parameter(&context, 0)).unwrap_or(0);
-        gate::report(Request { path, ..Request::of(Operation::Setflags, NONE) });
+        apart!(context, {
+            let path = path::of_file(parameter(&context, 0)).unwrap_or(0);
+            gate::report(Request { path, ..Request::of(Operation::Setflags, NONE) });
+        });
     }
     0
 }
@@ -157,7 +227,10 @@ macro_rules! has_path {
         #[fexit]
         fn $exit(context: FExitContext) -> i32 {
             if is_refused(&context, $count) {
-                gate::report(Request { path: parameter(&context, 0), ..Request::of(Operation::$operation, NONE) });
+                apart!(context, {
+                    mount::drop();
+                    gate::report(Request { path: parameter(&context, 0), ..Request::of(Operation::$operation, NONE) });
+                });
             }
             0
         }
@@ -177,7 +250,11 @@ macro_rules! has_user_string {
         #[fexit]
         fn $exit(context: FExitContext) -> i32 {
             if is_refused(&context, $count) {
-                gate::report(Request::of_syscall(Operation::$operation, -EROFS));
+                apart!(context, {
+                    mount::take(0, |refused| {
+                        gate::report(Request { refused, ..Request::of_syscall(Operation::$operation, -EROFS) });
+                    });
+                });
             }
             0
         }

@@ -12,7 +12,7 @@ use detector_common::{
     offsets::UNAVAILABLE,
     operation::Operation,
     record::{Base, Hook, Section},
-    syscalls::{self, Call, Form, NONE, TABLE_LEN},
+    syscalls::{self, Call, Form, NONE, Report, TABLE_LEN},
     uring::OPCODES,
 };
 
@@ -32,6 +32,10 @@ static IO_URING: [Call; OPCODES] = syscalls::IO_URING;
 static GATE_KEY: u64 = 0;
 /// The number of io_uring_enter in either ABI.
 const IO_URING_ENTER: u64 = 426;
+/// The io_uring operation that does what openat does, and can restrict how the path is followed: only then it is told from that.
+const OPENAT2: u32 = 28;
+/// io_uring's own first try of any open.
+const RESOLVE_CACHED: u32 = 0x20;
 /// Set by the kernel in every open of a 64-bit program.
 const O_LARGEFILE: u32 = 0o100_000;
 
@@ -45,6 +49,8 @@ pub struct Request {
     pub source: u64,
     /// Address of the `struct path` of the object itself, where the function has that instead of a name; else 0.
     pub path: u64,
+    /// Address of the mount that has refused, as [`Refused`](crate::capture::mount::Refused); 0 where none has.
+    pub refused: u64,
     /// Address of the `struct open_flags`; else 0.
     pub open: u64,
     /// What the function returned.
@@ -76,6 +82,7 @@ impl Request {
             name2: none,
             source: none,
             path: none,
+            refused: none,
             open: none,
             result: -EROFS,
             dirfd: none as u32,
@@ -135,7 +142,9 @@ fn take(request: &Request) {
         // The kernel's own doing, such as the file of a core dump.
         return;
     }
-    let call = if by_syscall { row } else { &IO_URING[request.opcode as usize & (OPCODES - 1)] };
+    let opcode =
+        if request.open != 0 && resolve(request.open) & !RESOLVE_CACHED != 0 { OPENAT2 } else { request.opcode };
+    let call = if by_syscall { row } else { &IO_URING[opcode as usize & (OPCODES - 1)] };
     let mut answer = request.answer;
     // A path that should have been kept, and was not, is not the one that stands in the program's memory now.
     let has_path = request.name != 0 || request.by_syscall_alone != 0;
@@ -157,7 +166,7 @@ fn take(request: &Request) {
         let call = unsafe { &*row };
         scratch.record.call.hook = Hook::Fexit as u8;
         if !by_syscall {
-            note_request(scratch, request, call);
+            note_request(scratch, request, opcode, call);
         } else if !is_watched(scratch, request, call) {
             return;
         }
@@ -202,11 +211,11 @@ fn is_watched(scratch: &mut Scratch, request: &Request, call: &Call) -> bool {
 
 /// Notes the arguments of a request of an io_uring, which are the function's.
 #[inline(always)]
-fn note_request(scratch: &mut Scratch, request: &Request, call: &Call) {
+fn note_request(scratch: &mut Scratch, request: &Request, opcode: u32, call: &Call) {
     const AT_REMOVEDIR: u32 = 0x200;
     let record = &mut scratch.record.call;
     record.abi = Abi::IoUring as u8;
-    record.syscall = request.opcode as u16;
+    record.syscall = opcode as u16;
     memory::fill(&mut record.args, 0);
     let removes_folder = request.operation == Operation::Rmdir as u32;
     set(scratch, call.dirfd, request.dirfd);
@@ -222,20 +231,31 @@ fn set(scratch: &mut Scratch, index: u8, value: u32) {
     }
 }
 
-/// Notes flags and mode of an open as the kernel has understood them; openat2's stand in the program's memory otherwise.
+/// Notes flags, mode and `resolve` of an open as the kernel has understood them; openat2's stand in the program's memory otherwise.
 #[inline(always)]
 fn note_open(scratch: &mut Scratch, open: u64, call: &Call) {
+    let by_io_uring = scratch.record.call.abi == Abi::IoUring as u8;
     let flags: u32 = memory::kernel_at(open, offset!(open_flags_flags));
+    let flags = if by_io_uring { flags & !O_LARGEFILE } else { flags };
     let mode: u16 = memory::kernel_at(open, offset!(open_flags_mode));
     let mode = u32::from(mode & 0o7777);
     if call.form == Form::OpenHow as u8 {
-        let [_, _, how, ..] = scratch.record.call.args;
-        let resolve = memory::user::<[u64; 3]>(how).map_or(0, |[_, _, resolve]| resolve);
-        scratch.record.call.extra = [u64::from(flags), u64::from(mode), resolve, 0];
-    } else if scratch.record.call.abi == Abi::IoUring as u8 {
-        set(scratch, call.flags, flags & !O_LARGEFILE);
+        let resolve = resolve(open);
+        let resolve = if by_io_uring { resolve & !RESOLVE_CACHED } else { resolve };
+        scratch.record.call.extra = [flags, mode, resolve, 0].map(u64::from);
+    } else if by_io_uring {
+        set(scratch, call.flags, flags);
         set(scratch, call.mode, mode);
     }
+}
+
+/// The `RESOLVE_` bits of an open, from the `LOOKUP_` bits that the kernel has made of them: six in a row from the 16th on, of which
+/// the first and the third have changed places (`build_open_flags`, `fs/open.c`; `include/linux/namei.h`).
+#[inline(always)]
+fn resolve(open: u64) -> u32 {
+    let lookup: u32 = memory::kernel_at(open, offset!(open_flags_lookup));
+    let bits = lookup >> 16 & 0x3f;
+    bits & !5 | bits >> 2 & 1 | (bits & 1) << 2
 }
 
 /// Fills the record but its kind, and what was noted before; false where none has to be made.
@@ -268,7 +288,29 @@ fn capture(scratch: &mut Scratch, request: &Request, call: &Call) -> bool {
         return false;
     }
     process::fill_current(scratch);
-    call::append_walks(scratch);
+    find_mount(scratch, request, call);
+    let mount = scratch.refused.root();
+    call::append_walks(scratch, mount);
     text::append_args(scratch);
     true
+}
+
+/// Finds the mount that the write hit: that of the object, or the one that has refused. Of an open of what is there already, no
+/// function that only such calls come to tells.
+#[inline(always)]
+fn find_mount(scratch: &mut Scratch, request: &Request, call: &Call) {
+    scratch.refused.mount.known = 0;
+    if call.report == Report::Always as u8 {
+        return;
+    }
+    if request.refused != 0 {
+        memory::kernel_to(&mut scratch.refused, request.refused);
+    } else {
+        let is_on_file = request.by_syscall_alone != 0 && scratch.record.call.base == Base::File as u8;
+        let path = if is_on_file { scratch.walk.places[0] } else { request.path };
+        if path != 0 {
+            scratch.refused.fill_from_path(path);
+        }
+    }
+    scratch.record.call.mount = scratch.refused.mount;
 }

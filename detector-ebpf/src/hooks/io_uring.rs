@@ -72,7 +72,7 @@ fn report(request: u64) {
         if process::is_io_worker(task) {
             process::fill_submitter(scratch, task);
         }
-        call::append_walks(scratch);
+        call::append_walks(scratch, 0);
         // Another process may be running, and only the memory of the running one can be read.
         let memory_of = |task: Untyped| task.load::<u64>(offset!(task_mm));
         if Structure::current_task().is_some_and(|running| memory_of(running.untyped()) == memory_of(task)) {

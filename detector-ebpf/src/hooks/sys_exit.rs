@@ -135,6 +135,7 @@ pub(super) fn note_call(scratch: &mut Scratch, registers: &pt_regs, number: usiz
         *to = arg;
     }
     memory::fill(&mut record.extra, 0);
+    record.extra_unreadable = 0;
     record.abi = if compat { Abi::Ia32 as u8 } else { Abi::X86_64 as u8 };
     record.syscall = number as u16;
     record.result = result;
@@ -171,11 +172,15 @@ pub(super) fn send(scratch: &mut Scratch, call: &Call, task: Structure) {
 pub(super) fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
     let record = &mut scratch.record.call;
     if call.form == Form::OpenHow as u8 {
-        if let Some([flags, mode, resolve]) = memory::user::<[u64; 3]>(record.args[2]) {
-            record.extra = [flags, mode, resolve, 0];
+        match memory::user::<[u64; 3]>(record.args[2]) {
+            Some([flags, mode, resolve]) => record.extra = [flags, mode, resolve, 0],
+            None => record.extra_unreadable = 1,
         }
     } else if call.form == Form::MountAttr as u8 {
-        record.extra = memory::user(record.args[3]).unwrap_or([0; 4]);
+        match memory::user(record.args[3]) {
+            Some(attributes) => record.extra = attributes,
+            None => record.extra_unreadable = 1,
+        }
     } else if call.form == Form::Ioctl as u8 {
         return sets_flags(record.args[1]);
     } else if call.form == Form::SocketCall as u8 {
@@ -186,11 +191,17 @@ pub(super) fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
         record.args[0] = u64::from(descriptor);
         record.args[1] = u64::from(address);
         record.args[2] = u64::from(length);
-        return memory::user(record.args[1]) == Some(AF_UNIX);
+        return may_be_unix(record.args[1]);
     } else if call.form == Form::SockAddr as u8 {
-        return memory::user(record.args[1]) == Some(AF_UNIX);
+        return may_be_unix(record.args[1]);
     }
     true
+}
+
+/// Whether the address of a socket is a unix socket's, or can't be read any more: no other is refused with EROFS.
+#[inline(always)]
+fn may_be_unix(address: u64) -> bool {
+    memory::user::<u16>(address).is_none_or(|family| family == AF_UNIX)
 }
 
 /// Whether this command of an ioctl changes the flags of an inode.
@@ -216,7 +227,7 @@ fn capture(scratch: &mut Scratch, call: &Call) -> bool {
     }
 
     process::fill_current(scratch);
-    call::append_walks(scratch);
+    call::append_walks(scratch, 0);
     text::append_args(scratch);
     true
 }

@@ -24,18 +24,20 @@ pub const KERNEL_STAGES: &[(&str, Counter)] = &[
 /// The stage in the kernel that the kernel counts itself: programs that were not run, because another task was in them.
 pub const RECURSION: &str = "recursion";
 
-/// Stages in the agent, counted in the metrics: records that can't be read, the queue of the writer, the sink, and what the end
+/// Stages in the agent, counted in the metrics: records that can't be read, events that can't be told in a line, and what the end
 /// of the agent left no time for.
 pub const DECODE: &str = "decode";
 /// See [`DECODE`].
 pub const WRITER: &str = "writer";
 /// See [`DECODE`].
-pub const SINK: &str = "sink";
-/// See [`DECODE`].
 pub const STOP: &str = "stop";
+const AGENT_STAGES: &[&str] = &[DECODE, WRITER, STOP];
+
+/// What a sink had no room for. Others have it, so it is told in that sink's stream alone, by the outbox.
+pub const SINK: &str = "sink";
+
 /// The stage in the kernel that is told by container: attempts beyond the budget of their cgroup.
 pub const BUDGET: &str = "budget";
-const AGENT_STAGES: &[&str] = &[DECODE, WRITER, SINK, STOP];
 
 /// Remembers what has been told.
 pub struct Losses {
@@ -87,7 +89,9 @@ impl Losses {
             pipeline.metrics.lost(BUDGET, cut.writes + cut.mounts);
             pipeline.outbox.send(notes::cut(&cut));
         }
-        if pipeline.ledger.is_open() {
+        // Both are asked.
+        let waits = !pipeline.outbox.tell_losses();
+        if waits || pipeline.ledger.is_open() {
             self.due = Some(self.looked_at + INTERVAL);
         }
     }
@@ -105,8 +109,8 @@ mod tests {
 
     #[test]
     fn only_what_is_new_is_told_and_by_stage() {
-        let told = [(WRITER, 3), (SINK, 1)];
-        assert_eq!(since(&told, &[(WRITER, 5), (SINK, 1), (STOP, 2)]), [(WRITER, 2), (STOP, 2)]);
+        let told = [(WRITER, 3), (DECODE, 1)];
+        assert_eq!(since(&told, &[(WRITER, 5), (DECODE, 1), (STOP, 2)]), [(WRITER, 2), (STOP, 2)]);
         assert_eq!(since(&[], &[(WRITER, 0)]), []);
     }
 }

@@ -1,7 +1,6 @@
 //! The agent: builds the rooms, lets events go through them until it is told to stop, and empties them in order.
 
 mod ancestry;
-mod clock;
 mod escaped;
 mod held;
 mod ledger;
@@ -33,13 +32,12 @@ use self::{
     pipeline::Pipeline, repeats::Repeats, resolve::Resolver, seals::Seals,
 };
 use crate::{
-    cli::config::{Output, RunConfig},
+    cli::config::RunConfig,
     export::{
         Metrics,
         http::{Condition, HttpError, HttpServer},
         metrics::{Build, Sources},
-        native::NativeEncoder,
-        sink::{JsonSink, SinkError},
+        sinks::{Reopen, SinkError, Sinks},
     },
     finding::event::Kind,
     identity::{Identity, IdentityConfig, IdentityError, ProbeError, probe},
@@ -91,11 +89,7 @@ pub enum AgentError {
 /// See [`AgentError`]; nothing stays attached.
 pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let stop = StopSignal::new()?;
-    let encoder = NativeEncoder::new(&config.node_name);
-    let sink = match &config.output {
-        Output::Stdout => JsonSink::stdout(encoder)?,
-        Output::File(path) => JsonSink::file(path, encoder)?,
-    };
+    let sinks = Sinks::open(config.sinks)?;
     match probe(&config.containerd_socket).await {
         Err(error) if error.is_final() => return Err(error.into()),
         // Absent, or slow: it may come yet, and the identity room waits for it and says so.
@@ -124,10 +118,12 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         metrics = %http.local_addr()?,
         hooks = sensor.mode(),
         "attached; events go to {}",
-        sink.target()
+        sinks.targets()
     );
     let http = tokio::spawn(http.serve());
-    let (outbox, writer_ended) = Outbox::start(sink, Arc::clone(&metrics))?;
+    let outbox = Outbox::start(sinks, &config.node_name, Arc::clone(&metrics))?;
+    let hangups = tokio::spawn(reopen_at_each(signal(SignalKind::hangup())?, outbox.reopen()));
+    let writer_ended = outbox.has_ended();
     let pipeline = Pipeline {
         resolver,
         ancestry: Ancestry::new(&config.host_proc),
@@ -146,7 +142,15 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         .serve(sensor, stop, writer_ended)
         .await;
     http.abort();
+    hangups.abort();
     result
+}
+
+/// SIGHUP is how the tools that rotate logs say that the file was moved.
+async fn reopen_at_each(mut hangup: Signal, reopen: Reopen) {
+    while hangup.recv().await.is_some() {
+        reopen.ask();
+    }
 }
 
 /// The rooms in use.

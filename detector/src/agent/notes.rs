@@ -1,11 +1,17 @@
 //! What the agent says of itself in the stream: events of kind `agent`.
 
-use super::{clock, ledger::Cut, losses};
-use crate::finding::{
-    Event,
-    event::{AgentNote, AgentValue, AgentWhat, Cgroup, Kind, Severity},
+use std::sync::Arc;
+
+use super::{ledger::Cut, losses};
+use crate::{
+    clock,
+    finding::{
+        Event,
+        event::{AgentNote, AgentValue, AgentWhat, Cgroup, Kind, Severity},
+    },
+    identity::model::Container,
+    kernel::counters::SHARED,
 };
-use crate::kernel::counters::SHARED;
 
 /// The stream begins.
 pub fn start(mode: &str) -> Event {
@@ -50,6 +56,26 @@ pub fn cut(cut: &Cut) -> Event {
             .then(|| Cgroup { id: *cgroup_id, path: cgroup_path.as_ref().map(|path| path.to_string()) }),
         ..note(AgentWhat::Lost, Severity::Medium, details)
     }
+}
+
+/// A sink had no room for so many events, into which so many attempts were folded: told in its own stream.
+pub fn dropped(stage: &str, events: u64, attempts: u64) -> Event {
+    note(
+        AgentWhat::Lost,
+        Severity::Medium,
+        vec![
+            ("events", AgentValue::Counts(vec![(stage.to_owned(), events)])),
+            ("attempts", AgentValue::Number(attempts)),
+        ],
+    )
+}
+
+/// Whether this container's seal holds can't be said, for that reason.
+pub fn blind_to_seal(container: &Arc<Container>, reason: &'static str) -> Event {
+    let details =
+        vec![("surface", AgentValue::Text("seal".to_owned())), ("reason", AgentValue::Text(reason.to_owned()))];
+    let note = note(AgentWhat::Gap, Severity::High, details);
+    Event { container: Some(Arc::clone(container)), ..note }
 }
 
 /// The stream ends.

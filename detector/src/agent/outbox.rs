@@ -1,212 +1,219 @@
-//! The way out of the pipeline: a thread that writes, behind a queue that never waits.
+//! The way out of the pipeline: an event is told once, and handed to each sink's queue. Nothing here waits.
 //!
-//! A reader of standard output that takes nothing holds up this thread and nothing else. What finds the queue full is counted
-//! as lost; it has no number yet, so that `seq` stays without holes.
+//! What finds a queue full is counted, and told in that sink's own stream when it takes events again. It has no number yet, so
+//! that `seq` stays without holes.
 
 use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        atomic::{AtomicU64, Ordering},
     },
-    thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::warn;
 
-use super::{clock, losses, weight};
+use super::{losses, notes};
 use crate::{
     export::{
         Metrics,
-        sink::{JsonSink, Progress, SinkError},
+        native::Body,
+        sinks::{Reopen, Running, Sink, SinkError, Sinks},
     },
     finding::Event,
 };
 
-/// Events that wait for the writer at most.
-const QUEUE: usize = 4096;
-
-/// What they take at most, those among them that are being written.
-const QUEUE_BYTES: usize = 16 << 20;
-
-/// Events that are written at once.
-const BATCH: usize = 512;
-
-/// After how long a writer that took nothing is tried again, where no new event comes.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// Puts events in the queue.
+/// Puts events in the sinks' queues.
 pub struct Outbox {
-    queue: SyncSender<Event>,
-    /// What the events take that are not written yet.
-    bytes: Arc<AtomicUsize>,
-    writer: JoinHandle<Result<(), SinkError>>,
+    node: String,
+    sinks: Running,
+    /// Of each sink, what it was not told of.
+    untold: Vec<Untold>,
     metrics: Arc<Metrics>,
 }
 
+/// What a sink had no room for since it was last told so.
+#[derive(Debug, Default)]
+struct Untold {
+    events: AtomicU64,
+    /// What was folded into them.
+    attempts: AtomicU64,
+}
+
 impl Outbox {
-    /// Starts the writer. What is given back changes to true when the writer has ended, be it that the sink's other end
-    /// has gone.
+    /// Starts the sinks, of the node of this name.
     ///
     /// # Errors
     /// Where no thread can be made.
-    pub fn start(sink: JsonSink, metrics: Arc<Metrics>) -> io::Result<(Self, watch::Receiver<bool>)> {
-        let (queue, events) = sync_channel(QUEUE);
-        let (ended, has_ended) = watch::channel(false);
-        let of_writer = Arc::clone(&metrics);
-        let bytes = Arc::new(AtomicUsize::new(0));
-        let taken = Arc::clone(&bytes);
-        let writer = Builder::new().name("rosentry-writer".to_owned()).spawn(move || {
-            let result = write_all(sink, &events, &taken, &of_writer);
-            ended.send_replace(true);
-            result
-        })?;
-        Ok((Self { queue, bytes, writer, metrics }, has_ended))
+    pub fn start(sinks: Sinks, node: &str, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let sinks = sinks.start(&metrics)?;
+        let untold = sinks.sinks().iter().map(|_| Untold::default()).collect();
+        Ok(Self { node: node.to_owned(), sinks, untold, metrics })
     }
 
-    /// Hands an event to the writer, or counts it as lost.
+    /// Changes to true when nobody takes lines any more.
+    pub fn has_ended(&self) -> watch::Receiver<bool> {
+        self.sinks.has_ended()
+    }
+
+    /// To ask for the file to be opened anew.
+    pub fn reopen(&self) -> Reopen {
+        self.sinks.reopen()
+    }
+
+    /// Hands an event to the sinks, or counts it as lost.
     pub fn send(&self, event: Event) {
-        let bytes = weight::of_event(&event);
-        // Before it is sent: the writer subtracts.
-        let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let has_room = waiting.saturating_add(bytes) <= QUEUE_BYTES;
-        if !has_room || self.queue.try_send(event).is_err() {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.metrics.lost(losses::WRITER, 1);
+        let count = event.count;
+        match Body::of(&event, &self.node) {
+            Ok(body) => {
+                let body = Arc::new(body);
+                for (sink, untold) in self.sinks.sinks().iter().zip(&self.untold) {
+                    if !sink.put(&body) {
+                        self.lose(sink, untold, count);
+                    }
+                }
+            }
+            Err(error) => {
+                warn!(%error, "an event is given up");
+                self.metrics.lost(losses::WRITER, 1);
+            }
         }
     }
 
-    /// Closes the queue and waits until it is written, `patience` at most.
+    /// Tells each sink, in its own stream, what it had no room for since it was last told; says whether all know now. Not with
+    /// each event, for the notes would take what little room there is.
+    pub fn tell_losses(&self) -> bool {
+        self.sinks.sinks().iter().zip(&self.untold).fold(true, |all, (sink, untold)| self.told(sink, untold) && all)
+    }
+
+    /// Closes the queues and waits until they are written, `patience` at most.
     ///
     /// # Errors
-    /// [`SinkError::Closed`] where the other end has gone.
+    /// [`SinkError::Closed`] where the other end of standard output has gone.
     pub fn close(self, patience: Duration) -> Result<(), SinkError> {
-        drop(self.queue);
-        let deadline = Instant::now() + patience;
-        while !self.writer.is_finished() {
-            if Instant::now() >= deadline {
-                warn!("the reader of the events takes nothing; ending without it");
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        self.writer.join().unwrap_or_else(|_| {
-            error!("the writer of the events ended by itself; please report it");
-            Ok(())
-        })
+        self.tell_losses();
+        self.sinks.close(Instant::now() + patience)
     }
-}
 
-fn write_all(
-    mut sink: JsonSink,
-    events: &Receiver<Event>,
-    bytes: &AtomicUsize,
-    metrics: &Metrics,
-) -> Result<(), SinkError> {
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut waiting = false;
-    loop {
-        let next = if waiting {
-            events.recv_timeout(TRY_AGAIN)
-        } else {
-            events.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        };
-        let ended = matches!(next, Err(RecvTimeoutError::Disconnected));
-        if let Ok(event) = next {
-            batch.push(event);
-            batch.extend(events.try_iter().take(BATCH - 1));
+    fn lose(&self, sink: &Sink, untold: &Untold, attempts: u64) {
+        untold.events.fetch_add(1, Ordering::Relaxed);
+        untold.attempts.fetch_add(attempts, Ordering::Relaxed);
+        self.metrics.sink(sink.name, "dropped", 1);
+        self.metrics.lost(losses::SINK, 1);
+    }
+
+    /// Whether the sink knows of all that it had no room for.
+    fn told(&self, sink: &Sink, untold: &Untold) -> bool {
+        let events = untold.events.load(Ordering::Relaxed);
+        if events == 0 {
+            return true;
         }
-        let Progress { written, dropped, stalled } = sink.write(&batch)?;
-        metrics.sink("json", "written", written);
-        metrics.sink("json", "dropped", dropped);
-        metrics.lost(losses::SINK, dropped);
-        match &stalled {
-            Some(error) if !waiting => warn!(to = sink.target(), %error, "events wait, they can't be written now"),
-            None if waiting => info!(to = sink.target(), "events are written again"),
-            _ => {}
+        let attempts = untold.attempts.load(Ordering::Relaxed);
+        let Ok(note) = Body::of(&notes::dropped(losses::SINK, events, attempts), &self.node) else { return true };
+        let has_room = sink.put(&Arc::new(note));
+        if has_room {
+            untold.events.fetch_sub(events, Ordering::Relaxed);
+            untold.attempts.fetch_sub(attempts, Ordering::Relaxed);
         }
-        waiting = stalled.is_some();
-        if !waiting {
-            for event in &batch {
-                metrics.delay(event.kind, clock::since(event.last_time_unix_ns));
-            }
-        }
-        bytes.fetch_sub(batch.iter().map(weight::of_event).sum(), Ordering::Relaxed);
-        batch.clear();
-        if ended {
-            return Ok(());
-        }
+        has_room
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
-        io::Write,
-        sync::mpsc::{Sender, channel},
+        fs::{File, OpenOptions},
+        io::{BufRead, BufReader},
     };
 
+    use rustix::fs::{CWD, FileType, mknodat};
+    use tempfile::TempDir;
+
     use super::*;
-    use crate::export::{metrics::tests::metrics, native::NativeEncoder, testing::touch};
+    use crate::export::{
+        chain::{Link, START},
+        metrics::tests::metrics,
+        sinks::{
+            JsonConfig, SinksConfig,
+            file::{FileConfig, Fsync},
+            spool::SpoolConfig,
+        },
+        testing::touch,
+    };
 
-    /// Takes nothing until it is told to.
-    struct Blocked(Receiver<()>);
-
-    impl Write for Blocked {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // It is told by the end of the other side.
-            let _ = self.0.recv();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn blocked() -> (Outbox, Sender<()>) {
-        let (go, blocked) = channel();
-        let sink = JsonSink::new("test", Box::new(Blocked(blocked)), NativeEncoder::new("node"));
-        let (outbox, _) = Outbox::start(sink, Arc::new(metrics())).unwrap();
-        (outbox, go)
+    /// An outbox to a pipe, and the pipe, of which nothing is read yet.
+    fn to_pipe() -> (Outbox, BufReader<File>, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, 0o600.into(), 0).unwrap();
+        let pipe = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let file = FileConfig { path, max_bytes: None, max_age: None, keep: 0, fsync: Fsync::Never };
+        let sinks = Sinks::open(SinksConfig {
+            json: JsonConfig::File(file),
+            syslog: None,
+            otlp: None,
+            spool: SpoolConfig { folder: folder.path().to_owned(), max_bytes: 0, fsync: Fsync::Never },
+        });
+        let outbox = Outbox::start(sinks.unwrap(), "n1", Arc::new(metrics())).unwrap();
+        (outbox, BufReader::new(pipe), folder)
     }
 
     fn with_path(bytes: usize) -> Event {
         let mut event = touch();
+        event.count = 3;
         event.file.as_mut().unwrap().path = Some(vec![b'x'; bytes]);
         event
     }
 
-    fn lost(outbox: &Outbox) -> u64 {
+    fn lost(outbox: &Outbox, stage: &str) -> u64 {
         let text = outbox.metrics.render().unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(r#"rosentry_events_lost_total{stage="writer"} "#));
-        line.map_or(0, |count| count.parse().unwrap())
+        let name = format!("rosentry_events_lost_total{{stage=\"{stage}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
     }
 
     #[test]
-    fn long_paths_fill_the_queue_by_their_bytes() {
-        let (outbox, go) = blocked();
+    fn what_a_sink_has_no_room_for_is_counted_and_told_in_its_stream_when_it_has() {
+        let (outbox, mut pipe, _folder) = to_pipe();
         for _ in 0..100 {
-            outbox.send(with_path(1 << 20));
+            outbox.send(with_path(1 << 18));
         }
-        assert_eq!(lost(&outbox), 85, "15 by 1 MiB and a little have room in 16 MiB");
-        let bytes = Arc::clone(&outbox.bytes);
-        drop(go);
+        let lost_events = lost(&outbox, losses::SINK);
+        assert!((60..80).contains(&lost_events), "a quarter of a MiB each, in 8 MiB: {lost_events}");
+
+        let mut lines = Vec::new();
+        while lines.len() < 100 - usize::try_from(lost_events).unwrap() {
+            let mut line = String::new();
+            pipe.read_line(&mut line).unwrap();
+            lines.push(line);
+        }
+        assert!(outbox.tell_losses());
+        outbox.send(touch());
+        assert!(outbox.tell_losses(), "there is nothing more to tell");
+        for _ in 0..2 {
+            let mut line = String::new();
+            pipe.read_line(&mut line).unwrap();
+            lines.push(line);
+        }
+        let mut chain = START.to_owned();
+        for (number, line) in lines.iter().enumerate() {
+            let link = Link::parse(line.trim_end().as_bytes()).unwrap();
+            assert_eq!(link.seq, number as u64 + 1);
+            assert!(link.follows(&chain));
+            chain = link.chain.to_owned();
+        }
+        let note: serde_json::Value = serde_json::from_str(&lines[lines.len() - 2]).unwrap();
+        assert_eq!(note["agent"]["events"]["sink"], lost_events);
+        assert_eq!(note["agent"]["attempts"], lost_events * 3);
         outbox.close(Duration::from_secs(20)).unwrap();
-        assert_eq!(bytes.load(Ordering::Relaxed), 0, "what is written takes no room");
     }
 
     #[test]
-    fn short_paths_fill_the_queue_by_their_number() {
-        let (outbox, go) = blocked();
-        for _ in 0..4000 {
-            outbox.send(with_path(10));
-        }
-        assert_eq!(lost(&outbox), 0);
-        drop(go);
+    fn an_event_that_is_longer_than_a_line_may_be_is_counted() {
+        let (outbox, _pipe, _folder) = to_pipe();
+        outbox.send(with_path(1 << 21));
+        assert_eq!(lost(&outbox, losses::WRITER), 1);
         outbox.close(Duration::from_secs(20)).unwrap();
     }
 }

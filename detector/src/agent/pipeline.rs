@@ -11,7 +11,6 @@ use detector_common::record::RecordKind;
 
 use super::{
     ancestry::Ancestry,
-    clock,
     escaped::Escaped,
     held::Held,
     ledger::Ledger,
@@ -21,6 +20,7 @@ use super::{
 };
 use crate::{
     cli::config::Scope,
+    clock,
     export::Metrics,
     finding::{Event, Sighting, assess, is_runtime_setup, operation::refine, questions},
     identity::{
@@ -29,6 +29,11 @@ use crate::{
     },
     kernel::{attempt::Attempt, stream::Record},
 };
+
+/// Why nobody can be named: the container is of a namespace or a runtime that is not watched.
+const FOREIGN: &str = "foreign_container";
+/// Why nobody can be named: nobody knows the cgroup.
+const UNKNOWN: &str = "unknown_cgroup";
 
 /// What becomes of an attempt.
 enum Verdict {
@@ -155,9 +160,11 @@ impl Pipeline {
         match verdict {
             Verdict::Ignore(reason) => self.ignore(attempt, reason),
             Verdict::Report { container, cgroup_path, unattributed } => {
-                let mut container = container;
-                if unattributed.is_none() && container.is_none() {
+                let (mut container, mut unattributed) = (container, unattributed);
+                // A cgroup may be called like a container's, or be nested deeper than anybody can look, to be taken for no one's.
+                if container.is_none() && matches!(unattributed, None | Some(FOREIGN | UNKNOWN)) {
                     container = self.escaped.container_of(attempt, || self.identity.containers());
+                    unattributed = unattributed.filter(|_| container.is_none());
                 }
                 let outside = unattributed.is_none() && container.is_none();
                 if outside && self.scope == Scope::Containers {
@@ -233,11 +240,11 @@ impl Pipeline {
                 let reason = if self.identity.status().up { "no_answer" } else { "containerd_down" };
                 Verdict::unattributed(reason, cgroup_path)
             }
-            Lookup::Foreign { cgroup_path, .. } => Verdict::unattributed("foreign_container", Some(cgroup_path)),
+            Lookup::Foreign { cgroup_path, .. } => Verdict::unattributed(FOREIGN, Some(cgroup_path)),
             Lookup::Host { cgroup_path } => {
                 Verdict::Report { container: None, cgroup_path: Some(cgroup_path), unattributed: None }
             }
-            Lookup::Unknown => Verdict::unattributed("unknown_cgroup", None),
+            Lookup::Unknown => Verdict::unattributed(UNKNOWN, None),
         }
     }
 }
@@ -246,7 +253,8 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
     match identity.lookup(attempt.cgroup_id) {
         Lookup::Container { container, cgroup_path } => {
             if attempt.kind == RecordKind::MountAttempt {
-                if is_runtime_setup(attempt, &container, parent_is_outside(identity, attempt, &container)) {
+                let is_outside = parent_is_outside(identity, attempt, &container.id);
+                if is_runtime_setup(attempt, container.first_process(), is_outside) {
                     return Verdict::Ignore("runtime_setup");
                 }
                 if container.task == TaskState::Unseen && attempt.process.has_not_executed() {
@@ -257,20 +265,31 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
             Verdict::Report { container: Some(container), cgroup_path: Some(cgroup_path), unattributed: None }
         }
         Lookup::Pending { .. } => Verdict::Wait,
-        Lookup::Foreign { cgroup_path, .. } => Verdict::unattributed("foreign_container", Some(cgroup_path)),
+        Lookup::Foreign { container_id, cgroup_path, first } => {
+            if attempt.kind == RecordKind::MountAttempt {
+                if is_runtime_setup(attempt, first, parent_is_outside(identity, attempt, &container_id)) {
+                    return Verdict::Ignore("runtime_setup");
+                }
+                if first.is_none() && attempt.process.has_not_executed() {
+                    // containerd may say so of a container that it has in a namespace which is not watched.
+                    return Verdict::Wait;
+                }
+            }
+            Verdict::unattributed(FOREIGN, Some(cgroup_path))
+        }
         Lookup::Host { cgroup_path } => {
             Verdict::Report { container: None, cgroup_path: Some(cgroup_path), unattributed: None }
         }
-        Lookup::Unknown => Verdict::unattributed("unknown_cgroup", None),
+        Lookup::Unknown => Verdict::unattributed(UNKNOWN, None),
     }
 }
 
 /// Whether the process's parent is known to be in no cgroup of the container.
-fn parent_is_outside(identity: &Identity, attempt: &Attempt, container: &Container) -> bool {
+fn parent_is_outside(identity: &Identity, attempt: &Attempt, container_id: &str) -> bool {
     let Some(cgroup_id) = attempt.process.parent_cgroup_id else { return false };
     match identity.lookup(cgroup_id) {
         Lookup::Host { .. } => true,
-        Lookup::Container { container: of_parent, .. } => of_parent.id != container.id,
+        Lookup::Container { container: of_parent, .. } => of_parent.id != container_id,
         Lookup::Pending { .. } | Lookup::Foreign { .. } | Lookup::Unknown => false,
     }
 }

@@ -13,8 +13,9 @@ use std::{
 
 use detector_common::operation::Operation;
 
-use super::{clock, weight};
+use super::weight;
 use crate::{
+    clock,
     finding::Event,
     kernel::folds::{self, Counted, FoldId, Folds},
 };

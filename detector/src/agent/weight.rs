@@ -11,7 +11,7 @@ use crate::{
 
 /// What an attempt takes.
 pub fn of_attempt(attempt: &Attempt) -> usize {
-    let Attempt { process, path, path2, source, fstype, data, .. } = attempt;
+    let Attempt { process, path, path2, source, fstype, data, mount, .. } = attempt;
     let walks = [&process.exe, &process.cwd].into_iter().flatten().map(of_walk).sum::<usize>();
     let ancestors = process.ancestors.iter().map(|above| size_of_val(above) + above.comm.capacity()).sum::<usize>();
     let passed = [path, path2].into_iter().map(of_passed).sum::<usize>();
@@ -22,6 +22,7 @@ pub fn of_attempt(attempt: &Attempt) -> usize {
         + ancestors
         + passed
         + [source, fstype, data].into_iter().map(of_bytes).sum::<usize>()
+        + mount.as_ref().and_then(|mount| mount.point.as_ref()).map_or(0, of_walk)
 }
 
 /// What an event takes; its container is shared with others.

@@ -2,17 +2,21 @@
 //!
 //! An option outweighs the environment, the environment the file, the file the default.
 
+mod sinks;
+
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, ValueEnum};
 use serde::Deserialize;
 
-use crate::kernel::plan::Hooks;
+use self::sinks::{FileSettings, Sync};
+use crate::{export::sinks::SinksConfig, kernel::plan::Hooks};
 
 /// Settings from one place, unchecked.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -58,13 +62,63 @@ pub struct Settings {
     #[arg(long, value_name = "ADDR")]
     #[serde(alias = "metrics_listen")]
     metrics_listen: Option<String>,
+    /// A receiver of syslog, over TCP or TLS.
+    #[arg(long, value_name = "tcp://HOST:PORT|tls://HOST:PORT")]
+    syslog: Option<String>,
+    /// The authorities that vouch for the receiver of syslog, PEM [default: the system's].
+    #[arg(long, value_name = "PATH")]
+    #[serde(alias = "syslog_ca")]
+    syslog_ca: Option<PathBuf>,
+    /// Our certificate for the receiver of syslog, PEM.
+    #[arg(long, value_name = "PATH")]
+    #[serde(alias = "syslog_cert")]
+    syslog_cert: Option<PathBuf>,
+    /// The key of that certificate, PEM.
+    #[arg(long, value_name = "PATH")]
+    #[serde(alias = "syslog_key")]
+    syslog_key: Option<PathBuf>,
+    /// A receiver of OTLP logs, over gRPC [port by default: 4317].
+    #[arg(long, value_name = "http(s)://HOST:PORT")]
+    otlp: Option<String>,
+    /// The authorities that vouch for the receiver of OTLP, PEM [default: the system's].
+    #[arg(long, value_name = "PATH")]
+    #[serde(alias = "otlp_ca")]
+    otlp_ca: Option<PathBuf>,
+    /// Our certificate for the receiver of OTLP, PEM.
+    #[arg(long, value_name = "PATH")]
+    #[serde(alias = "otlp_cert")]
+    otlp_cert: Option<PathBuf>,
+    /// The key of that certificate, PEM.
+    #[arg(long, value_name = "PATH")]
+    #[serde(alias = "otlp_key")]
+    otlp_key: Option<PathBuf>,
+    /// A header for the receiver of OTLP, such as a token, repeatable; best in a file that others can't read.
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
+    #[serde(alias = "otlp_header")]
+    otlp_header: Option<Vec<String>>,
+    /// The folder for what is not delivered to receivers yet [default: /var/lib/rosentry/spool].
+    #[arg(long, value_name = "PATH")]
+    #[serde(alias = "spool_dir")]
+    spool_dir: Option<PathBuf>,
+    /// What each receiver's spool may take [default: 256MiB].
+    #[arg(long, value_name = "SIZE")]
+    #[serde(alias = "spool_max_bytes")]
+    spool_max_bytes: Option<ByteSize>,
+    /// When the spool is synchronised with the disk [default: interval, of a second].
+    #[arg(long, value_enum)]
+    #[serde(alias = "spool_fsync")]
+    spool_fsync: Option<Sync>,
+    #[command(flatten)]
+    #[serde(default)]
+    file: FileSettings,
     /// Learning mode: also report writes to a root filesystem that succeed (not built yet).
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     #[serde(alias = "observe_writes")]
     observe_writes: Option<bool>,
 }
 
-/// The settings that a file and the environment can name, as they are spelt on the command line.
+/// The settings that a file and the environment can name, as they are spelt on the command line. Those that begin with `file-`
+/// stand in the table `[file]` of a file.
 const KEYS: &[&str] = &[
     "hooks",
     "scope",
@@ -76,6 +130,23 @@ const KEYS: &[&str] = &[
     "json",
     "format",
     "metrics-listen",
+    "syslog",
+    "syslog-ca",
+    "syslog-cert",
+    "syslog-key",
+    "otlp",
+    "otlp-ca",
+    "otlp-cert",
+    "otlp-key",
+    "otlp-header",
+    "spool-dir",
+    "spool-max-bytes",
+    "spool-fsync",
+    "file-max-size",
+    "file-max-age",
+    "file-keep",
+    "file-fsync",
+    "file-fsync-interval",
     "observe-writes",
 ];
 
@@ -101,15 +172,6 @@ pub enum Scope {
     All,
 }
 
-/// Where events go.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Output {
-    /// Standard output.
-    Stdout,
-    /// The end of a file.
-    File(PathBuf),
-}
-
 /// What `rosentry run` is to do, checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RunConfig {
@@ -128,7 +190,7 @@ pub struct RunConfig {
     /// Where the node's cgroup2 hierarchy is mounted; none: to be found.
     pub host_cgroup: Option<PathBuf>,
     /// Where events go.
-    pub output: Output,
+    pub sinks: SinksConfig,
     /// Where metrics and health are served.
     pub metrics_listen: SocketAddr,
 }
@@ -210,6 +272,19 @@ impl Settings {
             json: self.json.or(below.json),
             format: self.format.or(below.format),
             metrics_listen: self.metrics_listen.or(below.metrics_listen),
+            syslog: self.syslog.or(below.syslog),
+            syslog_ca: self.syslog_ca.or(below.syslog_ca),
+            syslog_cert: self.syslog_cert.or(below.syslog_cert),
+            syslog_key: self.syslog_key.or(below.syslog_key),
+            otlp: self.otlp.or(below.otlp),
+            otlp_ca: self.otlp_ca.or(below.otlp_ca),
+            otlp_cert: self.otlp_cert.or(below.otlp_cert),
+            otlp_key: self.otlp_key.or(below.otlp_key),
+            otlp_header: self.otlp_header.or(below.otlp_header),
+            spool_dir: self.spool_dir.or(below.spool_dir),
+            spool_max_bytes: self.spool_max_bytes.or(below.spool_max_bytes),
+            spool_fsync: self.spool_fsync.or(below.spool_fsync),
+            file: self.file.over(below.file),
             observe_writes: self.observe_writes.or(below.observe_writes),
         }
     }
@@ -244,14 +319,17 @@ fn from_file(path: &Path) -> Result<Settings, ConfigError> {
         let message = error.message().trim_end();
         let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
         let problem = match unknown {
-            Some(key) => format!("unknown key `{key}`; the keys are {}", KEYS.join(", ")),
+            Some(key) => {
+                let keys: Vec<_> = KEYS.iter().map(|key| key.replacen("file-", "file.", 1)).collect();
+                format!("unknown key `{key}`; the keys are {}", keys.join(", "))
+            }
             None => message.replace('\n', "; "),
         };
         ConfigError::File { path: path.to_owned(), line: before.matches('\n').count() + 1, problem }
     })
 }
 
-fn check(settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Result<RunConfig, ConfigError> {
+fn check(mut settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Result<RunConfig, ConfigError> {
     match settings.format.unwrap_or(Format::Native) {
         Format::Native => {}
         Format::Ecs => return Err(not_built("--format ecs", "leave it out, or say --format native")),
@@ -260,12 +338,7 @@ fn check(settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Result
     if settings.observe_writes == Some(true) {
         return Err(not_built("--observe-writes", "leave it out: refused writes are reported all the same"));
     }
-    let absolute = |key, path: Option<PathBuf>| match path {
-        Some(path) if !path.is_absolute() => {
-            Err(ConfigError::Value { key, problem: format!("{} is no absolute path", path.display()) })
-        }
-        path => Ok(path),
-    };
+    let sinks = sinks::check(&mut settings)?;
     // The form in which the CRI tools name a socket.
     let socket =
         settings.containerd_socket.map(|path| match path.to_str().and_then(|path| path.strip_prefix("unix://")) {
@@ -281,13 +354,20 @@ fn check(settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Result
         node_name: check_node_name(settings.node_name, node_name)?,
         host_proc: absolute("host-proc", settings.host_proc)?.unwrap_or_else(|| PathBuf::from("/proc")),
         host_cgroup: absolute("host-cgroup", settings.host_cgroup)?,
-        output: match settings.json {
-            None => Output::Stdout,
-            Some(path) if path.as_os_str() == OsStr::new("-") => Output::Stdout,
-            Some(path) => Output::File(path),
-        },
+        sinks,
         metrics_listen: check_address(settings.metrics_listen.as_deref().unwrap_or("127.0.0.1:9465"))?,
     })
+}
+
+fn absolute(key: &'static str, path: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
+    match path {
+        Some(path) if !path.is_absolute() => Err(value(key, format!("{} is no absolute path", path.display()))),
+        path => Ok(path),
+    }
+}
+
+const fn value(key: &'static str, problem: String) -> ConfigError {
+    ConfigError::Value { key, problem }
 }
 
 const fn not_built(asked: &'static str, instead: &'static str) -> ConfigError {

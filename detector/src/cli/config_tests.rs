@@ -1,11 +1,16 @@
 //! Tests of [`super`].
 
-use std::{collections::HashMap, io::Write};
+use std::{collections::HashMap, io::Write, time::Duration};
 
 use proptest::prelude::*;
 use tempfile::NamedTempFile;
 
 use super::*;
+use crate::export::sinks::{
+    JsonConfig, OtlpConfig, SyslogConfig, TlsConfig,
+    file::{FileConfig, Fsync},
+    spool::SpoolConfig,
+};
 
 fn options(arguments: &[&str]) -> Settings {
     Variable::try_parse_from(arguments).unwrap().settings
@@ -39,7 +44,16 @@ fn the_defaults_are_those_of_the_contract() {
             node_name: "n1".to_owned(),
             host_proc: "/proc".into(),
             host_cgroup: None,
-            output: Output::Stdout,
+            sinks: SinksConfig {
+                json: JsonConfig::Stdout,
+                syslog: None,
+                otlp: None,
+                spool: SpoolConfig {
+                    folder: "/var/lib/rosentry/spool".into(),
+                    max_bytes: 256 << 20,
+                    fsync: Fsync::Interval(Duration::from_secs(1)),
+                },
+            },
             metrics_listen: "127.0.0.1:9465".parse().unwrap(),
         }
     );
@@ -58,6 +72,23 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
         ("json", "/var/log/e.json"),
         ("format", "native"),
         ("metrics-listen", "[::1]:1"),
+        ("syslog", "tls://logs.example:7000"),
+        ("syslog-ca", "/s/ca"),
+        ("syslog-cert", "/s/cert"),
+        ("syslog-key", "/s/key"),
+        ("otlp", "https://[::1]:7001"),
+        ("otlp-ca", "/o/ca"),
+        ("otlp-cert", "/o/cert"),
+        ("otlp-key", "/o/key"),
+        ("otlp-header", "Authorization=Bearer x"),
+        ("spool-dir", "/spool"),
+        ("spool-max-bytes", "5MiB"),
+        ("spool-fsync", "always"),
+        ("file-max-size", "6MB"),
+        ("file-max-age", "2d"),
+        ("file-keep", "9"),
+        ("file-fsync", "interval"),
+        ("file-fsync-interval", "1m 30s"),
         ("observe-writes", "false"),
     ];
     assert_eq!(values.map(|(key, _)| key), KEYS);
@@ -69,7 +100,26 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
         node_name: "n7".to_owned(),
         host_proc: "/host/proc".into(),
         host_cgroup: Some("/host/cgroup".into()),
-        output: Output::File("/var/log/e.json".into()),
+        sinks: SinksConfig {
+            json: JsonConfig::File(FileConfig {
+                path: "/var/log/e.json".into(),
+                max_bytes: Some(6_000_000),
+                max_age: Some(Duration::from_secs(2 * 24 * 3600)),
+                keep: 9,
+                fsync: Fsync::Interval(Duration::from_secs(90)),
+            }),
+            syslog: Some(SyslogConfig {
+                host: "logs.example".to_owned(),
+                port: 7000,
+                tls: Some(TlsConfig { ca: Some("/s/ca".into()), identity: Some(("/s/cert".into(), "/s/key".into())) }),
+            }),
+            otlp: Some(OtlpConfig {
+                endpoint: "https://[::1]:7001".to_owned(),
+                tls: TlsConfig { ca: Some("/o/ca".into()), identity: Some(("/o/cert".into(), "/o/key".into())) },
+                headers: vec![("authorization".to_owned(), "Bearer x".to_owned())],
+            }),
+            spool: SpoolConfig { folder: "/spool".into(), max_bytes: 5 << 20, fsync: Fsync::Always },
+        },
         metrics_listen: "[::1]:1".parse().unwrap(),
     };
 
@@ -81,17 +131,19 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
     assert_eq!(loaded(&[], &variables).unwrap(), expected);
 
     for separator in ['-', '_'] {
-        let text: String = values
-            .iter()
-            .map(|(key, value)| {
-                let key = key.replace('-', &separator.to_string());
-                match key.as_str() {
-                    "observe-writes" | "observe_writes" => format!("{key} = {value}\n"),
-                    "containerd-namespace" | "containerd_namespace" => format!("{key} = [\"{value}\"]\n"),
-                    _ => format!("{key} = \"{value}\"\n"),
+        let member = |(key, value): &(&str, &str)| {
+            let key = key.strip_prefix("file-").unwrap_or(key).replace('-', &separator.to_string());
+            match key.as_str() {
+                "observe-writes" | "observe_writes" | "keep" => format!("{key} = {value}\n"),
+                "containerd-namespace" | "containerd_namespace" | "otlp-header" | "otlp_header" => {
+                    format!("{key} = [\"{value}\"]\n")
                 }
-            })
-            .collect();
+                _ => format!("{key} = \"{value}\"\n"),
+            }
+        };
+        let (of_file, others): (Vec<_>, Vec<_>) = values.iter().partition(|(key, _)| key.starts_with("file-"));
+        let members = |of: Vec<&(&str, &str)>| of.into_iter().map(member).collect::<String>();
+        let text = format!("{}[file]\n{}", members(others), members(of_file));
         let file = file(&text);
         let path = file.path().to_str().unwrap();
         assert_eq!(loaded(&["--config", path], &[]).unwrap(), expected);
@@ -179,10 +231,40 @@ fn values_that_make_no_sense_are_refused_with_an_example() {
         (&["--host-proc", "proc"], "no absolute path"),
         (&["--containerd-socket", "c.sock"], "no absolute path"),
         (&["--node-name", " "], "--node-name"),
+        (&["--syslog", "logs.example:514"], "such as tls://"),
+        (&["--syslog", "udp://logs.example:514"], "such as tls://"),
+        (&["--syslog", "tcp://logs.example"], "such as tls://"),
+        (&["--syslog", "tls://a:1/path"], "such as tls://"),
+        (&["--syslog", "tcp://a:1", "--syslog-ca", "/ca"], "say --syslog tls://"),
+        (&["--syslog-ca", "/ca"], "say --syslog tls://"),
+        (&["--syslog", "tls://a:1", "--syslog-cert", "/c"], "give both"),
+        (&["--otlp", "collector:4317"], "such as http://"),
+        (&["--otlp", "ftp://collector:4317"], "such as http://"),
+        (&["--otlp", "http://a", "--otlp-ca", "/ca"], "say --otlp https://"),
+        (&["--otlp", "http://a", "--otlp-header", "token"], "NAME=VALUE"),
+        (&["--spool-dir", "spool"], "no absolute path"),
+        (&["--spool-max-bytes", "1MiB"], "at least 4.0 MiB"),
+        (&["--json", "/e", "--file-max-size", "1k"], "at least 4.0 MiB"),
+        (&["--json", "/e", "--file-max-age", "soon"], "such as 30s, 24h or 7d"),
+        (&["--json", "/e", "--file-max-age=-1h"], "such as 30s, 24h or 7d"),
     ] {
         let refusal = refusal(arguments, &[]);
         assert!(refusal.contains(expected), "{refusal}");
     }
+}
+
+#[test]
+fn ports_of_receivers_may_be_left_out_where_there_is_a_usual_one() {
+    let sinks = |arguments: &[&str]| loaded(arguments, &[]).unwrap().sinks;
+    assert_eq!(sinks(&["--syslog", "tls://[fd00::1]"]).syslog.unwrap().host, "fd00::1");
+    assert_eq!(sinks(&["--syslog", "tls://logs"]).syslog.unwrap().port, 6514);
+    assert_eq!(sinks(&["--otlp", "http://collector"]).otlp.unwrap().endpoint, "http://collector:4317");
+}
+
+#[test]
+fn a_size_of_zero_means_that_a_file_is_never_rotated() {
+    let config = loaded(&["--json", "/e", "--file-max-size", "0"], &[]).unwrap();
+    assert!(matches!(config.sinks.json, JsonConfig::File(FileConfig { max_bytes: None, max_age: None, .. })));
 }
 
 #[test]

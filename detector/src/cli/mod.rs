@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod node;
 pub mod run;
 pub mod terminal;
+pub mod verify;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -21,6 +22,7 @@ pub fn main() -> ExitCode {
         Ok(Command::Run(config)) => run::main(*config),
         Ok(Command::Demo(args)) => demo::main(&args),
         Ok(Command::Doctor(args)) => doctor::main(&args),
+        Ok(Command::Verify(args)) => verify::main(&args),
         Ok(Command::Completions(shell)) => told(completions::main(shell, &mut std::io::stdout())),
         Err(Stop::Text(text)) => told(std::io::stdout().write_all(text.as_bytes())),
         Err(Stop::Refused(sentence)) => cannot(&sentence),
@@ -62,6 +64,8 @@ pub enum Command {
     Demo(demo::Args),
     /// What this node allows.
     Doctor(doctor::Args),
+    /// Whether a record is as it was written.
+    Verify(verify::Args),
     /// Completions for a shell.
     Completions(Shell),
 }
@@ -92,9 +96,10 @@ enum CommandArgs {
     ///
     /// Each option can also stand in the TOML file that --config names, under its name, and in the environment, as ROSENTRY_
     /// and its name in capitals. An option outweighs the environment, the environment the file.
-    Run(Settings),
+    Run(Box<Settings>),
     Demo(demo::Args),
     Doctor(doctor::Args),
+    Verify(verify::Args),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -113,11 +118,12 @@ pub fn parse(
     let line = CommandLine::try_parse_from(arguments).map_err(|error| stop(&error))?;
     Ok(match line.command {
         CommandArgs::Run(settings) => {
-            let checked = config::load(settings, environment);
+            let checked = config::load(*settings, environment);
             Command::Run(Box::new(checked.map_err(|error| Stop::Refused(error.to_string()))?))
         }
         CommandArgs::Demo(args) => Command::Demo(args),
         CommandArgs::Doctor(args) => Command::Doctor(args),
+        CommandArgs::Verify(args) => Command::Verify(args),
         CommandArgs::Completions { shell } => Command::Completions(shell),
     })
 }
@@ -126,7 +132,8 @@ fn stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Text(error.to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => Stop::Refused(
-            "a command is missing: run, demo, doctor or completions; `rosentry --help` says what they do".to_owned(),
+            "a command is missing: run, demo, doctor, verify or completions; `rosentry --help` says what they do"
+                .to_owned(),
         ),
         _ => Stop::Refused(format!("{}; `rosentry --help` says more", sentence(error))),
     }
@@ -172,6 +179,7 @@ mod tests {
         assert!(matches!(parsed(&["run"]), Ok(Command::Run(_))));
         assert!(matches!(parsed(&["demo"]), Ok(Command::Demo(_))));
         assert!(matches!(parsed(&["doctor", "--format", "json"]), Ok(Command::Doctor(_))));
+        assert!(matches!(parsed(&["verify", "-", "a.json"]), Ok(Command::Verify(_))));
         assert!(matches!(parsed(&["completions", "bash"]), Ok(Command::Completions(Shell::Bash))));
     }
 
@@ -183,6 +191,8 @@ mod tests {
             (&["fly"], "'fly'"),
             (&["doctor", "--format", "xml"], "text, json"),
             (&["completions"], "<SHELL>"),
+            (&["verify"], "<FILE>"),
+            (&["verify", "--part", "--all", "x"], "'--all'"),
             (&[], "run, demo, doctor"),
         ] {
             let sentence = refusal(arguments);

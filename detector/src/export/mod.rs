@@ -5,10 +5,10 @@ pub mod escape;
 pub mod http;
 pub mod metrics;
 pub mod native;
-pub mod sink;
+pub mod sinks;
+pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use metrics::Metrics;
 pub use native::NativeEncoder;
-pub use sink::JsonSink;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
+    clock::BootClock,
     finding::{
-        BootClock, Event, Sighting, assess,
+        Event, Sighting, assess,
         event::{AgentNote, AgentValue, AgentWhat, Severity},
         testing::{attempt, sealed, walk},
     },

@@ -8,27 +8,16 @@ use super::{
     classify,
     effect::{Target, effect},
     event::{Ancestor, Cgroup, Event, File, Kind, Mount, MountAttempt, Outcome, Process, Resolution},
-    flags, mount, operation,
-    paths::{self, Located, Manner, MountPoint, Question, Resolved, RootOf, is_at_or_below, parent},
+    flags, mount,
+    mount_flags::MountFlags,
+    operation,
+    paths::{self, Located, Manner, MountFacts, MountPoint, Question, Resolved, RootOf, is_at_or_below, parent},
 };
 use crate::{
+    clock::BootClock,
     identity::model::Container,
     kernel::attempt::{self, Attempt, PassedPath, Walk},
 };
-
-/// Translates times since boot to times of the calendar.
-#[derive(Clone, Copy, Debug)]
-pub struct BootClock {
-    /// CLOCK_REALTIME less CLOCK_BOOTTIME, nanoseconds.
-    pub unix_ns_at_boot: i128,
-}
-
-impl BootClock {
-    /// Nanoseconds since the Unix epoch of a time since boot.
-    pub const fn unix_ns(self, since_boot_ns: u64) -> i128 {
-        self.unix_ns_at_boot + since_boot_ns as i128
-    }
-}
 
 /// An attempt, and all that is known about it.
 #[derive(Clone, Debug)]
@@ -88,9 +77,11 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
             // A hard link is refused by the mount of the new name (`do_linkat`, `fs/namei.c`); a rename by that of both.
             let refused = if operation == Operation::Link { &path2 } else { &path };
             let certain = refused.located.resolved != Some(Resolution::Lexical);
+            let of_kernel = attempt.mount.as_ref().and_then(|mount| kernel_mount(mount, root_of));
+            let hit = of_kernel.as_ref().or(refused.mount.as_ref());
             let refused_path = refused.located.path.as_deref();
             let of_mount = if operation::changes_folder(operation) { refused_path.map(parent) } else { refused_path };
-            let place = mount::place(of_mount, refused.mount.as_ref(), certain, known);
+            let place = mount::place(of_mount, hit, certain, known);
             let file = file(attempt, operation, path.located, path2.located);
             let changed = match operation {
                 Operation::Link => [file.new_path.as_deref(), None],
@@ -122,6 +113,19 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
         hook: Some(attempt.hook),
         agent: None,
     }
+}
+
+/// The mount that the kernel side saw refuse; none where it is not told in the root that events tell paths in.
+fn kernel_mount(mount: &attempt::Mount, root_of: RootOf) -> Option<MountPoint> {
+    let &attempt::Mount { id, flags, super_flags, ref fstype, ref point } = mount;
+    let flags = MountFlags { mount: flags, superblock: super_flags };
+    Some(MountPoint {
+        point: paths::of_walk(point.as_ref()?, root_of)?,
+        fstype: fstype.clone(),
+        facts: MountFacts { id: id.into(), flags, told_by: Resolution::Kernel },
+        // Asked of the targets of mount attempts alone.
+        of_root: false,
+    })
 }
 
 /// Where a path leads, and the mount there.
@@ -192,7 +196,13 @@ fn file(attempt: &Attempt, operation: Operation, path: Located, path2: Located) 
         mode: operation::mode(attempt),
         resolved: path.resolved,
         truncated: names_of(&truncated),
+        unreadable: unreadable(attempt),
     }
+}
+
+/// What is not told because its struct could not be read.
+fn unreadable(attempt: &Attempt) -> Vec<&'static str> {
+    names_of(&[("flags", attempt.extra_unreadable)])
 }
 
 fn mount_attempt(
@@ -226,6 +236,7 @@ fn mount_attempt(
         options,
         effect,
         truncated: names_of(&truncated),
+        unreadable: unreadable(attempt),
     }
 }
 
@@ -267,10 +278,14 @@ fn process(process: &attempt::Process, root_of: RootOf, clock: BootClock) -> Pro
     }
 }
 
+/// Where the path is none of the process's root's, it is not told as one: the kernel's own word for that is `(unreachable)`
+/// (`fs/d_path.c`).
 fn executable(walk: &Walk) -> Vec<u8> {
     let path = walk.in_namespace.as_slice();
+    let is_memfd = walk.in_root.is_none() && path.starts_with(b"/memfd:");
     match path.strip_prefix(b"/") {
-        Some(tail) if walk.truncated => tail.to_vec(),
+        Some(tail) if walk.truncated || is_memfd => tail.to_vec(),
+        _ if walk.unreachable => [b"(unreachable)", path].concat(),
         _ => path.to_vec(),
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     finding::{
         event::{Category, Effect, PlaceKind, Severity},
-        testing::{attempt, sealed, walk, walk_in},
+        testing::{attempt, facts, sealed, walk, walk_in},
     },
     kernel::attempt::PathBase,
 };
@@ -20,7 +20,8 @@ fn in_container(attempt: &Attempt) -> Event {
 }
 
 fn answer(path: &str, point: &str) -> Option<Resolved> {
-    let point = MountPoint { point: point.as_bytes().to_vec(), fstype: b"overlay".to_vec(), readonly: true };
+    let point =
+        MountPoint { point: point.as_bytes().to_vec(), fstype: b"overlay".to_vec(), facts: facts(true), of_root: true };
     Some(Resolved { path: path.as_bytes().to_vec(), mount: Some(point) })
 }
 
@@ -171,6 +172,39 @@ fn a_path_that_was_cut_is_flagged_and_not_told() {
     let process = event.process.unwrap();
     assert_eq!(process.exe.as_deref(), Some(b"deep/bin/app".as_slice()));
     assert_eq!(process.truncated, ["exe"]);
+}
+
+#[test]
+fn what_the_root_does_not_lead_to_is_not_told_as_if_it_did() {
+    let detached = || Walk { in_root: None, unreachable: true, ..walk("/etc") };
+    let mut open = attempt("openat").arg(2, 1).path("x");
+    open.path.base = PathBase::Dirfd(detached());
+    open.process.cwd = Some(detached());
+    open.process.exe = Some(detached());
+    let event = in_container(&open);
+    let (file, process) = (event.file.unwrap(), event.process.unwrap());
+    assert_eq!((file.path, file.requested.as_deref(), file.resolved), (None, Some(&b"x"[..]), None));
+    assert_eq!((process.cwd, process.exe.as_deref()), (None, Some(&b"(unreachable)/etc"[..])));
+    assert_eq!(questions(&open), [None, None]);
+
+    let mut moved = attempt("move_mount").path("/usr");
+    moved.path2.base = PathBase::File(detached());
+    let Some(Mount::Attempt(mount)) = in_container(&moved).mount else { panic!("a mount attempt") };
+    assert_eq!((mount.source, mount.effect), (None, Effect::Shadow));
+}
+
+#[test]
+fn an_executable_without_a_folder_is_told_by_its_name() {
+    let mut open = attempt("openat").arg(2, 1).path("/etc/x");
+    open.process.exe = Some(Walk { in_root: None, unreachable: true, ..walk("/memfd:payload") });
+    assert_eq!(in_container(&open).process.unwrap().exe.as_deref(), Some(&b"memfd:payload"[..]));
+}
+
+#[test]
+fn attributes_that_could_not_be_read_are_told_to_be_unreadable() {
+    let setattr = Attempt { extra_unreadable: true, ..attempt("mount_setattr").path("/") };
+    let Some(Mount::Attempt(mount)) = in_container(&setattr).mount else { panic!("a mount attempt") };
+    assert_eq!((mount.unreadable, mount.effect), (vec!["flags"], Effect::Unseal));
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use detector_common::syscalls::SYSCALLS;
 
 use crate::{
+    clock::BootClock,
     finding::{
-        BootClock, Event, Sighting, assess,
+        Event, Sighting, assess,
         event::{Category, Severity},
         testing::{attempt, sealed},
     },

@@ -18,7 +18,7 @@ use super::{
     paths::{MountPoint, is_at_or_below, join},
 };
 use crate::{
-    identity::model::{Container, SpecMount},
+    identity::model::{Container, FirstProcess, SpecMount},
     kernel::attempt::{Attempt, PathBase, Walk},
 };
 
@@ -71,12 +71,14 @@ pub fn effect(attempt: &Attempt, target: Target<'_>, container: Option<&Containe
 
 /// Whether this is the runtime's own work, on its way to becoming the application.
 ///
-/// Either in the container's first process, before it executes anything; or in a copy of the runtime that has joined the
+/// Either in the container's first process (`first`, as containerd names it), before it executes anything; or in a copy of the runtime that has joined the
 /// container's cgroup already, but not yet its namespaces: a child of a process outside of the container's cgroup
 /// (`parent_is_outside`), which runs the same file, both in the node's own mount namespace, where no container is.
-pub fn is_runtime_setup(attempt: &Attempt, container: &Container, parent_is_outside: bool) -> bool {
+pub fn is_runtime_setup(attempt: &Attempt, first: Option<FirstProcess>, parent_is_outside: bool) -> bool {
     let process = &attempt.process;
-    let is_first = container.init_pid == Some(process.pid) && process.has_not_executed();
+    // Who has the first one's id in the container's cgroup is the first one, as long as nothing speaks against it.
+    let is_first = first.is_some_and(|first| first.is(process.pid, process.start_time_ns).unwrap_or(true));
+    let is_first = is_first && process.has_not_executed();
     is_first || (parent_is_outside && process.same_program_as_parent && process.in_node_mount_namespace)
 }
 
@@ -92,16 +94,18 @@ fn is_sealed(container: &Container) -> bool {
     container.readonly_rootfs == Some(true)
 }
 
+/// Whether the call takes read-only off; also where its struct could not be read, for it may.
+///
 /// The kernel clears first and sets then (`mount_setattr_commit`, `fs/namespace.c`): what is in both stays set.
 const fn clears_readonly(attempt: &Attempt) -> bool {
     let [set, clear, ..] = attempt.extra;
-    clear & flags::MOUNT_ATTR_RDONLY != 0 && set & flags::MOUNT_ATTR_RDONLY == 0
+    attempt.extra_unreadable || (clear & flags::MOUNT_ATTR_RDONLY != 0 && set & flags::MOUNT_ATTR_RDONLY == 0)
 }
 
 /// Whether the call takes read-only off a mount that was declared read-only, or is; `recursive`: or off one below it.
 fn is_sealed_mount(target: Target<'_>, recursive: bool, succeeded: bool, container: Option<&Container>) -> bool {
     let seen = target.mount.filter(|mount| Some(mount.point.as_slice()) == target.path);
-    let seen_readonly = seen.map(|mount| mount.readonly);
+    let seen_readonly = seen.map(|mount| mount.facts.flags.readonly());
     if seen_readonly == Some(true) {
         return true;
     }
@@ -124,9 +128,10 @@ fn is_sealed_mount(target: Target<'_>, recursive: bool, succeeded: bool, contain
 }
 
 /// Whether the mount can't be the specified one, but must lie on top of it: `mount --bind / /data`, for one. What a bind
-/// mount has bound is not specified, but no kind of volume is an overlay, as the root is.
+/// mount has bound is not specified, but no volume shows the root's own files, and none is an overlay.
 fn is_another(spec: &SpecMount, seen: &MountPoint) -> bool {
     match spec.fstype.as_deref() {
+        _ if seen.of_root => true,
         None | Some("bind") => seen.fstype == b"overlay",
         // A mount that is specified as `cgroup` is a `cgroup2` on most nodes.
         Some(fstype) => !seen.fstype.starts_with(fstype.as_bytes()),

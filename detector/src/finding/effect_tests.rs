@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    finding::testing::{attempt, sealed, unsealed, walk},
+    finding::testing::{attempt, facts, sealed, unsealed, walk},
     kernel::attempt::{PF_FORKNOEXEC, PassedPath, Walk},
 };
 
@@ -35,7 +35,12 @@ fn a_remount_to_read_only_or_of_something_writable_does_not() {
 fn a_remount_that_worked_unseals_though_what_is_seen_after_it_is_writable() {
     let clear = attempt("mount_setattr").extra([0, 1, 0, 0]);
     for path in ["/dev/x", "/etc", "/proc/sys", "/data/x"] {
-        let seen = MountPoint { point: path.as_bytes().to_vec(), fstype: b"overlay".to_vec(), readonly: false };
+        let seen = MountPoint {
+            point: path.as_bytes().to_vec(),
+            fstype: b"overlay".to_vec(),
+            facts: facts(false),
+            of_root: false,
+        };
         let target = Target { path: Some(path.as_bytes()), mount: Some(&seen), source: None };
         for attempt in [&mount(0x1020), &mount(0x20), &clear] {
             assert_eq!(effect(attempt, target, Some(&sealed())), Effect::Unseal, "{path}, which nobody declared");
@@ -46,13 +51,19 @@ fn a_remount_that_worked_unseals_though_what_is_seen_after_it_is_writable() {
 
 #[test]
 fn a_copy_of_the_root_over_a_writable_mount_is_not_taken_for_it() {
-    for (path, fstype, expected) in [
-        ("/data", "overlay", Effect::Unseal),
-        ("/data", "ext4", Effect::None),
-        ("/dev", "ext4", Effect::Unseal),
-        ("/dev", "tmpfs", Effect::None),
+    for (path, fstype, of_root, expected) in [
+        ("/data", "overlay", false, Effect::Unseal),
+        ("/data", "ext4", false, Effect::None),
+        ("/data", "ext4", true, Effect::Unseal),
+        ("/dev", "ext4", false, Effect::Unseal),
+        ("/dev", "tmpfs", false, Effect::None),
     ] {
-        let seen = MountPoint { point: path.as_bytes().to_vec(), fstype: fstype.as_bytes().to_vec(), readonly: false };
+        let seen = MountPoint {
+            point: path.as_bytes().to_vec(),
+            fstype: fstype.as_bytes().to_vec(),
+            facts: facts(false),
+            of_root,
+        };
         let target = Target { path: Some(path.as_bytes()), mount: Some(&seen), source: None };
         assert_eq!(effect(&mount(0x1020), target, Some(&sealed())), expected, "{fstype} at {path}");
     }
@@ -77,7 +88,8 @@ fn a_refused_remount_of_a_writable_volume_unseals_unless_the_volume_is_seen_to_b
     let refused = mount(0x20).result(-1);
     assert_eq!(of(&refused, "/data"), Effect::Unseal, "it may have been read-only at the time");
     for (readonly, expected) in [(false, Effect::None), (true, Effect::Unseal)] {
-        let seen = MountPoint { point: b"/data".to_vec(), fstype: b"ext4".to_vec(), readonly };
+        let seen =
+            MountPoint { point: b"/data".to_vec(), fstype: b"ext4".to_vec(), facts: facts(readonly), of_root: false };
         let target = Target { path: Some(b"/data"), mount: Some(&seen), source: None };
         assert_eq!(effect(&refused, target, Some(&sealed())), expected, "seen read-only: {readonly}");
     }
@@ -85,11 +97,21 @@ fn a_refused_remount_of_a_writable_volume_unseals_unless_the_volume_is_seen_to_b
 
 #[test]
 fn a_remount_of_a_mount_that_is_read_only_unseals_whatever_was_declared() {
-    let seen = MountPoint { point: b"/srv".to_vec(), fstype: b"ext4".to_vec(), readonly: true };
+    let seen = MountPoint { point: b"/srv".to_vec(), fstype: b"ext4".to_vec(), facts: facts(true), of_root: false };
     let target = Target { path: Some(b"/srv"), mount: Some(&seen), source: None };
     assert_eq!(effect(&mount(0x20), target, None), Effect::Unseal);
     let within = Target { path: Some(b"/srv/x"), ..target };
     assert_eq!(effect(&mount(0x20), within, None), Effect::None);
+}
+
+#[test]
+fn attributes_that_could_not_be_read_count_as_the_worst() {
+    let unreadable = |call| Attempt { extra_unreadable: true, ..attempt(call) };
+    for call in ["mount_setattr", "open_tree_attr"] {
+        assert_eq!(of(&unreadable(call), "/"), Effect::Unseal, "{call}");
+    }
+    assert_eq!(of(&attempt("mount_setattr"), "/"), Effect::None);
+    assert_eq!(of(&unreadable("mount_setattr"), "/data"), Effect::None, "declared writable");
 }
 
 #[test]
@@ -199,14 +221,20 @@ fn runtime_setup_is_what_the_first_process_does_before_it_executes() {
     let mut setup = mount(0x1021);
     setup.process.pid = 99;
     setup.process.flags = PF_FORKNOEXEC;
-    assert!(is_runtime_setup(&setup, &container, false));
+    assert!(is_runtime_setup(&setup, container.first_process(), false));
 
+    let mut successor = setup.clone();
+    successor.process.start_time_ns += 1_000_000_000;
+    assert!(!is_runtime_setup(&successor, container.first_process(), false), "another process that has its id by now");
     let mut application = setup.clone();
     application.process.flags = 0;
-    assert!(!is_runtime_setup(&application, &container, true), "it has executed");
+    assert!(!is_runtime_setup(&application, container.first_process(), true), "it has executed");
     let mut child = setup;
     child.process.pid = 100;
-    assert!(!is_runtime_setup(&child, &container, true), "another process that was forked and has not executed");
+    assert!(
+        !is_runtime_setup(&child, container.first_process(), true),
+        "another process that was forked and has not executed"
+    );
 }
 
 #[test]
@@ -215,14 +243,17 @@ fn a_copy_of_the_runtime_is_told_by_a_parent_outside_that_runs_the_same_file() {
     let mut stage = mount(0x1021);
     stage.process.same_program_as_parent = true;
     stage.process.in_node_mount_namespace = true;
-    assert!(is_runtime_setup(&stage, &container, true));
-    assert!(!is_runtime_setup(&stage, &container, false), "a child of the container's own process");
+    assert!(is_runtime_setup(&stage, container.first_process(), true));
+    assert!(!is_runtime_setup(&stage, container.first_process(), false), "a child of the container's own process");
     let mut moved = stage.clone();
     moved.process.in_node_mount_namespace = false;
     assert!(
-        !is_runtime_setup(&moved, &container, true),
+        !is_runtime_setup(&moved, container.first_process(), true),
         "a shell of the container that moved itself to another cgroup"
     );
     stage.process.same_program_as_parent = false;
-    assert!(!is_runtime_setup(&stage, &container, true), "another program that was started from outside");
+    assert!(
+        !is_runtime_setup(&stage, container.first_process(), true),
+        "another program that was started from outside"
+    );
 }

@@ -11,6 +11,7 @@ pub mod errno;
 pub mod event;
 pub mod flags;
 pub mod mount;
+pub mod mount_flags;
 pub mod operation;
 pub mod paths;
 pub mod rules;
@@ -18,6 +19,6 @@ pub mod seal;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use assess::{BootClock, Sighting, assess, questions};
+pub use assess::{Sighting, assess, questions};
 pub use effect::is_runtime_setup;
 pub use event::Event;

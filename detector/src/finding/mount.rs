@@ -18,6 +18,7 @@ pub fn place(
     container: Option<&Container>,
 ) -> Option<Place> {
     let seen_fstype = mount.map(|mount| mount.fstype.clone());
+    let facts = mount.map(|mount| mount.facts);
     let Some(container) = container else {
         return mount.map(|mount| Place {
             kind: PlaceKind::Other,
@@ -25,6 +26,7 @@ pub fn place(
             fstype: seen_fstype,
             volume: None,
             declared_readonly: None,
+            facts,
         });
     };
     let specified = match (mount, path) {
@@ -43,6 +45,7 @@ pub fn place(
             fstype: seen_fstype.or_else(|| declared_fstype(spec)),
             volume: spec.volume.clone(),
             declared_readonly: Some(spec.readonly),
+            facts,
         },
         (None, Some(mount)) if mount.point != b"/" => Place {
             kind: PlaceKind::Other,
@@ -50,6 +53,7 @@ pub fn place(
             fstype: seen_fstype,
             volume: None,
             declared_readonly: None,
+            facts,
         },
         (None, _) => Place {
             kind: PlaceKind::Rootfs,
@@ -57,6 +61,7 @@ pub fn place(
             fstype: seen_fstype,
             volume: None,
             declared_readonly: container.readonly_rootfs,
+            facts,
         },
     })
 }
@@ -98,10 +103,15 @@ fn declared_fstype(spec: &SpecMount) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::testing::sealed;
+    use crate::finding::testing::{facts, sealed};
 
     fn seen(point: &str, fstype: &str) -> MountPoint {
-        MountPoint { point: point.as_bytes().to_vec(), fstype: fstype.as_bytes().to_vec(), readonly: true }
+        MountPoint {
+            point: point.as_bytes().to_vec(),
+            fstype: fstype.as_bytes().to_vec(),
+            facts: facts(true),
+            of_root: false,
+        }
     }
 
     fn placed(path: &str, mount: Option<MountPoint>) -> Place {

@@ -57,6 +57,9 @@ pub fn call_flags(attempt: &Attempt) -> u64 {
 /// The names of the flags, of the attributes too: `attr_set.…` and `attr_clr.…` of mount_setattr and open_tree_attr.
 pub fn flag_names(attempt: &Attempt) -> Vec<String> {
     let call = &attempt.syscall.call;
+    if call.form == Form::OpenHow as u8 && attempt.extra_unreadable {
+        return Vec::new();
+    }
     let flags = call_flags(attempt);
     let mut names = match attempt.operation {
         Operation::Open => flags::open_names(flags, attempt.abi),
@@ -80,7 +83,7 @@ pub fn flag_names(attempt: &Attempt) -> Vec<String> {
 pub fn mode(attempt: &Attempt) -> Option<u32> {
     // An inode's mode has 16 bits.
     const S_IALLUGO_AND_TYPE: u64 = 0o177_777;
-    if attempt.operation.changes_mounts() {
+    if attempt.operation.changes_mounts() || attempt.extra_unreadable {
         return None;
     }
     if attempt.operation == Operation::Open && call_flags(attempt) & (flags::O_CREAT | flags::O_TMPFILE) == 0 {
@@ -218,6 +221,14 @@ mod tests {
         let open = attempt("openat2").extra([0o102, 0o640, 0x10, 0]);
         assert_eq!(flag_names(&open), ["O_RDWR", "O_CREAT", "RESOLVE_IN_ROOT"]);
         assert_eq!(mode(&open), Some(0o640));
+    }
+
+    #[test]
+    fn of_a_struct_that_could_not_be_read_nothing_is_told() {
+        let open = Attempt { extra_unreadable: true, ..attempt("openat2") };
+        assert_eq!((flag_names(&open), mode(&open)), (Vec::new(), None));
+        let setattr = Attempt { extra_unreadable: true, ..attempt("mount_setattr").arg(2, 0x8000) };
+        assert_eq!(flag_names(&setattr), ["AT_RECURSIVE"], "that is an argument of its own");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! sum by text alone is [`locate`]; it is exact where no symbolic link can have been on the way. [`Question`] is what
 //! somebody who may do I/O needs to follow the links in the real root.
 
-use super::event::Resolution;
+use super::{event::Resolution, mount_flags::MountFlags};
 use crate::kernel::attempt::{PassedPath, PathBase, Process, Walk};
 
 /// Where a path starts.
@@ -51,15 +51,28 @@ pub struct Resolved {
     pub mount: Option<MountPoint>,
 }
 
-/// A mount as `/proc/<pid>/mountinfo` tells it.
+/// A mount, as `/proc/<pid>/mountinfo` or the kernel side tells it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MountPoint {
     /// Absolute in the mount namespace's root.
     pub point: Vec<u8>,
     /// Type of the filesystem.
     pub fstype: Vec<u8>,
-    /// Whether the mount or its superblock is read-only.
-    pub readonly: bool,
+    /// Which mount it is, and how it stands.
+    pub facts: MountFacts,
+    /// Whether it shows the filesystem that the root of the mount namespace shows, or a part of it.
+    pub of_root: bool,
+}
+
+/// What is known of a mount besides its place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MountFacts {
+    /// Its id, as mountinfo has it; used again once the mount is gone.
+    pub id: u64,
+    /// Its flags and those of its superblock.
+    pub flags: MountFlags,
+    /// Who told: the kernel at the time of the call, or a look into the root shortly after.
+    pub told_by: Resolution,
 }
 
 /// An absolute path, and how it was come by.
@@ -96,7 +109,7 @@ pub fn anchor(passed: &PassedPath, process: &Process, in_root: bool) -> Option<A
 }
 
 fn anchor_at(walk: &Walk) -> Option<Anchor> {
-    if walk.truncated {
+    if walk.truncated || walk.unreachable {
         return None;
     }
     let whole = normal(&walk.in_namespace);
@@ -140,7 +153,8 @@ pub fn question(passed: &PassedPath, process: &Process, manner: Manner, mount_of
     Some(Question { anchor, requested, follow_last: manner.follow_last, mount_of_folder })
 }
 
-/// The path of a walk, told in the root that events tell paths in; none where its first folders are missing.
+/// The path of a walk, told in the root that events tell paths in; none where its first folders are missing, or that root does
+/// not lead there.
 pub fn of_walk(walk: &Walk, root_of: RootOf) -> Option<Vec<u8>> {
     let anchor = anchor_at(walk)?;
     match root_of {

@@ -9,6 +9,7 @@ use detector_common::{
     syscalls::SYSCALLS,
 };
 
+use super::{event::Resolution, mount_flags::MountFlags, paths::MountFacts};
 use crate::{
     identity::model::{Container, Pod, Role, SpecMount, TaskState, Volume},
     kernel::attempt::{Attempt, PassedPath, PathBase, Process, Walk},
@@ -51,6 +52,7 @@ pub fn attempt(syscall: &str) -> Attempt {
         syscall,
         args: [0; 6],
         extra: [0; 4],
+        extra_unreadable: false,
         result: if mounts { 0 } else { -30 },
         path: PassedPath::default(),
         path2: PassedPath::default(),
@@ -58,7 +60,14 @@ pub fn attempt(syscall: &str) -> Attempt {
         fstype: None,
         data: None,
         fold: None,
+        mount: None,
     }
+}
+
+/// What a look into the root tells of a mount that is, or is not, read-only.
+pub fn facts(readonly: bool) -> MountFacts {
+    let flags = MountFlags { mount: if readonly { 0x40 } else { 0 }, superblock: 0 };
+    MountFacts { id: 36, flags, told_by: Resolution::Root }
 }
 
 impl Attempt {
@@ -111,13 +120,23 @@ fn absolute(requested: &str) -> PassedPath {
 
 /// A walk that met the process's root, which is the namespace's.
 pub fn walk(path: &str) -> Walk {
-    Walk { in_namespace: path.as_bytes().to_vec(), in_root: Some(path.as_bytes().to_vec()), truncated: false }
+    Walk {
+        in_namespace: path.as_bytes().to_vec(),
+        in_root: Some(path.as_bytes().to_vec()),
+        truncated: false,
+        unreachable: false,
+    }
 }
 
 /// A walk in a chroot at `root`.
 pub fn walk_in(root: &str, in_root: &str) -> Walk {
     let in_namespace = if in_root == "/" { root.to_owned() } else { format!("{root}{in_root}") };
-    Walk { in_namespace: in_namespace.into_bytes(), in_root: Some(in_root.as_bytes().to_vec()), truncated: false }
+    Walk {
+        in_namespace: in_namespace.into_bytes(),
+        in_root: Some(in_root.as_bytes().to_vec()),
+        truncated: false,
+        unreachable: false,
+    }
 }
 
 /// The container `app` of the pod prod/web, declared read-only: proc, sys, an emptyDir at /data, a ConfigMap at /etc/app.
@@ -134,6 +153,7 @@ pub fn sealed() -> Arc<Container> {
         started_at_unix_ns: Some(1_767_323_045_123_456_789),
         task: TaskState::Running,
         init_pid: Some(99),
+        init_start_time_ns: Some(9_000_000_000),
         mounts: vec![
             spec_mount("/proc", "proc", false, None),
             spec_mount("/sys", "sysfs", true, None),

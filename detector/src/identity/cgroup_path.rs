@@ -50,31 +50,62 @@ pub(super) fn name_below_namespace<'a>(ancestor: Ancestor<'a>, namespaces: &[imp
     namespaces.iter().any(|namespace| namespace.as_ref() == parent).then_some(name)
 }
 
-/// Where `linux.cgroupsPath` of an OCI spec puts the container, as the end of its path in the hierarchy; none where the
-/// runtime chooses.
+/// Where `linux.cgroupsPath` of an OCI spec puts the container: its path in the hierarchy, as the runtime sees that, and without
+/// a leading `/` where it begins at the runtime's own cgroup; none where the runtime chooses.
 ///
 /// Either a path, or `slice:prefix:name` for the systemd driver
 /// (<https://github.com/opencontainers/runc/blob/v1.1.5/docs/systemd.md>).
 pub(super) fn from_spec(cgroups_path: &str) -> Option<String> {
-    if let [slice, prefix, name] = cgroups_path.split(':').collect::<Vec<_>>()[..] {
+    let parts: Vec<&str> = cgroups_path.split(':').collect();
+    // A unit's name has no slash: with one it is a path with colons.
+    if let [slice, prefix, name] = parts[..]
+        && !cgroups_path.contains('/')
+    {
         let slice = if slice.is_empty() { "system.slice" } else { slice };
         let unit = match prefix {
             "" => name.to_owned(),
             prefix => format!("{prefix}-{name}"),
         };
         let unit = if unit.ends_with(".slice") { unit } else { format!("{unit}.scope") };
-        // The root of all slices is the hierarchy's own.
-        return Some(if slice == "-.slice" { format!("/{unit}") } else { format!("/{slice}/{unit}") });
+        return Some(format!("{}/{unit}", expand(slice)));
     }
     let path = cgroups_path.trim_matches('/');
-    (!path.is_empty()).then(|| format!("/{path}"))
+    let root = if cgroups_path.starts_with('/') { "/" } else { "" };
+    (!path.is_empty()).then(|| format!("{root}{path}"))
+}
+
+/// The path of a slice, which its name tells: `a-b.slice` is in `a.slice` (systemd.slice(5); runc v1.1.5, `ExpandSlice`). The
+/// root of all slices, `-.slice`, is the hierarchy's own.
+fn expand(slice: &str) -> String {
+    let name = slice.strip_suffix(".slice").unwrap_or(slice);
+    let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
+    ends.filter(|end| *end > 0 && name != "-").map(|end| format!("/{}.slice", &name[..end])).collect()
+}
+
+/// Whether the cgroup of this path is the one that the spec names, as [`from_spec`] has read it, where the path is seen from the
+/// hierarchy's root. What begins at the runtime's own cgroup stands at the root, or in a slice there, beside that.
+pub(super) fn is_named(path: &str, spec: &str) -> bool {
+    let is_beside = |parent: &str| {
+        let slice = parent.strip_prefix('/');
+        parent.is_empty() || slice.is_some_and(|name| name.ends_with(".slice") && !name.contains('/'))
+    };
+    if !spec.starts_with('/') {
+        return path.strip_suffix(spec).and_then(|above| above.strip_suffix('/')).is_some_and(is_beside);
+    }
+    path == spec || (is_unsplit(path, spec) && path.rsplit_once('/').is_some_and(|(parent, _)| is_beside(parent)))
+}
+
+/// The same, where the hierarchy may have more above it than the runtime sees, or rosentry does.
+pub(super) fn is_named_at_end(path: &str, spec: &str) -> bool {
+    let is_end = |above: &str| spec.starts_with('/') || above.ends_with('/');
+    path.strip_suffix(spec).is_some_and(is_end) || is_unsplit(path, spec)
 }
 
 /// Whether the last component of this path is what a runtime that does not use systemd makes of a path which was meant for
-/// systemd: one folder called `slice:prefix:name`. `end` is the path as [`from_spec`] has read it.
-pub(super) fn is_unsplit(path: &str, end: &str) -> bool {
+/// systemd: one folder called `slice:prefix:name`.
+fn is_unsplit(path: &str, spec: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
-    name.contains(':') && from_spec(name).as_deref() == Some(end)
+    name.contains(':') && from_spec(name).as_deref() == Some(spec)
 }
 
 #[cfg(test)]
@@ -87,6 +118,12 @@ mod tests {
 
     fn ids(path: &str) -> Vec<&str> {
         ancestors(path).filter_map(|ancestor| id_in(ancestor.name)).collect()
+    }
+
+    #[test]
+    fn a_path_with_colons_is_no_unit_of_systemd() {
+        assert_eq!(from_spec("/a:b:c").as_deref(), Some("/a:b:c"));
+        assert_eq!(from_spec("/::").as_deref(), Some("/::"));
     }
 
     #[test]
@@ -148,15 +185,31 @@ mod tests {
     #[test]
     fn the_spec_s_path_is_taken_in_both_of_its_forms() {
         assert_eq!(from_spec("/default/job").as_deref(), Some("/default/job"));
-        assert_eq!(from_spec("default/job").as_deref(), Some("/default/job"));
+        assert_eq!(from_spec("default/job").as_deref(), Some("default/job"));
         assert_eq!(
             from_spec("kubepods-pod1.slice:cri-containerd:job").as_deref(),
-            Some("/kubepods-pod1.slice/cri-containerd-job.scope")
+            Some("/kubepods.slice/kubepods-pod1.slice/cri-containerd-job.scope")
         );
         assert_eq!(from_spec(":ctr:job").as_deref(), Some("/system.slice/ctr-job.scope"));
         assert_eq!(from_spec("-.slice:ctr:job").as_deref(), Some("/ctr-job.scope"));
         assert_eq!(from_spec(""), None);
         assert_eq!(from_spec("/"), None);
+    }
+
+    #[test]
+    fn what_begins_at_the_runtime_s_own_cgroup_is_beside_that() {
+        for (path, is_its) in [
+            ("/default/job", true),
+            ("/system.slice/default/job", true),
+            ("/evil/default/job", false),
+            ("/evil.slice/deeper.slice/default/job", false),
+            ("/notdefault/job", false),
+        ] {
+            assert_eq!(is_named(path, "default/job"), is_its, "{path}");
+        }
+        assert!(
+            is_named_at_end("/evil/default/job", "default/job") && !is_named_at_end("/notdefault/job", "default/job")
+        );
     }
 
     proptest! {
@@ -168,7 +221,9 @@ mod tests {
                 name_below_namespace(ancestor, &["default"]);
             }
             if let Some(from_spec) = from_spec(&path) {
-                prop_assert!(from_spec.starts_with('/'));
+                prop_assert!(!from_spec.is_empty() && !from_spec.ends_with('/'));
+                let whole = ["/", from_spec.trim_start_matches('/')].concat();
+                prop_assert!(is_named_at_end(&whole, &from_spec));
             }
         }
     }

@@ -154,13 +154,11 @@ impl Loader {
             ProcessStatus::Stopped => TaskState::Ended,
             ProcessStatus::Unknown => TaskState::Unseen,
         };
-        let started = matches!(state, TaskState::Running);
-        Task {
-            state,
-            pid: (process.pid != 0).then_some(process.pid),
-            started_at_unix_ns: started
-                .then(|| node::started_at_unix_ns(&self.shared.host_proc, process.pid))
-                .flatten(),
+        let alive = matches!(state, TaskState::Created | TaskState::Running);
+        match (process.pid, alive) {
+            (0, _) => Task { state, ..Task::default() },
+            (pid, true) => node::first_process(&self.shared.host_proc, pid, None).task(state),
+            (pid, false) => Task { state, pid: Some(pid), ..Task::default() },
         }
     }
 

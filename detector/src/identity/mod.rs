@@ -46,8 +46,8 @@ use tokio::{
 use self::{
     cgroups::Cgroups,
     images::Images,
-    model::Container,
-    registry::Registry,
+    model::{Container, FirstProcess},
+    registry::{Paths, Registry},
     runtime::Namespace,
     shared::{Link, Shared, Tables},
     status::Counters,
@@ -116,6 +116,8 @@ pub enum Lookup {
         container_id: Arc<str>,
         /// The cgroup's path.
         cgroup_path: Arc<str>,
+        /// The container's first process, where containerd has told of one in another namespace.
+        first: Option<FirstProcess>,
     },
     /// No container is named in the path: the host's. A container that is neither called by an id of 64 hex digits nor in the
     /// cgroup that ctr gives it by default is not known by its path before containerd has told of it, which takes
@@ -164,7 +166,10 @@ impl Identity {
         let (requests, requested) = mpsc::channel(MAX_REQUESTS);
         let shared = Arc::new(Shared {
             tables: Mutex::new(Tables {
-                registry: Registry::new(watched.iter().map(|namespace| Arc::clone(namespace.name())).collect()),
+                registry: Registry::new(
+                    watched.iter().map(|namespace| Arc::clone(namespace.name())).collect(),
+                    if hierarchy.is_whole() { Paths::Whole } else { Paths::Below },
+                ),
                 cgroups: Cgroups::new(MAX_CGROUPS),
             }),
             node_capabilities: node::capabilities(&host_proc),

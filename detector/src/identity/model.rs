@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use crate::process_stat::same_tick;
+
 /// A container that the runtime told us of.
 #[derive(Clone, Debug)]
 pub struct Container {
@@ -23,15 +25,45 @@ pub struct Container {
     pub privileged: Option<bool>,
     /// How far its task (the running side of a container) has come, as far as containerd has said.
     pub task: TaskState,
-    /// When its task started; none where it has not or is not known. Nanoseconds since the Unix epoch.
+    /// When its first process was made; none where that is not known. Nanoseconds since the Unix epoch.
     pub started_at_unix_ns: Option<i128>,
     /// Process id of its first process in the initial pid namespace; none where no task of it has been seen. It stays
     /// when the task has ended, for events that come late.
     pub init_pid: Option<u32>,
+    /// When that process started, in nanoseconds since boot, to the clock tick: tells it from one that has its id later.
+    /// None where it had ended when containerd named it.
+    pub init_start_time_ns: Option<u64>,
     /// The mounts of its OCI spec, in the spec's order, and then its read-only paths as mounts.
     pub mounts: Vec<SpecMount>,
     /// The pod, in Kubernetes.
     pub pod: Option<Arc<Pod>>,
+}
+
+impl Container {
+    /// Its first process, where a task of it has been seen.
+    pub fn first_process(&self) -> Option<FirstProcess> {
+        Some(FirstProcess { pid: self.init_pid?, start_time_ns: self.init_start_time_ns })
+    }
+}
+
+/// The first process of a container.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FirstProcess {
+    /// Its id in the initial pid namespace.
+    pub pid: u32,
+    /// Its start in nanoseconds since boot, to the clock tick; none where it had ended when containerd named it.
+    pub start_time_ns: Option<u64>,
+}
+
+impl FirstProcess {
+    /// Whether it is the process with this id that started then (nanoseconds since boot); none where it ended too soon to
+    /// tell it from one that has its id by now.
+    pub fn is(&self, pid: u32, start_time_ns: u64) -> Option<bool> {
+        if self.pid != pid {
+            return Some(false);
+        }
+        self.start_time_ns.map(|start| same_tick(start, start_time_ns))
+    }
 }
 
 /// How far the task of a container has come.

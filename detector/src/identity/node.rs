@@ -1,22 +1,29 @@
-//! What the node's `/proc` tells of processes: when one started, and which capabilities there are at most.
+//! What the node's `/proc` tells of processes: which one is a container's first, and which capabilities there are at most.
 
 use std::path::Path;
 
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use super::registry::First;
+use crate::{clock, process_stat::Stat};
 
-use crate::process_stat::Stat;
+/// By how much the calendar's clock may be set between a word of containerd and its reading, nanoseconds.
+const CLOCK_SLACK_NS: i128 = 2_000_000_000;
 
-const NANOSECONDS: i128 = 1_000_000_000;
+/// The process that containerd has named, at that time, as the first of a container. What has its pid now started before, or
+/// it is another process, and the one meant is gone.
+pub(super) fn first_process(host_proc: &Path, pid: u32, named_at_unix_ns: Option<i128>) -> First {
+    let clock = clock::now();
+    let start_time_ns = Stat::read(&host_proc.join(pid.to_string()))
+        .map(|stat| stat.start_time_ns())
+        .filter(|start| named_at_unix_ns.is_none_or(|named| clock.unix_ns(*start) <= named + CLOCK_SLACK_NS));
+    First { pid, start_time_ns, started_at_unix_ns: start_time_ns.map(|start| clock.unix_ns(start)) }
+}
 
-/// When a process started, in nanoseconds since the Unix epoch, to the hundredth of a second that the kernel tells it in;
-/// none where it has ended.
-pub(super) fn started_at_unix_ns(host_proc: &Path, pid: u32) -> Option<i128> {
-    let since_boot = i128::from(Stat::read(&host_proc.join(pid.to_string()))?.start_time_ns());
-    let now = |clock| {
-        let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
-        i128::from(tv_sec) * NANOSECONDS + i128::from(tv_nsec)
-    };
-    Some(now(ClockId::Realtime) - now(ClockId::Boottime) + since_boot)
+/// Whether a process of our own pid namespace sees the node's cgroups from their root; none where it may not be asked.
+pub(super) fn in_node_cgroup_namespace(pid: i32) -> Option<bool> {
+    /// `PROC_CGROUP_INIT_INO` (`include/linux/proc_ns.h`, since 4.6).
+    const NODE: &str = "cgroup:[4026531835]";
+    let namespace = std::fs::read_link(format!("/proc/{pid}/ns/cgroup")).ok()?;
+    Some(namespace.to_str() == Some(NODE))
 }
 
 /// The capabilities that a process of this node can have at most, as a bit set; 0 where that can't be read.
@@ -32,16 +39,23 @@ fn bounding_set(status: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{SystemTime, UNIX_EPOCH};
-
     use super::*;
+
+    const SECOND_NS: i128 = 1_000_000_000;
 
     #[test]
     fn the_start_of_this_process_is_a_short_while_ago() {
-        let started = started_at_unix_ns(Path::new("/proc"), std::process::id()).unwrap();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i128;
-        assert!((0..600 * NANOSECONDS).contains(&(now - started)), "{started} of {now}");
-        assert_eq!(started_at_unix_ns(Path::new("/proc"), u32::MAX), None);
+        let first = first_process(Path::new("/proc"), std::process::id(), Some(clock::unix_ns()));
+        let ago = clock::unix_ns() - first.started_at_unix_ns.unwrap();
+        assert!((0..600 * SECOND_NS).contains(&ago), "{ago}");
+        assert_eq!(first_process(Path::new("/proc"), u32::MAX, None).start_time_ns, None);
+    }
+
+    #[test]
+    fn a_process_that_started_after_its_pid_was_named_is_another() {
+        let long_ago = clock::unix_ns() - 3600 * SECOND_NS;
+        let first = first_process(Path::new("/proc"), std::process::id(), Some(long_ago));
+        assert_eq!((first.start_time_ns, first.started_at_unix_ns), (None, None));
     }
 
     #[test]

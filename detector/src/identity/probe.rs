@@ -82,17 +82,26 @@ pub async fn probe(socket: &Path) -> Result<Version, ProbeError> {
         tokio::time::sleep(PAUSE).await;
         result = connect(socket).await;
     }
-    result.map(|(_, version)| version)
+    result.map(|connection| connection.version)
+}
+
+/// A connection to containerd, which has said what it is.
+pub(super) struct Connection {
+    pub runtime: Runtime,
+    pub version: Version,
+    /// The process that listens, where it is seen from our pid namespace.
+    pub listener: Option<i32>,
 }
 
 /// Connects, once.
-pub(super) async fn connect(socket: &Path) -> Result<(Runtime, Version), ProbeError> {
-    let listener = knock(socket).await?;
+pub(super) async fn connect(socket: &Path) -> Result<Connection, ProbeError> {
+    let pid = knock(socket).await?;
+    let listener = pid.and_then(name);
     let not_containerd = |found| ProbeError::NotContainerd { socket: socket.to_owned(), found };
     let answer = async {
         let mut runtime = Runtime::connect(socket).await?;
         let version = runtime.version().await?;
-        Ok((runtime, version))
+        Ok(Connection { runtime, version, listener: pid })
     };
     answer.await.map_err(|error| match error {
         CallError::Timeout => ProbeError::NoAnswer { socket: socket.to_owned(), listener },
@@ -101,8 +110,8 @@ pub(super) async fn connect(socket: &Path) -> Result<(Runtime, Version), ProbeEr
     })
 }
 
-/// Opens and closes a connection, to tell what the gRPC library does not; returns the name of the process that listens.
-async fn knock(socket: &Path) -> Result<Option<String>, ProbeError> {
+/// Opens and closes a connection, to tell what the gRPC library does not; returns the process that listens.
+async fn knock(socket: &Path) -> Result<Option<i32>, ProbeError> {
     let path = || socket.to_owned();
     let stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
@@ -122,9 +131,13 @@ async fn knock(socket: &Path) -> Result<Option<String>, ProbeError> {
         }
     };
     // The pid is that of the process which called listen(2), in this process's pid namespace, or 0 (`man 7 unix`).
-    let pid = stream.peer_cred().ok().and_then(|credentials| credentials.pid()).filter(|pid| *pid > 0);
-    let name = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok());
-    Ok(name.map(|name| name.trim_end().escape_debug().to_string()))
+    Ok(stream.peer_cred().ok().and_then(|credentials| credentials.pid()).filter(|pid| *pid > 0))
+}
+
+/// The name of a process, where it can be seen.
+fn name(pid: i32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().escape_debug().to_string())
 }
 
 fn is_socket(path: &Path) -> bool {

@@ -51,7 +51,7 @@ pub(super) struct Draft {
     pub container: Container,
     /// The sandbox that knows the pod's labels.
     pub sandbox_id: Option<Arc<str>>,
-    /// The end of its cgroup's path, as far as the spec says.
+    /// Its cgroup's path in the hierarchy, as the runtime sees that, as far as the spec says.
     pub cgroup: Option<Arc<str>>,
     /// What is known of its image.
     pub image: ImageHints,
@@ -127,6 +127,7 @@ impl Draft {
             task: TaskState::Unseen,
             started_at_unix_ns: None,
             init_pid: None,
+            init_start_time_ns: None,
             mounts,
             pod: pod.map(Arc::new),
         };

@@ -8,11 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(super) use self::place::Paths;
+use self::{place::is_at, strangers::Strangers};
 use super::{
     cgroup_path::{self, Ancestor, ancestors},
-    model::{Container, Pod, TaskState},
+    model::{Container, FirstProcess, Pod, TaskState},
 };
 
+mod place;
+mod strangers;
 mod told;
 
 /// How long a deleted container is known: longer than any record is under way, or held back until it can be attributed.
@@ -40,7 +44,7 @@ pub(super) struct Loaded {
     pub key: Key,
     /// The container; its task is filled in here.
     pub container: Container,
-    /// The end of its cgroup's path, as far as the spec says.
+    /// Its cgroup's path in the hierarchy, as the runtime sees that, as far as the spec says.
     pub cgroup: Option<Arc<str>>,
 }
 
@@ -51,7 +55,20 @@ pub(super) struct Task {
     pub state: TaskState,
     /// Its first process.
     pub pid: Option<u32>,
-    /// Nanoseconds since the Unix epoch.
+    /// Of that; see [`First`].
+    pub start_time_ns: Option<u64>,
+    /// Of that; see [`First`].
+    pub started_at_unix_ns: Option<i128>,
+}
+
+/// The first process of a container.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct First {
+    /// Its id in the initial pid namespace.
+    pub pid: u32,
+    /// Its start in nanoseconds since boot, to the clock tick; none where it has ended.
+    pub start_time_ns: Option<u64>,
+    /// Its start in nanoseconds since the Unix epoch.
     pub started_at_unix_ns: Option<i128>,
 }
 
@@ -59,6 +76,7 @@ pub(super) struct Task {
 #[derive(Debug)]
 pub(super) struct Former {
     key: Key,
+    paths: Paths,
     /// The container.
     pub container: Arc<Container>,
     cgroup: Option<Arc<str>>,
@@ -67,7 +85,7 @@ pub(super) struct Former {
 impl Former {
     /// Whether a cgroup of this path was its own, or below it.
     pub(super) fn was_in(&self, path: &str) -> bool {
-        ancestors(path).any(|ancestor| is_at(&self.key, self.cgroup.as_deref(), ancestor.path))
+        ancestors(path).any(|ancestor| is_at(&self.key, self.cgroup.as_deref(), ancestor.path, self.paths))
     }
 }
 
@@ -85,8 +103,13 @@ pub(super) enum Owner {
         /// Whether no one has asked yet.
         ask: bool,
     },
-    /// That of a container which containerd does not know.
-    Foreign(Arc<str>),
+    /// That of a container which containerd does not know in the namespaces that are watched.
+    Foreign {
+        /// The id in the path.
+        id: Arc<str>,
+        /// Its first process, where containerd has told of one in another namespace.
+        first: Option<FirstProcess>,
+    },
     /// No container's.
     Host,
 }
@@ -99,6 +122,10 @@ pub(super) struct Registry {
     /// From the name of a cgroup (the last component of its path) to the containers that may be in it.
     by_name: HashMap<Arc<str>, Vec<Key>>,
     sought: HashMap<Arc<str>, Sought>,
+    /// First processes of containers in namespaces that are not watched.
+    strangers: Strangers,
+    /// How cgroups' paths compare with what specs say.
+    paths: Paths,
     /// Counts up with every word of containerd; tells what is newer than a list.
     clock: u64,
     /// Containers that found no room.
@@ -135,9 +162,11 @@ enum Sought {
 }
 
 impl Registry {
-    pub(super) fn new(namespaces: Vec<Arc<str>>) -> Self {
+    pub(super) fn new(namespaces: Vec<Arc<str>>, paths: Paths) -> Self {
         Self {
             namespaces,
+            paths,
+            strangers: Strangers::default(),
             slots: HashMap::new(),
             by_name: HashMap::new(),
             sought: HashMap::new(),
@@ -187,7 +216,7 @@ impl Registry {
             }
             foreign = Some(id);
         }
-        foreign.map_or(Owner::Host, |id| Owner::Foreign(id.into()))
+        foreign.map_or(Owner::Host, |id| Owner::Foreign { id: id.into(), first: self.strangers.get(id) })
     }
 
     /// The innermost container that is in the registry and whose cgroup is one of these.
@@ -200,7 +229,7 @@ impl Registry {
             let innermost = by_name
                 .chain(by_id)
                 .filter_map(|key| Some((key, self.slots.get(key)?)))
-                .filter(|(key, slot)| is_at(key, slot.cgroup.as_deref(), ancestor.path))
+                .filter(|(key, slot)| is_at(key, slot.cgroup.as_deref(), ancestor.path, self.paths))
                 .filter(|(_, slot)| found.is_none_or(|(outer, _)| slot.may_be_below(outer, ancestor.path)))
                 // One that was deleted gives way to one that lives.
                 .min_by_key(|(_, slot)| slot.deleted.is_some());
@@ -251,6 +280,16 @@ impl Registry {
     /// How many lookups of an id came while too many were sought to ask for it.
     pub(super) const fn deferred(&self) -> u64 {
         self.deferred
+    }
+
+    /// Learns how cgroups' paths compare with what specs say.
+    pub(super) const fn set_paths(&mut self, paths: Paths) {
+        self.paths = paths;
+    }
+
+    /// containerd has made the first process of a container in a namespace that is not watched.
+    pub(super) fn stranger_created(&mut self, id: &str, first: FirstProcess) {
+        self.strangers.insert(id, first);
     }
 
     /// A point in time for [`reconcile`](Self::reconcile) and [`tasks_listed`](Self::tasks_listed).
@@ -334,7 +373,7 @@ impl Slot {
     fn may_be_below(&self, outer: Ancestor<'_>, path: &str) -> bool {
         let Some(end) = &self.cgroup else { return self.container.is_none() };
         // Where the end of the path begins that the spec names.
-        let begin = path.len().saturating_sub(end.len());
+        let begin = path.len().saturating_sub(end.trim_start_matches('/').len() + 1);
         begin + outer.name.len() < outer.path.len()
     }
 
@@ -347,30 +386,14 @@ impl Slot {
 
     /// Writes what is known of the task into the container. Who holds the former one keeps it as it was.
     fn refresh(&mut self) {
-        let Task { state, pid, started_at_unix_ns } = self.task;
+        let Task { state, pid, start_time_ns, started_at_unix_ns } = self.task;
         if let Some(container) = &mut self.container {
             let container = Arc::make_mut(container);
             container.task = state;
             container.init_pid = pid;
+            container.init_start_time_ns = start_time_ns;
             container.started_at_unix_ns = started_at_unix_ns;
         }
-    }
-}
-
-/// Whether the own cgroup of a container is at this path, given the end of its path as far as the spec says.
-fn is_at(key: &Key, cgroup: Option<&str>, path: &str) -> bool {
-    match cgroup {
-        // The hierarchy may have more above it than the runtime sees.
-        Some(end) => path.ends_with(end) || cgroup_path::is_unsplit(path, end),
-        // Such an id tells itself, wherever the runtime puts it.
-        None if cgroup_path::is_id(&key.id) => {
-            path.rsplit('/').next().and_then(cgroup_path::id_in).is_some_and(|id| id == &*key.id)
-        }
-        None => path
-            .strip_suffix(&*key.id)
-            .and_then(|path| path.strip_suffix('/'))
-            .and_then(|path| path.strip_suffix(&*key.namespace))
-            .is_some_and(|path| path.ends_with('/')),
     }
 }
 

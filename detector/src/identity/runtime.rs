@@ -18,6 +18,7 @@ use tonic::{
 };
 
 use super::event_stream::EventStream;
+use crate::error_chain::chain;
 
 /// For any one answer, and for each message of a list.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +30,9 @@ const NAMESPACE_HEADER: &str = "containerd-namespace";
 
 /// The events that matter here, as a regular expression.
 const TOPICS: &str = "containers/(create|update|delete)|tasks/(create|start|exit|delete)|images/(create|update|delete)";
+
+/// The topic of the event that a container's first process was made.
+pub(super) const TASK_CREATED: &str = "/tasks/create";
 
 /// A connection to containerd.
 #[derive(Clone, Debug)]
@@ -109,13 +113,14 @@ impl Runtime {
         Ok(Version { version: answer.version, revision: answer.revision })
     }
 
-    /// The events from now on, of containers, tasks and images in these namespaces.
+    /// The events from now on: of containers, tasks and images in these namespaces, and of first processes in all.
     pub(super) async fn subscribe(&mut self, namespaces: &[Namespace]) -> Result<EventStream, CallError> {
         // Filters of a list are alternatives, conditions within a filter go together. Execs, of which probes make many,
         // are left out.
         let filters =
             namespaces.iter().map(|namespace| format!("topic~=\"^/({TOPICS})$\",namespace==\"{}\"", namespace.name));
-        let request = SubscribeRequest { filters: filters.collect() };
+        let of_all = format!("topic==\"{TASK_CREATED}\"");
+        let request = SubscribeRequest { filters: filters.chain([of_all]).collect() };
         let mut client = self.events.clone();
         let events = EventStream::begin(async move { client.subscribe(request).await }).await?;
         // containerd takes the requests of a connection in turn: once this is answered, the subscription has been taken, and
@@ -217,18 +222,4 @@ async fn limited<T, E: Into<CallError>>(call: impl Future<Output = Result<T, E>>
         Ok(answer) => answer.map_err(Into::into),
         Err(_) => Err(CallError::Timeout),
     }
-}
-
-/// An error with its causes, in one line: tonic's own text says "transport error" and keeps the reason below.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

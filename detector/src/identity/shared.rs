@@ -14,7 +14,8 @@ use super::{
     cgroups::{Cgroups, Miss},
     hierarchy::Hierarchy,
     images::Images,
-    registry::{Former, Owner, Registry},
+    node,
+    registry::{Former, Owner, Paths, Registry},
     runtime::{Namespace, Version},
     status::{Counters, Status, count},
 };
@@ -125,7 +126,7 @@ impl Shared {
                 }
                 Lookup::Pending { container_id: Some(id), cgroup_path: Some(cgroup_path) }
             }
-            Owner::Foreign(container_id) => Lookup::Foreign { container_id, cgroup_path },
+            Owner::Foreign { id, first } => Lookup::Foreign { container_id: id, cgroup_path, first },
             Owner::Host => Lookup::Host { cgroup_path },
         }
     }
@@ -157,6 +158,13 @@ impl Shared {
         for former in former {
             tables.cgroups.keep_owner(&former.container, |path| former.was_in(path));
         }
+    }
+
+    /// containerd is this process, by its id in our pid namespace: learns whether it sees the whole hierarchy of cgroups.
+    pub(super) fn set_paths(&self, listener: Option<i32>) {
+        let is_nested = listener.is_some_and(|pid| node::in_node_cgroup_namespace(pid) == Some(false));
+        let paths = if self.hierarchy.is_whole() && !is_nested { Paths::Whole } else { Paths::Below };
+        self.tables().registry.set_paths(paths);
     }
 
     /// containerd has answered.

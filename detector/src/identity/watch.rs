@@ -23,9 +23,11 @@ use tracing::{debug, warn};
 use super::{
     event_stream::EventStream,
     load::{Loader, Read},
-    probe,
-    registry::{Key, Loaded, Task},
-    runtime::{CallError, Namespace, Runtime},
+    model::FirstProcess,
+    node,
+    probe::{self, Connection},
+    registry::{First, Key, Loaded, Task},
+    runtime::{CallError, Namespace, Runtime, TASK_CREATED},
     shared::{Request, Shared, Tables},
     status::count,
 };
@@ -53,7 +55,8 @@ pub(super) async fn watch(shared: Arc<Shared>, mut requests: Receiver<Request>) 
     let mut delays = backoff.build();
     loop {
         match probe::connect(&shared.socket).await {
-            Ok((runtime, version)) => {
+            Ok(Connection { runtime, version, listener }) => {
+                shared.set_paths(listener);
                 let start = Instant::now();
                 shared.connected(version);
                 let end = match Session::begin(&shared, runtime).await {
@@ -281,12 +284,22 @@ impl Session {
         }
     }
 
-    /// The namespace is one of those watched: containerd filters.
+    /// Of namespaces that are not watched, containerd tells of new tasks alone.
     fn take(&mut self, shared: &Shared, envelope: Envelope) -> Result<(), DecodeError> {
         let Envelope { timestamp, namespace, topic, event } = envelope;
         let body = event.unwrap_or_default().value;
         let key = |id: String| Key { namespace: namespace.as_str().into(), id: id.into() };
         let at_unix_ns = timestamp.map(|time| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos));
+        let first = |pid| node::first_process(&shared.host_proc, pid, at_unix_ns);
+        if shared.namespaces.iter().all(|watched| **watched.name() != *namespace) {
+            if topic == TASK_CREATED {
+                let events::TaskCreate { container_id, pid, .. } = events::TaskCreate::decode(&*body)?;
+                let First { pid, start_time_ns, .. } = first(pid);
+                shared.tables().registry.stranger_created(&container_id, FirstProcess { pid, start_time_ns });
+                shared.notify();
+            }
+            return Ok(());
+        }
         let mut tables = shared.tables();
         let Tables { registry, .. } = &mut *tables;
         let to_read = match topic.as_str() {
@@ -301,15 +314,17 @@ impl Session {
                 registry.deleted(&key(events::ContainerDelete::decode(&*body)?.id), Instant::now());
                 None
             }
-            "/tasks/create" => {
+            TASK_CREATED => {
                 let events::TaskCreate { container_id, pid, .. } = events::TaskCreate::decode(&*body)?;
                 let key = key(container_id);
-                registry.task_created(&key, pid).then_some(key)
+                registry.task_created(&key, first(pid)).then_some(key)
             }
             "/tasks/start" => {
                 let events::TaskStart { container_id, pid } = events::TaskStart::decode(&*body)?;
                 let key = key(container_id);
-                registry.task_started(&key, pid, at_unix_ns).then_some(key)
+                let first = first(pid);
+                let started_at_unix_ns = first.started_at_unix_ns.or(at_unix_ns);
+                registry.task_started(&key, First { started_at_unix_ns, ..first }).then_some(key)
             }
             "/tasks/exit" => {
                 // An exec of the container ends with an id of its own.

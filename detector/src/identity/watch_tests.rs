@@ -6,7 +6,12 @@ use tokio::{net::UnixListener, sync::mpsc};
 
 use super::*;
 use crate::identity::{
-    cgroups::Cgroups, hierarchy::Hierarchy, images::Images, registry::Registry, shared::Link, status::Counters,
+    cgroups::Cgroups,
+    hierarchy::Hierarchy,
+    images::Images,
+    registry::{Paths, Registry},
+    shared::Link,
+    status::Counters,
 };
 
 /// What a connection works with that has listed the containers of one namespace, which is `k8s.io`, and not their tasks.
@@ -15,7 +20,7 @@ async fn session(listener: &UnixListener) -> (Session, Namespace) {
     let namespace = Namespace::new("k8s.io").unwrap();
     let shared = Arc::new(Shared {
         tables: Mutex::new(Tables {
-            registry: Registry::new(vec![Arc::clone(namespace.name())]),
+            registry: Registry::new(vec![Arc::clone(namespace.name())], Paths::Whole),
             cgroups: Cgroups::new(16),
         }),
         node_capabilities: 0,

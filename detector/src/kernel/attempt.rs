@@ -34,6 +34,8 @@ pub struct Attempt {
     pub args: [u64; 6],
     /// `struct open_how` {flags, mode, resolve, -} or `struct mount_attr` {attr_set, attr_clr, propagation, userns_fd}.
     pub extra: [u64; 4],
+    /// Whether that struct could not be read, and `extra` is zeros therefore.
+    pub extra_unreadable: bool,
     /// What the call returned: 0 or more, or a negated errno.
     pub result: i64,
     /// The path and what it is relative to. For move_mount: the target.
@@ -48,6 +50,23 @@ pub struct Attempt {
     pub data: Option<Vec<u8>>,
     /// Where its repeats are counted; none where each is told.
     pub fold: Option<FoldId>,
+    /// The mount that a write hit, where the kernel side knew it.
+    pub mount: Option<Mount>,
+}
+
+/// A mount as the kernel has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mount {
+    /// Its id, as `/proc/<pid>/mountinfo` has it.
+    pub id: u32,
+    /// Its flags, `MNT_…` (`include/linux/mount.h`).
+    pub flags: u32,
+    /// Those of its superblock, `SB_…` (`include/linux/fs.h`).
+    pub super_flags: u32,
+    /// Name of the filesystem's type, without a subtype.
+    pub fstype: Vec<u8>,
+    /// Where it is mounted; none where that could not be read.
+    pub point: Option<Walk>,
 }
 
 /// The process that did it.
@@ -150,6 +169,16 @@ pub enum PathBase {
     File(Walk),
 }
 
+impl PathBase {
+    /// The walk to it, where it has one of its own.
+    pub(super) const fn walk(&mut self) -> Option<&mut Walk> {
+        match self {
+            Self::None | Self::Cwd => None,
+            Self::Root(walk) | Self::Dirfd(walk) | Self::File(walk) => Some(walk),
+        }
+    }
+}
+
 /// A path that the kernel side read from directory entries: real, without symbolic links.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Walk {
@@ -159,4 +188,7 @@ pub struct Walk {
     pub in_root: Option<Vec<u8>>,
     /// Whether the folders nearest to the root are missing: the walk was longer than the record has room for.
     pub truncated: bool,
+    /// Whether it is known that the process's root does not lead there, though that is a mount namespace's own: a detached
+    /// tree (of `umount -l`, fsmount or open_tree), or another mount namespace.
+    pub unreachable: bool,
 }

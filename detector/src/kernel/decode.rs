@@ -5,15 +5,15 @@ use detector_common::{
     abi::Abi,
     operation::Operation,
     record::{
-        AncestorRecord, Base, CallRecord, CgroupRecord, Hook, ProcessRecord, ROOT_NOT_MET, RecordHeader, RecordKind,
-        Section, SyscallRecord,
+        AncestorRecord, Base, CallRecord, CgroupRecord, Hook, MountRecord, ProcessRecord, ROOT_AT_ROOM, ROOT_NOT_MET,
+        RecordHeader, RecordKind, Section, SyscallRecord,
     },
     syscalls,
 };
 use zerocopy::FromBytes;
 
 use super::{
-    attempt::{Ancestor, Attempt, PassedPath, PathBase, Process, Walk},
+    attempt::{Ancestor, Attempt, Mount, PassedPath, PathBase, Process, Walk},
     folds::FoldId,
     stream::Record,
 };
@@ -52,13 +52,27 @@ pub(super) fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
         let (CgroupRecord { header }, path) = CgroupRecord::read_from_prefix(bytes).map_err(|_| too_short)?;
         let (id, time_ns) = (header.cgroup_id, header.time_ns);
         Ok(if is(RecordKind::CgroupCreated) {
-            Record::CgroupCreated { id, path: String::from_utf8_lossy(path).into_owned(), time_ns }
+            Record::CgroupCreated { id, path: cgroup_path(path), time_ns }
         } else {
             Record::CgroupRemoved { id, time_ns }
         })
     } else {
         Err(DecodeError::Unknown("kind", header.kind))
     }
+}
+
+/// The tracepoint has room for so many bytes of a path and its NUL (`TRACE_CGROUP_PATH_LEN`,
+/// `kernel/cgroup/cgroup-internal.h`, 6.18), and cuts a longer one without a word.
+const CGROUP_PATH_ROOM: usize = 1024;
+
+/// The path of a cgroup. Of one that may be cut the last name is left out, as a part of it could be another's name, and so could
+/// those that are missing be: `…` stands for them, which names no container.
+fn cgroup_path(path: &[u8]) -> String {
+    let whole = match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) if path.len() + 1 >= CGROUP_PATH_ROOM => &path[..slash],
+        _ => return String::from_utf8_lossy(path).into_owned(),
+    };
+    format!("{}/…", String::from_utf8_lossy(whole))
 }
 
 fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
@@ -73,7 +87,7 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         hook => return Err(unknown("hook", hook)),
     };
     let [a, b, c, d, e, f, _, _] = call.args;
-    Ok(Record::Attempt(Box::new(Attempt {
+    let mut attempt = Attempt {
         kind,
         time_ns: header.time_ns,
         cgroup_id: header.cgroup_id,
@@ -84,14 +98,66 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         syscall: syscalls::find(abi, call.syscall).ok_or(DecodeError::Unknown("syscall", call.syscall))?,
         args: [a, b, c, d, e, f],
         extra: call.extra,
+        extra_unreadable: call.extra_unreadable != 0,
         result: call.result,
         path: passed_path(&sections, Section::Path, Section::Base, call.base, call.root_at[0])?,
         path2: passed_path(&sections, Section::Path2, Section::Base2, call.base2, call.root_at[1])?,
         source: sections.string(Section::Source),
         fstype: sections.string(Section::Fstype),
         data: sections.string(Section::Data),
+        mount: mount(&call.mount, &sections),
         fold: FoldId::from_wire(call.fold),
-    })))
+    };
+    mark_unreachable(&mut attempt);
+    cut_socket_name(&mut attempt);
+    find_new_root(&mut attempt);
+    Ok(Record::Attempt(Box::new(attempt)))
+}
+
+/// Finds the walks that end elsewhere than at the process's root, if that is known to be a mount namespace's own. If it is not,
+/// the process was chrooted, and they may well be in the same tree.
+fn mark_unreachable(attempt: &mut Attempt) {
+    let Attempt { process: Process { cwd, exe, .. }, path, path2, .. } = attempt;
+    let bases = [&mut path.base, &mut path2.base].into_iter().filter_map(PathBase::walk);
+    let mut walks: Vec<&mut Walk> = cwd.iter_mut().chain(exe.iter_mut()).chain(bases).collect();
+    let is_whole = |walk: &&mut Walk| !walk.truncated;
+    if walks.iter().filter(|walk| is_whole(walk)).any(|walk| walk.in_root.as_ref() == Some(&walk.in_namespace)) {
+        walks.iter_mut().filter(|walk| is_whole(walk)).for_each(|walk| walk.unreachable = walk.in_root.is_none());
+    }
+}
+
+/// Once a chroot has worked, the process's root is no longer what the path begins at, but what it led to.
+fn find_new_root(attempt: &mut Attempt) {
+    if attempt.operation == Operation::Chroot && attempt.result == 0 {
+        let base = std::mem::take(&mut attempt.path.base);
+        attempt.path.base = if let PathBase::Root(root) = base { PathBase::File(root) } else { base };
+    }
+}
+
+/// The name of a unix socket need not end with NUL: the length of the address, which the family is a part of, says where it does.
+/// (Where the kernel's own copy was read, it does.)
+fn cut_socket_name(attempt: &mut Attempt) {
+    const FAMILY: i32 = size_of::<u16>() as i32;
+    let of_program = attempt.hook == Hook::Tracepoint && attempt.abi != Abi::IoUring;
+    if attempt.operation != Operation::BindSocket || !of_program {
+        return;
+    }
+    let length = usize::try_from(attempt.args[2] as i32 - FAMILY).unwrap_or(0);
+    if let Some(name) = &mut attempt.path.requested {
+        name.truncate(length);
+    }
+    attempt.path.requested.take_if(|name| name.is_empty());
+}
+
+fn mount(record: &MountRecord, sections: &Sections<'_>) -> Option<Mount> {
+    let &MountRecord { known, id, flags, super_flags, ref fstype } = record;
+    (known == 1).then(|| Mount {
+        id,
+        flags,
+        super_flags,
+        fstype: name(fstype),
+        point: sections.walk(Section::Mount, sections.root_at[4]),
+    })
 }
 
 /// The payload, cut into its sections.
@@ -99,15 +165,16 @@ struct Sections<'a> {
     parts: [&'a [u8]; Section::COUNT],
     truncated: u16,
     unreadable: u16,
-    root_at: [u16; 4],
+    root_at: [u16; ROOT_AT_ROOM],
 }
 
 impl<'a> Sections<'a> {
     /// None where the lengths exceed the payload.
     fn new(call: &CallRecord, mut payload: &'a [u8]) -> Option<Self> {
         let mut parts: [&[u8]; Section::COUNT] = [&[]; Section::COUNT];
-        for (part, length) in parts.iter_mut().zip(call.lengths) {
-            (*part, payload) = payload.split_at_checked(length.into())?;
+        for section in Section::ORDER {
+            let length = call.lengths[section as usize];
+            (parts[section as usize], payload) = payload.split_at_checked(length.into())?;
         }
         Some(Self { parts, truncated: call.truncated, unreadable: call.unreadable, root_at: call.root_at })
     }
@@ -139,7 +206,7 @@ impl<'a> Sections<'a> {
         components.pop();
         let truncated = self.truncated(section);
         let in_root = (root_at != ROOT_NOT_MET).then(|| join(components.get(..root_at.into()).unwrap_or(&components)));
-        Some(Walk { in_namespace: join(&components), in_root, truncated })
+        Some(Walk { in_namespace: join(&components), in_root, truncated, unreachable: false })
     }
 }
 
@@ -239,83 +306,5 @@ fn name(comm: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use detector_common::record::{COMM_LEN, FoldRecord, MAX_ANCESTORS};
-
-    use super::*;
-
-    /// A record as the kernel side sends it of an io_uring's mkdirat("/mnt", "new").
-    fn of_io_uring(opcode: u16) -> Vec<u8> {
-        let path = b"new";
-        let base = b"mnt\0";
-        let mut lengths = [0; Section::COUNT];
-        lengths[Section::Path as usize] = 3;
-        lengths[Section::Base as usize] = 4;
-        let length = u32::try_from(size_of::<SyscallRecord>() + path.len() + base.len()).unwrap();
-        let ancestor = AncestorRecord { start_time_ns: 0, pid: 0, padding: 0, comm: [0; COMM_LEN] };
-        let record = SyscallRecord {
-            header: RecordHeader {
-                version: WIRE_VERSION,
-                kind: RecordKind::WriteDenied as u16,
-                length,
-                time_ns: 1,
-                cgroup_id: 2,
-            },
-            process: ProcessRecord {
-                start_time_ns: 0,
-                cap_effective: 0,
-                parent_cgroup_id: 0,
-                pid: 100,
-                tid: 101,
-                ppid: 1,
-                container_pid: 7,
-                uid: 0,
-                gid: 0,
-                mnt_ns: 0,
-                user_ns_level: 0,
-                flags: 0,
-                same_program_as_parent: 0,
-                in_node_mount_namespace: 0,
-                ancestor_count: 0,
-                comm: [0; COMM_LEN],
-                ancestors: [ancestor; MAX_ANCESTORS],
-            },
-            call: CallRecord {
-                args: [5, 0, 0o755, 0, 0, 0, 0, 0],
-                extra: [0; 4],
-                result: -30,
-                syscall: opcode,
-                operation: Operation::Mkdir as u8,
-                abi: Abi::IoUring as u8,
-                hook: Hook::Tracepoint as u8,
-                base: Base::Dirfd as u8,
-                base2: Base::None as u8,
-                padding: 0,
-                truncated: 0,
-                unreadable: 0,
-                root_at: [1, ROOT_NOT_MET, ROOT_NOT_MET, ROOT_NOT_MET],
-                lengths,
-                fold: FoldRecord { slot: 7, generation: 3 },
-            },
-        };
-        // SAFETY: a live record without implicit padding, as its definition asserts.
-        let fixed = unsafe { std::slice::from_raw_parts((&raw const record).cast::<u8>(), size_of::<SyscallRecord>()) };
-        [fixed, path, base].concat()
-    }
-
-    #[test]
-    fn an_operation_of_an_io_uring_is_told_as_the_syscall_of_the_same_meaning() {
-        let Ok(Record::Attempt(attempt)) = record(&of_io_uring(37)) else { panic!("an attempt") };
-        assert_eq!((attempt.abi, attempt.syscall.name), (Abi::IoUring, "mkdirat"));
-        assert_eq!(attempt.args[usize::from(attempt.syscall.call.mode)], 0o755);
-        assert_eq!(attempt.path.requested.as_deref(), Some(&b"new"[..]));
-        let PathBase::Dirfd(folder) = attempt.path.base else { panic!("based on a folder") };
-        assert_eq!((folder.in_namespace, folder.in_root), (b"/mnt".to_vec(), Some(b"/mnt".to_vec())));
-    }
-
-    #[test]
-    fn an_operation_of_an_io_uring_that_is_not_watched_is_unknown() {
-        // IORING_OP_READ; as a syscall 22 is pipe.
-        assert_eq!(record(&of_io_uring(22)).err(), Some(DecodeError::Unknown("syscall", 22)));
-    }
-}
+#[path = "decode_tests.rs"]
+mod tests;

@@ -10,15 +10,19 @@ use aya::{
 use detector_common::syscalls::SYSCALLS;
 use tracing::{debug, warn};
 
+use crate::error_chain::chain;
+
 use super::{
     links,
-    load::{KernelError, Verified, chain, explain},
-    points::{self, GATE, Place, Point},
+    load::{KernelError, Verified, explain},
+    points::{self, GATE, MOUNTS, Place, Point},
 };
 
 /// The attached programs. Dropping them detaches them.
 pub(super) struct Functions {
     links: Vec<(&'static Point, OwnedFd)>,
+    /// The points that are attached, with the function of each.
+    pub(super) attached: Vec<(&'static Point, &'static str)>,
     /// That of the program which the others report to.
     gate: Option<OwnedFd>,
     pub(super) verified: Vec<Verified>,
@@ -28,32 +32,46 @@ pub(super) struct Functions {
 }
 
 impl Functions {
-    /// Attaches what the kernel allows.
+    /// Attaches what the kernel allows, without the points whose programs at the exit are `left_out`.
     ///
     /// # Errors
     /// Where it allows none at all, as under lockdown. Nothing stays attached then.
-    pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf, places: &[(&'static Point, Place)]) -> Result<Self, KernelError> {
-        let mut functions =
-            Self { links: Vec::new(), gate: None, verified: Vec::new(), exits: Vec::new(), missing: Vec::new() };
+    pub(super) fn attach(
+        ebpf: &mut Ebpf,
+        btf: &Btf,
+        places: &[(&'static Point, Place)],
+        left_out: &[&str],
+    ) -> Result<Self, KernelError> {
+        let mut functions = Self {
+            links: Vec::new(),
+            attached: Vec::new(),
+            gate: None,
+            verified: Vec::new(),
+            exits: Vec::new(),
+            missing: Vec::new(),
+        };
         // First: the others report to it.
         let (program, function) = GATE;
         functions.gate = Some(functions.attach_entry(ebpf, btf, program, function)?);
         for &(point, place) in places {
             let attached = match place {
                 Place::NotNeeded => continue,
+                _ if left_out.contains(&point.exit) => Err("it is left out".to_owned()),
                 Place::Missing => Err(format!("this kernel has no {} as it was known", point.functions[0].name)),
-                Place::Function(function) => {
-                    functions.attach_point(ebpf, btf, point, function).map_err(|error| error.to_string())
-                }
+                Place::Function(function) => functions
+                    .attach_point(ebpf, btf, point, function)
+                    .map(|()| functions.attached.push((point, function)))
+                    .map_err(|error| error.to_string()),
             };
             if let Err(reason) = attached {
-                warn!("{} falls back to the tracepoints: {reason}", names(point));
+                warn!("{}: {reason}", consequence(point));
                 functions.missing.push(point);
             }
         }
         // What another reports for all of an operation must not be reported here for a part of it.
         let [covered, _] = functions.covered();
         let falls_back = |point: &Point| point.operations.iter().any(|&operation| covered >> operation as u8 & 1 == 0);
+        functions.attached.retain(|(point, _)| !falls_back(point));
         let (detached, kept) = functions.links.drain(..).partition::<Vec<_>, _>(|(point, _)| falls_back(point));
         functions.links = kept;
         links::detach(detached.into_iter().map(|(_, link)| link).collect());
@@ -102,9 +120,21 @@ impl Functions {
         Ok(link)
     }
 
+    /// Detaches the programs of one point, named by that at its exit, and waits until they are gone; whether they were attached.
+    pub(super) fn detach(&mut self, exit: &str) -> bool {
+        let (detached, kept) = self.links.drain(..).partition::<Vec<_>, _>(|(point, _)| point.exit == exit);
+        self.links = kept;
+        !detached.is_empty()
+    }
+
     /// The bit sets of operations that need no tracepoint: of syscalls, of io_uring.
     pub(super) fn covered(&self) -> [u64; 2] {
         [points::covered(&self.missing, false), points::covered(&self.missing, true)]
+    }
+
+    /// Whether the kernel itself tells which mount has refused.
+    pub(super) fn tell_mounts(&self) -> bool {
+        self.attached.iter().any(|(point, _)| point.exit == MOUNTS.exit)
     }
 
     /// Whether each operation is seen without the tracepoint at the exit of syscalls, and without those of io_uring.
@@ -141,7 +171,7 @@ fn attach(
     function: &'static str,
 ) -> Result<OwnedFd, KernelError> {
     let refused = |reason: String| KernelError::Function { program: name, function, reason };
-    let program = program.map_err(|error| refused(explain(&error)))?;
+    let program = program.map_err(|error| refusal(name, function, &error))?;
     links::attach(program.as_fd()).map_err(|error| refused(error.to_string()))
 }
 
@@ -156,13 +186,29 @@ where
 }
 
 fn refusal(program: &'static str, function: &'static str, error: &ProgramError) -> KernelError {
-    KernelError::Function { program, function, reason: explain(error) }
+    let errno = match error {
+        ProgramError::LoadError { io_error, .. } => io_error.raw_os_error(),
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    };
+    // That this process has the capabilities was seen before.
+    let reason = if errno == Some(libc::EPERM) {
+        "the kernel does not permit it, as some don't under lockdown".to_owned()
+    } else {
+        explain(error)
+    };
+    KernelError::Function { program, function, reason }
 }
 
 fn verified(program: &'static str, info: Option<aya::programs::ProgramInfo>) -> Verified {
     Verified { program, instructions: info.and_then(|info| info.verified_instruction_count()) }
 }
 
-fn names(point: &Point) -> String {
-    point.operations.iter().map(|operation| operation.name()).collect::<Vec<_>>().join(", ")
+/// What it means that the point is not attached.
+fn consequence(point: &Point) -> String {
+    if point.operations.is_empty() {
+        return "which mount refuses a write is looked up after the call".to_owned();
+    }
+    let operations: Vec<_> = point.operations.iter().map(|operation| operation.name()).collect();
+    format!("{} falls back to the tracepoints", operations.join(", "))
 }

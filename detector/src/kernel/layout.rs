@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Where the kernel offers its BTF (CONFIG_DEBUG_INFO_BTF, kernel 5.4).
-pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why the layout of the kernel's structures is not known.
 #[derive(Debug, thiserror::Error)]

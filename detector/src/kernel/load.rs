@@ -9,6 +9,8 @@ use aya_log::EbpfLogger;
 use detector_common::{budget::ROWS, uring::MembersTable};
 use tracing::{debug, info, warn};
 
+use crate::error_chain::chain;
+
 use super::{
     counters::{Counters, Tallies},
     folds::{self, Folds},
@@ -16,6 +18,7 @@ use super::{
     layout::{self, Layout, LayoutError},
     plan::{self, Attachment, Group, Hooks},
     preflight::{self, Capability},
+    serving::{Attached, Serving, serving},
     shared::Shared,
     stream::Stream,
 };
@@ -55,6 +58,9 @@ pub enum KernelError {
         /// What the kernel said, in one line, and what to do where that is known.
         reason: String,
     },
+    /// Kernel functions were asked for, and none can have a program.
+    #[error("this node can't be watched at kernel functions: {0}; use `--hooks auto` or `--hooks tracepoint`")]
+    NoFunctions(String),
     /// A map of the object is not there or not as expected: object and binary don't belong together.
     #[error("the kernel object does not belong to this binary ({0}): build both with `cargo xtask build`")]
     Mismatch(String),
@@ -80,6 +86,7 @@ pub struct Sensor {
     ebpf: Ebpf,
     verified: Vec<Verified>,
     coverage: Vec<(&'static str, bool)>,
+    serving: Vec<Serving>,
 }
 
 /// The object for the kernel, built by `cargo xtask build`.
@@ -88,11 +95,20 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ro
 impl Sensor {
     /// Loads and attaches. Must be called within a tokio runtime.
     ///
-    /// Minimum kernel: 5.17 (`bpf_loop`, `bpf_get_func_ret`) with BTF; proven on 6.1, 6.12 and 6.18.
+    /// Minimum kernel: 5.17 (`bpf_loop`) with BTF; proven on 6.1, 6.12 and 6.18.
     ///
     /// # Errors
     /// See [`KernelError`]; nothing stays attached then.
     pub fn attach(hooks: Hooks) -> Result<(Self, Stream, Counters), KernelError> {
+        Self::attach_without(hooks, &[])
+    }
+
+    /// The same, as if the kernel lacked the functions of the points whose programs at the exit are `left_out`
+    /// ([`Point::exit`](super::points::Point::exit)).
+    ///
+    /// # Errors
+    /// See [`KernelError`]; nothing stays attached then.
+    pub fn attach_without(hooks: Hooks, left_out: &[&str]) -> Result<(Self, Stream, Counters), KernelError> {
         if let Some(effective) = preflight::effective_capabilities() {
             let missing = preflight::missing_capabilities(effective, preflight::REQUIRED);
             if !missing.is_empty() {
@@ -134,13 +150,17 @@ impl Sensor {
 
         let btf = Btf::from_sys_fs()
             .map_err(|error| LayoutError::Malformed { path: layout::BTF_PATH.into(), reason: chain(&error) })?;
-        let mut sensor = Self { functions: None, ebpf, verified: Vec::new(), coverage: Vec::new() };
+        let mut sensor =
+            Self { functions: None, ebpf, verified: Vec::new(), coverage: Vec::new(), serving: Vec::new() };
         // First, so that no event comes before its cgroup could be known.
         sensor.attach_groups(&btf, &[plan::CGROUPS], &layout)?;
         if hooks != Hooks::Tracepoint {
-            match Functions::attach(&mut sensor.ebpf, &btf, &layout.places) {
+            match Functions::attach(&mut sensor.ebpf, &btf, &layout.places, left_out) {
                 Ok(functions) => sensor.functions = Some(functions),
-                Err(error) if hooks == Hooks::Auto => info!("the tracepoints are used: {error}"),
+                Err(KernelError::Function { reason, .. }) if hooks == Hooks::Fexit => {
+                    return Err(KernelError::NoFunctions(reason));
+                }
+                Err(error @ KernelError::Function { .. }) => info!("the tracepoints are used: {error}"),
                 Err(error) => return Err(error),
             }
         }
@@ -161,7 +181,14 @@ impl Sensor {
                 }
             }
         }
-        sensor.coverage.push((plan::KERNEL_PATHS, sensor.functions.is_some()));
+        let functions = sensor.functions.as_ref();
+        sensor.coverage.extend(plan::limits(functions.is_some()));
+        sensor.coverage.push((plan::KERNEL_MOUNTS, functions.is_some_and(Functions::tell_mounts)));
+        sensor.serving = serving(&Attached {
+            functions: functions.map_or(&[], |functions| &functions.attached),
+            covered: functions.map_or([0; 2], Functions::covered),
+            io_uring: sensor.coverage.contains(&("writes_io_uring", true)),
+        });
         Ok((sensor, stream, Counters::new(counters, tallies, exits)))
     }
 
@@ -207,6 +234,28 @@ impl Sensor {
     /// Every surface that rosentry knows of, and whether it is seen on this kernel.
     pub fn coverage(&self) -> &[(&'static str, bool)] {
         &self.coverage
+    }
+
+    /// What serves each operation.
+    pub fn serving(&self) -> &[Serving] {
+        &self.serving
+    }
+
+    /// Detaches one program, for tests, which show by it that nothing else sees what it sees. Whether it was attached. At a kernel
+    /// function it takes its entry along, and waits until it is gone.
+    ///
+    /// # Errors
+    /// Where there is no such program.
+    #[doc(hidden)]
+    pub fn detach(&mut self, program: &str) -> Result<bool, KernelError> {
+        if self.functions.as_mut().is_some_and(|functions| functions.detach(program)) {
+            return Ok(true);
+        }
+        let is_tracepoint = plan::TRACEPOINT.iter().flat_map(|group| group.attachments);
+        if !is_tracepoint.into_iter().any(|attachment| attachment.program == program) {
+            return Ok(false);
+        }
+        Ok(find(&mut self.ebpf, program)?.unload().is_ok())
     }
 
     /// What the verifier did with each program.
@@ -282,21 +331,6 @@ fn locked_down() -> bool {
 fn fault(log: &str) -> Option<&str> {
     const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
     log.lines().rev().find(|line| !line.is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start)))
-}
-
-/// An error and what it came from, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

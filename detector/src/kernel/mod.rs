@@ -14,10 +14,11 @@ mod load;
 pub mod plan;
 pub mod points;
 mod preflight;
+pub mod serving;
 mod shared;
 pub mod stream;
 
 pub use decode::DecodeError;
-pub use layout::LayoutError;
+pub use layout::{BTF_PATH, LayoutError};
 pub use load::{KernelError, Sensor, Verified};
 pub use preflight::{Capability, REQUIRED, USEFUL, effective_capabilities, missing_capabilities};

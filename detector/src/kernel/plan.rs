@@ -56,8 +56,28 @@ pub const IO_URING: Group = Group {
 };
 
 /// Whether the paths are the kernel's own copies, so that a second thread that rewrites the string of a call can't change what
-/// is reported: at kernel functions alone, and not for chown by path, nor for extended attributes by path.
+/// is reported: at kernel functions alone, and of what is not in [`KERNEL_PATHS_OF_ATTRIBUTES`].
 pub const KERNEL_PATHS: &str = "kernel_paths";
+/// The same for chown by path and extended attributes by path: in no mode.
+pub const KERNEL_PATHS_OF_ATTRIBUTES: &str = "kernel_paths_of_attributes";
+/// Whether it is known which file a handle is of (open_by_handle_at): at kernel functions alone.
+pub const PATHS_OF_HANDLES: &str = "paths_of_handles";
+/// Whether every request of an io_uring is seen that hides its result: in no mode all of them
+/// (`docs/decisions/0007-io-uring.md`).
+pub const HIDDEN_RESULTS: &str = "writes_io_uring_hidden";
+
+/// What depends on the mode alone, and whether it is so where programs are at kernel functions.
+pub const fn limits(at_functions: bool) -> [(&'static str, bool); 4] {
+    [
+        (KERNEL_PATHS, at_functions),
+        (KERNEL_PATHS_OF_ATTRIBUTES, false),
+        (PATHS_OF_HANDLES, at_functions),
+        (HIDDEN_RESULTS, false),
+    ]
+}
+
+/// Whether the kernel itself says which mount has refused a write, at kernel functions alone; else that is looked up later.
+pub const KERNEL_MOUNTS: &str = "kernel_mounts";
 
 /// How to watch the kernel, as asked for.
 #[derive(Clone, Copy, Debug, serde::Deserialize, Eq, PartialEq, clap::ValueEnum)]
@@ -73,5 +93,6 @@ pub enum Hooks {
 
 /// Every surface that rosentry knows of.
 pub fn surfaces() -> impl Iterator<Item = &'static str> {
-    TRACEPOINT.iter().flat_map(|group| group.surfaces).copied().chain([KERNEL_PATHS])
+    let limits = limits(false).into_iter().map(|(surface, _)| surface);
+    TRACEPOINT.iter().flat_map(|group| group.surfaces).copied().chain(limits).chain([KERNEL_MOUNTS])
 }

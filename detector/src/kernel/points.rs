@@ -24,7 +24,8 @@ pub struct Point {
     pub entry: Option<&'static str>,
     /// The function; the first that the kernel has as it is described here.
     pub functions: &'static [Function],
-    /// What ends here. An operation is seen when all its points are attached.
+    /// What ends here. An operation is seen when all its points are attached. None: no operation ends here, and without the
+    /// point something is not told of some.
     pub operations: &'static [Operation],
     /// Whether the same operation of io_uring ends here, too.
     pub io_uring: bool,
@@ -67,7 +68,7 @@ macro_rules! syscall {
     };
 }
 
-/// Every point. Minimum kernel 5.17 (`bpf_get_func_ret`); parameters are those of 6.1 to 6.18.
+/// Every point. Minimum kernel 5.17 (`bpf_loop`); parameters are those of 6.1 to 6.18.
 #[rustfmt::skip]
 pub const POINTS: &[Point] = &[
     point("exit_open", &[function("do_filp_open", &["int", "*filename", "*open_flags"])], &[Operation::Open]).io_uring(),
@@ -135,7 +136,11 @@ pub const POINTS: &[Point] = &[
     syscall!("ia32_fsmount", "__ia32_sys_fsmount", Fsmount).optional(),
     syscall!("ia32_fspick", "__ia32_sys_fspick", Fspick).optional(),
     syscall!("ia32_mount_setattr", "__ia32_sys_mount_setattr", MountSetattr).optional(),
+    MOUNTS,
 ];
+
+/// Where operations on names ask their mount for write access: which one has refused.
+pub const MOUNTS: Point = point("exit_want_write", &[function("mnt_want_write", &["*vfsmount"])], &[]);
 
 /// The program that all others report to, and the function at whose entry it stands: the kernel's code of a helper.
 pub const GATE: (&str, &str) = ("enter_gate", "bpf_get_ns_current_pid_tgid");

@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-const START_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Ended when dropped.
 pub struct Containerd {

@@ -1,4 +1,4 @@
-//! `rosentry demo` and `rosentry doctor` as a user meets them: their output, their exit codes, and what they leave behind.
+//! `rosentry demo`, `rosentry doctor` and `rosentry run` as a user meets them: their output, their exit codes, and what they leave behind.
 //!
 //! Needs root and a kernel with BTF; the tests with containerd start one in a folder of their own.
 
@@ -11,5 +11,8 @@
 mod containerd;
 mod demo;
 mod doctor;
+#[path = "../shared/kernel_objects.rs"]
+mod kernel_objects;
+mod killed;
 mod leftovers;
 mod run;

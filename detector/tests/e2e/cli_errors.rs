@@ -8,7 +8,6 @@ use std::{
     path::Path,
     process::Command,
     thread,
-    time::Duration,
 };
 
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
@@ -16,15 +15,14 @@ use tempfile::TempDir;
 
 use super::support::{
     Lab,
-    agent::{Agent, PROGRAM, free_address, run_command, run_command_by},
+    agent::{Agent, PATIENCE, PROGRAM, free_address, run_command, run_command_by},
     alone,
-    kernel::Programs,
+    kernel_objects::KernelObjects,
     patiently,
 };
 
 /// The tests that need no containerd name a socket that no one has.
 const NO_SOCKET: &str = "/nonexistent/containerd.sock";
-const END_DEADLINE: Duration = Duration::from_secs(10);
 /// Debian's `nobody`.
 const NOBODY: u32 = 65534;
 
@@ -128,7 +126,6 @@ async fn a_kernel_without_btf_is_told_so() {
 #[tokio::test]
 async fn a_node_without_tracefs_is_served_all_the_same_or_told_so() {
     let lab = Lab::start().await;
-    let before = Programs::loaded();
     let metrics = free_address();
     let script = hiding(&["/sys/kernel/tracing", "/sys/kernel/debug"]);
     let launcher = ["unshare", "--mount", "sh", "-c", &script, PROGRAM];
@@ -136,19 +133,20 @@ async fn a_node_without_tracefs_is_served_all_the_same_or_told_so() {
     let mut agent = Agent::from_command(command, metrics);
 
     let mut ready = false;
-    patiently(END_DEADLINE, "the agent is ready or gives up", async || {
+    patiently(PATIENCE, "the agent is ready or gives up", async || {
         ready = agent.status("/readyz").await == Some(200);
         ready || agent.has_ended()
     })
     .await;
 
     if ready {
+        let held = agent.kernel_objects();
         agent.stop().await;
+        is_released(&held).await;
     } else {
-        assert_eq!(agent.ended_within(END_DEADLINE).await.code(), Some(2));
+        assert_eq!(agent.ended_within(PATIENCE).await.code(), Some(2));
         assert!(the_sentence(&agent.log()).contains("tracefs"), "{:#?}", agent.log());
     }
-    before.nothing_more_is_attached().await;
 }
 
 #[tokio::test]
@@ -167,14 +165,24 @@ async fn an_unknown_flag_is_named_with_the_way_to_the_help() {
 
 /// Runs the agent until it gives up; asserts what holds for every refusal, and returns its sentence.
 async fn refusal_of(command: Command) -> String {
-    let before = Programs::loaded();
     let mut agent = Agent::from_command(command, free_address());
-    let ended = agent.ended_within(END_DEADLINE).await;
+    // It may come as far as to load its programs.
+    let mut held = KernelObjects::default();
+    patiently(PATIENCE, "the agent gives up", async || {
+        agent.note_kernel_objects(&mut held);
+        agent.has_ended()
+    })
+    .await;
+    let ended = agent.ended_within(PATIENCE).await;
     let log = agent.log();
     assert_eq!(ended.code(), Some(2), "{log:#?}");
     assert!(agent.so_far().0.is_empty(), "no event of an agent that did not run");
-    before.nothing_more_is_attached().await;
+    is_released(&held).await;
     the_sentence(&log)
+}
+
+async fn is_released(held: &KernelObjects) {
+    patiently(PATIENCE, "the kernel has nothing of the agent's", async || held.left().are_none()).await;
 }
 
 /// The only line of a log, but for what the agent noted on its way there.

@@ -35,7 +35,8 @@ async fn a_privileged_pod_can_make_its_sealed_root_writable() {
     let lab = Lab::start().await;
     let web = lab.privileged_pod("prod", "web").await;
     for unseal in ["mount -o remount,rw /", "clear-readonly /"] {
-        let script = format!("touch /etc/x; {unseal} && touch /etc/x && echo unsealed");
+        // One pipe, so that the lines keep their order.
+        let script = format!("exec 2>&1; touch /etc/x; {unseal} && touch /etc/x && echo unsealed");
 
         let app = web.run(sealed(["sh", "-c", &script]).privileged().named(&unseal[..5])).await;
 

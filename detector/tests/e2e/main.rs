@@ -4,6 +4,8 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
 
 mod cli_errors;
+mod daemonset;
+mod dashboards;
 mod identity;
 mod lab;
 mod mounts;

@@ -1,12 +1,15 @@
 //! Tries to change mounts: what a container does on purpose is told with its effect, and what the runtime does to start
 //! it raises no alarm.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::support::{
-    Lab,
-    agent::{Agent, Events},
-    pod::{Pod, idle, sealed},
+use super::{
+    identity::node::{import, run},
+    support::{
+        Lab,
+        agent::{Agent, Events},
+        pod::{Pod, idle, sealed},
+    },
 };
 
 #[tokio::test]
@@ -113,6 +116,26 @@ async fn a_mount_over_a_sealed_folder_shadows_it_and_its_umount_detaches() {
     assert_eq!(detach["mount"]["effect"], "detach");
     assert_eq!(detach["mount"]["target"], "/usr");
     assert_eq!(events.mount_attempts_of(&web).len(), 2);
+}
+
+// ctr blocks the test's own thread.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_container_that_is_not_watched_its_own_mounts_are_told_and_not_the_runtime_s() {
+    let lab = Lab::start().await;
+    let agent = Agent::watching(&lab).await;
+    import(&lab);
+    let id = "f0".repeat(32);
+    let cgroup = format!("/{}/docker/{id}", lab.containerd.cgroup());
+    let command = [id.as_str(), "mount", "-t", "tmpfs", "scratch", "/usr"];
+    run(&lab, &["--rm", "--privileged", "--cgroup", &cgroup], &command);
+
+    let is_its = |event: &Value| event["cgroup"]["path"].as_str().is_some_and(|path| path.ends_with(&id));
+    agent.wait_for("its mount", |event| event["kind"] == "mount_attempt" && is_its(event)).await;
+    let events = agent.stop().await;
+
+    let attempts: Vec<_> = events.0.iter().filter(|event| event["kind"] == "mount_attempt" && is_its(event)).collect();
+    assert_eq!(attempts.len(), 1, "{attempts:#?}");
+    assert_eq!((&attempts[0]["mount"]["target"], &attempts[0]["container"]), (&json!("/usr"), &Value::Null));
 }
 
 #[tokio::test]

@@ -5,14 +5,12 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use super::support::{
     Lab,
-    agent::Agent,
+    agent::{Agent, PATIENCE},
     patiently,
     pod::{Container, Pod, idle, sealed},
     proxy::Proxy,
 };
 
-/// A refused connection is noticed at once, one without answers when the agent's patience ends.
-const NOTICE_DEADLINE: Duration = Duration::from_secs(20);
 /// Long enough for an agent that logs each try to be caught at it.
 const OUTAGE: Duration = Duration::from_millis(1500);
 
@@ -121,11 +119,9 @@ async fn a_frozen_containerd_stops_neither_events_nor_metrics() {
 }
 
 async fn says_that_containerd_is_away(agent: &Agent) {
-    patiently(NOTICE_DEADLINE, "the agent notices that containerd is away", async || {
-        agent.containerd_up().await == Some(0.0)
-    })
-    .await;
-    patiently(NOTICE_DEADLINE, "a line of log says it", async || !complaints(agent).is_empty()).await;
+    patiently(PATIENCE, "the agent notices that containerd is away", async || agent.containerd_up().await == Some(0.0))
+        .await;
+    patiently(PATIENCE, "a line of log says it", async || !complaints(agent).is_empty()).await;
     assert_ne!(agent.status("/readyz").await, Some(200), "GET /readyz while containerd is away");
     assert_eq!(agent.status("/healthz").await, Some(200), "GET /healthz while containerd is away");
     tokio::time::sleep(OUTAGE).await;

@@ -1,14 +1,20 @@
 //! The agent's end: on SIGTERM everything that was seen is told and nothing stays in the kernel; without a reader it ends
 //! by itself.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::support::{
     Lab,
-    agent::{Agent, free_address, run_command},
-    kernel::Programs,
+    agent::{Agent, PATIENCE, free_address, run_command},
+    patiently,
     pod::{idle, sealed},
 };
+
+/// From SIGTERM to the end.
+const SOON: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn sigterm_ends_the_agent_after_every_event_was_told() {
@@ -28,15 +34,26 @@ async fn sigterm_ends_the_agent_after_every_event_was_told() {
 }
 
 #[tokio::test]
-async fn a_stopped_agent_leaves_no_program_in_the_kernel() {
+async fn a_stopped_agent_ends_within_two_seconds_and_leaves_nothing_in_the_kernel() {
     let lab = Lab::start().await;
-    let before = Programs::loaded();
-    let agent = Agent::watching(&lab).await;
-    assert!(before.more_now() > 0, "a running agent has programs in the kernel");
+    let mut fastest = Duration::MAX;
+    // The best of some, since the machine may be busy with something else.
+    for _ in 0..5 {
+        let agent = Agent::watching(&lab).await;
+        let held = agent.kernel_objects();
+        assert!(held.are_attached(), "a running agent has programs in the kernel: {held:?}");
 
-    agent.stop().await;
+        let start = Instant::now();
+        agent.stop().await;
+        fastest = fastest.min(start.elapsed());
 
-    before.nothing_more_is_attached().await;
+        // The kernel frees programs after a grace period, fexit trampolines last.
+        patiently(PATIENCE, "the kernel has nothing of the agent's", async || held.left().are_none()).await;
+        if fastest < SOON {
+            return;
+        }
+    }
+    panic!("the fastest stop took {fastest:?}");
 }
 
 #[tokio::test]
@@ -53,7 +70,7 @@ async fn an_agent_whose_reader_has_gone_ends_and_says_why() {
 
     drop(reader);
     app.exec(["touch", "/etc/x"]).await;
-    let ended = agent.ended_within(Duration::from_secs(10)).await;
+    let ended = agent.ended_within(PATIENCE).await;
 
     let log = agent.log().join("\n");
     assert!(matches!(ended.code(), Some(0 | 2)), "{ended}\n{log}");

@@ -49,6 +49,7 @@ unsafe fn ask_32(number: u16, args: [u64; 6]) -> i64 {
 
 /// Memory below 4 GiB, so that 32-bit calls can be given its addresses. Never freed: a test is short.
 pub struct Arena {
+    start: usize,
     next: usize,
     end: usize,
 }
@@ -68,7 +69,13 @@ impl Arena {
             )
         };
         assert_ne!(start, libc::MAP_FAILED, "there is room below 4 GiB");
-        Self { next: start as usize, end: start as usize + LENGTH }
+        let start = start as usize;
+        Self { start, next: start, end: start + LENGTH }
+    }
+
+    /// Gives back all that was copied there.
+    pub fn clear(&mut self) {
+        self.next = self.start;
     }
 
     /// Copies `bytes` there; the address.
@@ -84,5 +91,15 @@ impl Arena {
     /// Copies a string with its NUL.
     pub fn string(&mut self, string: &CStr) -> u64 {
         self.bytes(string.to_bytes_with_nul())
+    }
+
+    /// Copies a string without a NUL, and adds that.
+    pub fn string_of(&mut self, string: &[u8]) -> u64 {
+        self.bytes(&[string, b"\0"].concat())
+    }
+
+    /// Copies words of 64 bits.
+    pub fn words(&mut self, words: &[u64]) -> u64 {
+        self.bytes(&words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<_>>())
     }
 }

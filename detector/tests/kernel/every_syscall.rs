@@ -1,7 +1,7 @@
 //! Given a sealed root, when a program asks for a write by any syscall of the table, then the kernel side sees it: with its
 //! operation, its door and its path.
 
-use std::{ffi::CStr, fs::File, os::fd::IntoRawFd};
+use std::{ffi::CString, fs::File, os::fd::IntoRawFd, path::Path};
 
 use detector::kernel::{
     attempt::{Attempt, PathBase},
@@ -54,7 +54,7 @@ fn asked(name: &str, door: Abi, arena: &mut Arena) -> Asked {
             let mount = fd("/mnt");
             // A handle has no path, and only at the function is the file known.
             let opened = if hooks_under_test() == Hooks::Fexit { EXISTING } else { "" };
-            ([mount, handle_of(c"/mnt/etc/passwd", arena), u64::try_from(libc::O_WRONLY).unwrap(), 0, 0, 0], opened)
+            ([mount, handle_of(Path::new(EXISTING), arena), u64::try_from(libc::O_WRONLY).unwrap(), 0, 0, 0], opened)
         }
         "mkdir" => ([new, 0o755, 0, 0, 0, 0], NEW),
         "mkdirat" => ([FDCWD, new, 0o755, 0, 0, 0], NEW),
@@ -108,7 +108,8 @@ fn asked(name: &str, door: Abi, arena: &mut Arena) -> Asked {
 }
 
 /// Address of the `struct file_handle` of a path.
-fn handle_of(path: &CStr, arena: &mut Arena) -> u64 {
+pub fn handle_of(path: &Path, arena: &mut Arena) -> u64 {
+    let path = CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
     let mut handle = [0_u8; 8 + 128];
     handle[..4].copy_from_slice(&128_u32.to_ne_bytes());
     let mut mount_id = 0;
@@ -119,33 +120,36 @@ fn handle_of(path: &CStr, arena: &mut Arena) -> u64 {
     arena.bytes(&handle)
 }
 
+/// Asks for each write of the table on a sealed root; those that this kernel has: name of the syscall, path that should be seen.
+pub fn ask_for_every_write(door: Abi) -> Vec<(&'static str, &'static str)> {
+    let mut arena = Arena::new();
+    let writes = SYSCALLS
+        .iter()
+        .filter(|row| Operation::from_wire(row.call.operation).is_some_and(|operation| !operation.changes_mounts()));
+    let mut asked_for = Vec::new();
+    for row in writes {
+        let Some(number) = number(row, door) else { continue };
+        let (args, path) = asked(row.name, door, &mut arena);
+        // SAFETY: the arguments of this very syscall.
+        let result = unsafe { ask(door, number, args) };
+        if result == ENOSYS {
+            println!("{}: skipped, this kernel does not have it", row.name);
+            continue;
+        }
+        assert_eq!(result, EROFS, "{} is refused by the seal", row.name);
+        asked_for.push((row.name, path));
+    }
+    assert!(asked_for.len() > 35, "the table has its rows");
+    asked_for
+}
+
 fn every_write_is_seen_through(door: Abi) {
     let mut attached = Attached::new();
-    let writes: Vec<&Syscall> = SYSCALLS
-        .iter()
-        .filter(|row| Operation::from_wire(row.call.operation).is_some_and(|operation| !operation.changes_mounts()))
-        .filter(|row| number(row, door).is_some())
-        .collect();
-    assert!(writes.len() > 35, "the table has its rows");
     let seen = attached.watch(|| {
         let sealed = Sealed::new();
-        let mut arena = Arena::new();
         assert!(sealed.root.exists());
         begin();
-        let mut asked_for = Vec::new();
-        for row in &writes {
-            let (args, path) = asked(row.name, door, &mut arena);
-            let Some(number) = number(row, door) else { continue };
-            // SAFETY: the arguments of this very syscall.
-            let result = unsafe { ask(door, number, args) };
-            if result == ENOSYS {
-                println!("{}: skipped, this kernel does not have it", row.name);
-                continue;
-            }
-            assert_eq!(result, EROFS, "{} is refused by the seal", row.name);
-            asked_for.push((row.name, path));
-        }
-        asked_for
+        ask_for_every_write(door)
     });
     let saw: Vec<_> = seen.attempts.iter().map(|attempt| (attempt.syscall.name, named(attempt))).collect();
     let wanted: Vec<_> = seen.returned.iter().map(|&(name, path)| (name, path.to_owned())).collect();

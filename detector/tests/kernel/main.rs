@@ -9,13 +9,18 @@
     reason = "the exception of clippy.toml reaches test functions only, not what they share"
 )]
 
+mod actor;
 mod cgroup;
 mod door;
+mod evasion;
 mod every_syscall;
 mod fairness;
+mod fallback;
 mod folding;
+mod generator;
 mod io_uring;
 mod lifecycle;
+mod mounted;
 mod mounts;
 mod paths;
 mod racing;
@@ -23,3 +28,4 @@ mod refusals;
 mod ring;
 mod sealed;
 mod sensor;
+mod told;

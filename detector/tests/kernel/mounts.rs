@@ -22,7 +22,7 @@ fn number(syscall: &Syscall, door: Abi) -> Option<u16> {
 }
 
 /// Asks for each change of mounts in turn; name, result.
-fn ask_for_all(door: Abi) -> Vec<(&'static str, i64)> {
+pub fn ask_for_all(door: Abi) -> Vec<(&'static str, i64)> {
     let mut arena = Arena::new();
     let etc = arena.string(c"/mnt/etc");
     let nowhere = arena.string(c"/mnt/nowhere");
@@ -109,5 +109,19 @@ async fn mount_setattr_is_seen_with_the_attributes_it_clears() {
         unsafe { libc::syscall(442, libc::AT_FDCWD, c"/mnt".as_ptr(), 0, attributes.as_ptr(), 32) };
     });
     let [attempt]: &[Attempt] = seen.attempts.as_slice() else { panic!("one attempt: {:?}", seen.attempts) };
-    assert_eq!(attempt.extra[1], MOUNT_ATTR_RDONLY);
+    assert_eq!((attempt.extra[1], attempt.extra_unreadable), (MOUNT_ATTR_RDONLY, false));
+}
+
+#[tokio::test]
+async fn attributes_that_can_t_be_read_are_told_to_be_unreadable() {
+    let mut attached = Attached::new();
+    let seen = attached.watch(|| {
+        Sealed::new();
+        begin();
+        // SAFETY: a NUL-terminated path; at address 8 nobody has anything.
+        unsafe { libc::syscall(442, libc::AT_FDCWD, c"/mnt".as_ptr(), 0, 8, 32) };
+    });
+    let [attempt]: &[Attempt] = seen.attempts.as_slice() else { panic!("one attempt: {:?}", seen.attempts) };
+    assert_eq!((attempt.extra, attempt.extra_unreadable), ([0; 4], true));
+    assert_eq!(attempt.result, -i64::from(libc::EFAULT));
 }

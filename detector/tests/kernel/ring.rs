@@ -1,5 +1,7 @@
 //! An io_uring for the tests: submit, wait, get the results in the order of the submission.
 
+use std::os::fd::AsRawFd as _;
+
 use io_uring::{IoUring, squeue};
 
 pub struct Ring {
@@ -38,6 +40,14 @@ impl Ring {
         self.ring.submit().expect("the kernel takes the entries");
     }
 
+    /// How many results found no room in the queue of completions.
+    pub fn overflowed(&self) -> usize {
+        let path = format!("/proc/self/fdinfo/{}", self.ring.as_raw_fd());
+        let about = std::fs::read_to_string(path).expect("the kernel tells of its rings");
+        // Not told while someone works at the ring.
+        about.split_once("CqOverflowList:\n").map_or(0, |(_, list)| list.matches("user_data=").count())
+    }
+
     /// Waits for so many results, by the order of the submission.
     pub fn results(&mut self, count: usize) -> Vec<i32> {
         let mut results = Vec::new();
@@ -54,6 +64,11 @@ impl Ring {
         let count = entries.len();
         self.submit(entries);
         self.results(count)
+    }
+
+    /// Keeps the calling thread's credentials for later; their number.
+    pub fn personality(&self) -> u16 {
+        self.ring.submitter().register_personality().expect("the ring takes credentials")
     }
 
     /// Gives the ring a file, which its entries can name by the number 0.

@@ -1,24 +1,29 @@
 //! The attached programs, as the tests use them: run something on a thread, get what the kernel side saw of that thread.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use detector::kernel::{
     Sensor,
     attempt::{Attempt, PathBase},
     counters::{Counters, Tally},
-    folds::Counted,
+    folds::{Counted, FoldId, Repeats},
     plan::Hooks,
     stream::{Record, Stream},
 };
 use detector_common::{abi::Abi, operation::Operation};
 
-/// How long a record may take to come.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long whatever a test waits for may take, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Attached {
     pub sensor: Sensor,
     pub stream: Stream,
     pub counters: Counters,
+    /// What [`Attached::records`] has given, and whose repeats are counted.
+    told: HashMap<FoldId, Box<Attempt>>,
 }
 
 /// What a thread of the tests returned, and what was seen of it.
@@ -38,12 +43,22 @@ pub fn hooks_under_test() -> Hooks {
     }
 }
 
+/// Whether the tests run in the virtual machine of `cargo xtask test-vm`.
+pub fn is_emulated() -> bool {
+    std::env::var_os("ROSENTRY_TEST_HOOKS").is_some()
+}
+
 impl Attached {
     /// Must be called within a tokio runtime.
     pub fn new() -> Self {
+        Self::without(&[])
+    }
+
+    /// As if the kernel lacked the functions of some points.
+    pub fn without(left_out: &[&str]) -> Self {
         let (sensor, stream, counters) =
-            Sensor::attach(hooks_under_test()).expect("the programs load into this kernel");
-        Self { sensor, stream, counters }
+            Sensor::attach_without(hooks_under_test(), left_out).expect("the programs load into this kernel");
+        Self { sensor, stream, counters, told: HashMap::new() }
     }
 
     /// Runs `act` on a thread of its own in a mount namespace of its own, and gives what was seen of that thread, once
@@ -155,6 +170,59 @@ impl Attached {
             .map(|attempt| (count(&attempt), attempt))
             .map(|(count, attempt)| (attempt, count))
             .collect()
+    }
+}
+
+impl Attached {
+    /// What has come of the process `pid` and those below it since it was asked before.
+    pub fn take(&mut self, pid: u32) -> Vec<Attempt> {
+        let is_below = |attempt: &Attempt| attempt.process.ancestors.iter().any(|ancestor| ancestor.pid == pid);
+        let attempt = |record| match record {
+            Record::Attempt(attempt) if attempt.process.pid == pid || is_below(&attempt) => Some(*attempt),
+            _ => None,
+        };
+        self.records().into_iter().filter_map(attempt).collect()
+    }
+
+    /// All that has come since it was asked before; each repeat is a record of its own.
+    pub fn records(&mut self) -> Vec<Record> {
+        let mut batch = Vec::new();
+        while self.stream.drain(&mut batch) {}
+        for record in &batch {
+            if let Record::Attempt(attempt) = record
+                && let Some(id) = attempt.fold
+            {
+                self.told.insert(id, attempt.clone());
+            }
+        }
+        let folds = self.stream.folds();
+        self.told.retain(|&id, attempt| {
+            let counted = folds.take(id);
+            if let Counted::Some(Repeats { count, .. }) = counted {
+                batch.extend((0..count).map(|_| Record::Attempt(attempt.clone())));
+            }
+            counted != Counted::Gone
+        });
+        batch
+    }
+
+    /// What was seen of a process that has ended, and has done something.
+    pub fn of_process(&mut self, pid: u32) -> Vec<Attempt> {
+        let deadline = Instant::now() + PATIENCE;
+        let (mut batch, mut attempts) = (Vec::new(), Vec::new());
+        while attempts.is_empty() {
+            assert!(Instant::now() < deadline, "nothing of process {pid} came within {PATIENCE:?}");
+            while self.stream.drain(&mut batch) {}
+            for record in batch.drain(..) {
+                if let Record::Attempt(attempt) = record
+                    && attempt.process.pid == pid
+                {
+                    attempts.push(*attempt);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        attempts
     }
 }
 

@@ -33,11 +33,8 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
             .args(["clippy", "--workspace", "--exclude", "detector-ebpf", "--all-targets"])
             .args(["--", "--deny", "warnings"]),
     )?;
-    match tools.compiler.clippy(workspace) {
-        Some(mut clippy) => check(
-            "clippy on the kernel programs",
-            kernel_object::for_bpf(&mut clippy, workspace, &tools).args(["--", "--deny", "warnings"]),
-        )?,
+    match kernel_object::clippy(workspace, &tools) {
+        Some(mut clippy) => check("clippy on the kernel programs", clippy.args(["--", "--deny", "warnings"]))?,
         None => eprintln!("  no clippy on the kernel programs: it is not installed beside their compiler"),
     }
     if find_program("cargo-deny").is_empty() {

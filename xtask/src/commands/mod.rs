@@ -3,7 +3,9 @@
 pub mod bench;
 pub mod build;
 pub mod demo;
+pub mod image;
 pub mod lint;
+pub mod render;
 pub mod setup;
 pub mod test;
 pub mod test_vm;

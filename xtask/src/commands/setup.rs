@@ -8,7 +8,7 @@ use std::{env, fs, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    linker, packages,
+    deploy, linker, packages,
     process::{outside_cargo, run as run_command},
     requirements::{Need, find_program, installed_programs, unmet},
     toolchain::{self, Compiler},
@@ -36,6 +36,7 @@ pub struct Tools {
 pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     let tools = ensure(workspace, Need::VirtualMachine)?;
     let nextest = ensure_nextest(workspace)?;
+    deploy::tools::ensure(workspace)?;
     println!(
         "all set: rustc {} ({}) and {} for the kernel programs, {} for the tests",
         tools.compiler.version.release,

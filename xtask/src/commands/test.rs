@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     commands::setup,
-    kernel_object,
+    deploy, kernel_object,
     privilege::Privilege,
     process::{become_program, run as run_command},
     requirements::Need,
@@ -33,6 +33,7 @@ pub fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<ExitCode> {
     )?;
     let tools = setup::ensure(workspace, Need::Test)?;
     let nextest = setup::ensure_nextest(workspace)?;
+    deploy::tools::ensure(workspace)?;
     kernel_object::build(workspace, &tools)?;
 
     let cargo = workspace.cargo();

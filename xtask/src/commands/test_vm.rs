@@ -3,15 +3,18 @@
 //! The test program is the one that `cargo xtask test` runs too: same profile, same features, so that it is not built twice.
 
 use std::{
-    process::ExitCode,
+    collections::BTreeSet,
+    path::Path,
+    process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     commands::setup,
     kernel_object,
+    process::probe,
     requirements::Need,
     vm::{
         initramfs,
@@ -25,8 +28,11 @@ use crate::{
 /// The integration test of the detector that needs nothing but a kernel.
 const TEST: &str = "kernel";
 
-/// Longer than any test may take, which the machine sees to itself.
-const SILENCE: Duration = Duration::from_secs(180);
+/// The ways to watch a kernel; each test is run with each.
+const HOOKS: [&str; 2] = ["tracepoint", "fexit"];
+
+/// Longer than any test may take, which the machine sees to itself: on a busy host an emulated machine is slow.
+const SILENCE: Duration = Duration::from_secs(660);
 
 /// Runs the tests whose name contains one of `filters` (none: all) in each of `kernels` (none: all that are known).
 pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Result<ExitCode> {
@@ -38,18 +44,21 @@ pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Res
         TEST,
         &["test", "--workspace", "--exclude", "detector-ebpf", "--test", TEST, "--no-run"],
     )?;
+    let tests = tests_of(&built, filters)?;
+    let runs: Vec<String> =
+        HOOKS.iter().flat_map(|hooks| tests.iter().map(move |test| format!("{hooks} {test}"))).collect();
     let program = program::stripped(workspace, &built, TEST)?;
     let initramfs = workspace.target().join("vm/tests.cpio");
     initramfs::write(
         &initramfs,
-        &initramfs::Contents { program: &program, job: include_str!("../vm/tests.sh"), words: filters },
+        &initramfs::Contents { program: &program, job: include_str!("../vm/tests.sh"), words: &runs },
     )?;
 
     let kernels = if kernels.is_empty() { &[Series::V6_1, Series::V6_12] } else { kernels };
     let mut tallies = Vec::new();
     for &series in kernels {
         let kernel = series.image(workspace)?;
-        let mut results = Results::new(series);
+        let mut results = Results::new(series, &runs);
         let machine = Machine { kernel: &kernel, initramfs: &initramfs, time: Time::Real, silence: SILENCE };
         let end = machine.run(|line| results.take(line))?;
         tallies.push(results.finish(&end));
@@ -57,9 +66,34 @@ pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Res
     for tally in &tallies {
         println!("{}", tally.sentence());
     }
-    let all = tallies.iter().fold((0, 0), |(passed, failed), tally| (passed + tally.passed, failed + tally.failed));
-    println!("test-vm: {} passed, {} failed", all.0, all.1);
+    let sum = |part: fn(&Tally) -> usize| tallies.iter().map(part).sum::<usize>();
+    println!(
+        "test-vm: {} passed, {} failed, {} not run",
+        sum(|tally| tally.passed),
+        sum(|tally| tally.failed),
+        sum(|tally| tally.not_run)
+    );
     Ok(if tallies.iter().all(Tally::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The tests of the program whose name contains one of `filters`, those apart that are ignored. Asked here and not in the
+/// machine, so that it can be told whether all were run there.
+fn tests_of(program: &Path, filters: &[String]) -> Result<BTreeSet<String>> {
+    let listed = |more: &[&str]| {
+        probe(Command::new(program).args(["--list", "--format", "terse"]).args(more).args(filters))
+            .with_context(|| format!("{} does not list its tests", program.display()))
+    };
+    let tests: BTreeSet<String> =
+        names_among(&listed(&[])?).difference(&names_among(&listed(&["--ignored"])?)).cloned().collect();
+    if tests.is_empty() {
+        bail!("no test has a name that contains {}: name one of `cargo nextest list`", filters.join(" or "));
+    }
+    Ok(tests)
+}
+
+/// The tests in what libtest lists.
+fn names_among(listed: &str) -> BTreeSet<String> {
+    listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
 /// What came of the tests in one kernel.
@@ -68,29 +102,29 @@ struct Tally {
     kernel: String,
     passed: usize,
     failed: usize,
+    /// Those that should have been run and were not.
+    not_run: usize,
     /// Why not all tests were run, where the machine did not come to its end.
     cut_short: Option<&'static str>,
 }
 
 impl Tally {
     fn is_good(&self) -> bool {
-        self.cut_short.is_none() && self.failed == 0 && self.passed > 0
+        self.cut_short.is_none() && self.failed == 0 && self.not_run == 0 && self.passed > 0
     }
 
     fn sentence(&self) -> String {
-        let Self { kernel, passed, failed, cut_short } = self;
-        let note = match cut_short {
-            Some(why) => format!("; {why}"),
-            None if passed + failed == 0 => "; no test was run".to_owned(),
-            None => String::new(),
-        };
-        format!("kernel {kernel}: {passed} passed, {failed} failed{note}")
+        let Self { kernel, passed, failed, not_run, cut_short } = self;
+        let note = cut_short.map(|why| format!("; {why}")).unwrap_or_default();
+        format!("kernel {kernel}: {passed} passed, {failed} failed, {not_run} not run{note}")
     }
 }
 
 /// Reads the console of a machine that runs tests, and reports as they come.
 struct Results {
     tally: Tally,
+    /// What is to be run yet.
+    left: BTreeSet<String>,
     current: Option<Test>,
 }
 
@@ -102,9 +136,9 @@ struct Test {
 }
 
 impl Results {
-    fn new(series: Series) -> Self {
-        let tally = Tally { kernel: series.name().to_owned(), passed: 0, failed: 0, cut_short: None };
-        Self { tally, current: None }
+    fn new(series: Series, runs: &[String]) -> Self {
+        let tally = Tally { kernel: series.name().to_owned(), passed: 0, failed: 0, not_run: 0, cut_short: None };
+        Self { tally, left: runs.iter().cloned().collect(), current: None }
     }
 
     fn take(&mut self, line: Line<'_>) {
@@ -128,23 +162,26 @@ impl Results {
 
     fn end_test(&mut self, exited_well: bool) {
         let Some(test) = self.current.take() else { return };
-        // An ignored test exits well, too.
+        self.left.remove(&test.name);
+        // A program that runs no test exits well, too.
         let ran = test.output.iter().any(|line| line.starts_with("test result: ok. 1 passed"));
-        let word = match (exited_well, ran) {
-            (true, true) => {
-                self.tally.passed += 1;
-                "PASS"
-            }
-            (true, false) => "SKIP",
-            (false, _) => {
-                self.tally.failed += 1;
-                "FAIL"
-            }
-        };
-        test.report(word, !exited_well);
+        if exited_well && ran {
+            self.tally.passed += 1;
+            test.report("PASS", false);
+        } else {
+            self.tally.failed += 1;
+            test.report("FAIL", true);
+        }
     }
 
     fn finish(mut self, end: &End) -> Tally {
+        if let Some(test) = &self.current {
+            self.left.remove(&test.name);
+        }
+        self.tally.not_run = self.left.len();
+        for run in &self.left {
+            println!("    NOT RUN {run}");
+        }
         let (why, last_lines) = match end {
             End::Done => return self.tally,
             End::Early(last_lines) => ("the machine stopped before its tests were done", last_lines),
@@ -183,7 +220,7 @@ mod tests {
     use super::*;
 
     fn tally_of(lines: &[Line<'_>], end: &End) -> Tally {
-        let mut results = Results::new(Series::V6_1);
+        let mut results = Results::new(Series::V6_1, &["fexit a::b".to_owned()]);
         for &line in lines {
             results.take(line);
         }
@@ -191,15 +228,15 @@ mod tests {
     }
 
     const OK: Line<'_> = Line::Other("test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 16 filtered out");
-    const IGNORED: Line<'_> =
-        Line::Other("test result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 16 filtered out");
-    const BEGINNING: [Line<'_>; 2] = [Line::Message("kernel", "6.1.0-1-cloud-amd64"), Line::Message("test", "a::b")];
+    const NONE: Line<'_> = Line::Other("test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 17 filtered out");
+    const BEGINNING: [Line<'_>; 2] =
+        [Line::Message("kernel", "6.1.0-1-cloud-amd64"), Line::Message("test", "fexit a::b")];
 
     #[test]
     fn a_test_that_exits_well_and_ran_has_passed() {
         let [kernel, test] = BEGINNING;
         let tally = tally_of(&[kernel, test, OK, Line::Message("exit", "0")], &End::Done);
-        assert_eq!(tally.sentence(), "kernel 6.1.0-1-cloud-amd64: 1 passed, 0 failed");
+        assert_eq!(tally.sentence(), "kernel 6.1.0-1-cloud-amd64: 1 passed, 0 failed, 0 not run");
         assert!(tally.is_good());
     }
 
@@ -214,13 +251,15 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_in_which_no_test_ran_is_not_good() {
+    fn a_machine_in_which_a_test_was_not_run_is_not_good() {
         let [kernel, test] = BEGINNING;
         let none = tally_of(&[kernel], &End::Done);
-        assert_eq!(none.sentence(), "kernel 6.1.0-1-cloud-amd64: 0 passed, 0 failed; no test was run");
+        assert_eq!(none.sentence(), "kernel 6.1.0-1-cloud-amd64: 0 passed, 0 failed, 1 not run");
         assert!(!none.is_good());
-        let ignored = tally_of(&[kernel, test, IGNORED, Line::Message("exit", "0")], &End::Done);
-        assert!(!ignored.is_good());
+        let other = [Line::Message("test", "tracepoint a::b"), OK, Line::Message("exit", "0")];
+        assert!(!tally_of(&other, &End::Done).is_good());
+        let empty = tally_of(&[kernel, test, NONE, Line::Message("exit", "0")], &End::Done);
+        assert_eq!((empty.failed, empty.not_run), (1, 0));
     }
 
     #[test]
@@ -230,8 +269,14 @@ mod tests {
             let passed = tally_of(&[kernel, test, OK, Line::Message("exit", "0")], &end);
             assert!(!passed.is_good(), "{end:?}");
             let during = tally_of(&[kernel, test], &end);
-            assert_eq!((during.passed, during.failed), (0, 1));
+            assert_eq!((during.passed, during.failed, during.not_run), (0, 1, 0));
         }
+    }
+
+    #[test]
+    fn the_names_of_tests_are_read_from_what_libtest_lists() {
+        let names = names_among("a::b: test\nc: benchmark\n\nd: test\n");
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a::b", "d"]);
     }
 
     #[test]

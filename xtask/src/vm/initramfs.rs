@@ -22,7 +22,7 @@ pub struct Contents<'a> {
     pub program: &'a Path,
     /// What the init does when all is mounted: a piece of shell script.
     pub job: &'a str,
-    /// A list of words for the job, one a line, in `/words`.
+    /// Words for the job, one a line, in `/words`.
     pub words: &'a [String],
 }
 
@@ -32,7 +32,7 @@ pub fn write(to: &Path, contents: &Contents<'_>) -> Result<()> {
     let mut files = vec![
         (PathBuf::from("/init"), INIT.as_bytes().to_vec()),
         ("/job".into(), contents.job.as_bytes().to_vec()),
-        ("/words".into(), contents.words.join("\n").into_bytes()),
+        ("/words".into(), contents.words.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()),
         ("/bin/busybox".into(), read(&busybox)?),
         ("/program".into(), read(contents.program)?),
     ];

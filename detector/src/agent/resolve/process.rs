@@ -17,7 +17,11 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use super::walk::{self, WalkError};
 use crate::{
     agent::mountinfo,
-    finding::paths::{MountPoint, Question, Resolved, below},
+    finding::{
+        event::Resolution,
+        paths::{MountFacts, MountPoint, Question, Resolved, below},
+        seal::root_mount,
+    },
     identity::model::Container,
     kernel::attempt::Attempt,
     process_stat::Stat,
@@ -38,7 +42,7 @@ pub struct Subject {
     /// The processes above it, nearest first.
     pub ancestors: Vec<Incarnation>,
     /// The container's first process.
-    pub init_pid: Option<u32>,
+    pub first: Option<Incarnation>,
 }
 
 /// A process id, and which of those that have had it.
@@ -60,7 +64,9 @@ impl Subject {
             mnt_ns: process.mnt_ns,
             process: Incarnation { pid: process.pid, start_time_ns: process.start_time_ns },
             ancestors: above.map(|above| Incarnation { pid: above.pid, start_time_ns: above.start_time_ns }).collect(),
-            init_pid: container.and_then(|container| container.init_pid),
+            first: container.and_then(|container| {
+                Some(Incarnation { pid: container.init_pid?, start_time_ns: container.init_start_time_ns? })
+            }),
         }
     }
 }
@@ -105,9 +111,9 @@ pub fn look(host_proc: &Path, subject: &Subject, question: &Question) -> Result<
 
 fn roots<'a>(host_proc: &'a Path, subject: &'a Subject) -> impl Iterator<Item = Root> + 'a {
     let own = move || open_root(host_proc, subject.process.pid, Some(subject.process), subject.mnt_ns, true);
-    // Those are told from a successor by the mount namespace alone, or as well.
-    let others = subject.init_pid.into_iter().map(|pid| (pid, None));
-    let others = others.chain(subject.ancestors.iter().map(|above| (above.pid, Some(*above)))).chain([(1, None)]);
+    let others = subject.first.iter().chain(&subject.ancestors);
+    // Pid 1 has no successor; the others are told from one by their start.
+    let others = others.map(|other| (other.pid, Some(*other))).chain([(1, None)]);
     let others = others.filter(|_| subject.mnt_ns.is_some());
     let others = others.filter_map(move |(pid, above)| open_root(host_proc, pid, above, subject.mnt_ns, false));
     std::iter::once_with(own).flatten().chain(others)
@@ -142,9 +148,12 @@ fn look_in(root: &Root, question: &Question) -> Result<Resolved, NoAnswer> {
     let walked = walk::walk(jail.as_ref().unwrap_or(&root.fd).as_fd(), question)?;
     let mount = walked.mount_id.and_then(|id| {
         let mounts = mountinfo::read(&root.folder.join("mountinfo")).ok()?;
-        let mount = mounts.into_iter().find(|mount| mount.id == id)?;
+        let mount = mounts.iter().find(|mount| mount.id == id)?;
+        let of_root = root_mount(&mounts).is_some_and(|root| mount.is_within(root));
+        let facts = MountFacts { id: mount.id, flags: mount.flags, told_by: Resolution::Root };
         // Told in the root of the process whose file it is.
-        Some(MountPoint { point: below(expected, &mount.point), fstype: mount.fstype, readonly: mount.readonly })
+        let point = below(expected, &mount.point);
+        Some(MountPoint { point, fstype: mount.fstype.clone(), facts, of_root })
     });
     Ok(Resolved { path: below(prefix, &walked.path), mount })
 }
@@ -169,7 +178,7 @@ pub(super) mod tests {
             mnt_ns: namespace(folder),
             process: Incarnation { pid: std::process::id(), start_time_ns },
             ancestors: Vec::new(),
-            init_pid: None,
+            first: None,
         }
     }
 
@@ -195,7 +204,7 @@ pub(super) mod tests {
         assert_eq!(resolved.path, path.join("real/x").as_os_str().as_encoded_bytes());
         let mount = resolved.mount.unwrap();
         assert!(crate::finding::paths::is_at_or_below(&resolved.path, &mount.point), "{mount:?}");
-        assert!(!mount.readonly, "we have just written there");
+        assert!(!mount.facts.flags.readonly(), "we have just written there");
     }
 
     #[test]
@@ -231,7 +240,7 @@ pub(super) mod tests {
     fn a_chroot_of_one_that_is_gone_is_looked_for_in_the_root_of_another() {
         let (_folder, path) = folder_with_link();
         let mut short_lived = ourselves();
-        short_lived.init_pid = Some(short_lived.process.pid);
+        short_lived.first = Some(short_lived.process);
         short_lived.process.start_time_ns += 5_000_000_000;
         let mut asked = question(Path::new("/link/../../x"));
         asked.anchor.root = path.as_os_str().as_encoded_bytes().to_vec();

@@ -4,6 +4,8 @@
 //! its mount table then, and lets [`crate::finding::seal`] judge it. What it finds goes to the agent's loop, which lets the
 //! mount attempt go first that did it.
 
+mod descriptors;
+mod pace;
 mod target;
 mod watcher;
 

@@ -33,16 +33,22 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Opens what is needed of the process with this id. None where its root is not that of its mount namespace.
-    pub(super) fn open(host_proc: &Path, pid: u32) -> io::Result<Option<Self>> {
+    /// Opens what is needed of the process with this id that started then, in nanoseconds since boot. None where its root is
+    /// not that of its mount namespace.
+    ///
+    /// # Errors
+    /// Where there is no such process, or another one that has its id by now.
+    pub(super) fn open(host_proc: &Path, pid: u32, start_time_ns: u64) -> io::Result<Option<Self>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(CWD, host_proc.join(pid.to_string()), flags, Mode::empty())?;
         let table = open_below(folder.as_fd(), "mountinfo")?;
         let mnt_ns = link(folder.as_fd(), "ns/mnt");
         let exit = if same_pids(host_proc) { open_exit(pid)? } else { None };
         let target = Self { folder, exit, table, mnt_ns, executed: false };
-        // What was opened by the pid is that process's if the process is still there now.
-        target.flags()?;
+        // What was opened by the pid is that process's if the process is still there now, and is the one that is meant.
+        if !target.stat()?.started_at(start_time_ns) {
+            return Err(rustix::io::Errno::SRCH.into());
+        }
         Ok(target.is_at_root().then_some(target))
     }
 
@@ -84,14 +90,14 @@ impl Target {
     /// # Errors
     /// Where it has ended.
     pub(super) fn has_executed(&mut self) -> io::Result<bool> {
-        self.executed = self.executed || self.flags()? & PF_FORKNOEXEC == 0;
+        self.executed = self.executed || self.stat()?.flags & PF_FORKNOEXEC == 0;
         Ok(self.executed)
     }
 
-    fn flags(&self) -> io::Result<u32> {
+    fn stat(&self) -> io::Result<Stat> {
         let mut stat = Vec::new();
         open_below(self.folder.as_fd(), "stat")?.read_to_end(&mut stat)?;
-        Stat::parse(&stat).map(|stat| stat.flags).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+        Stat::parse(&stat).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
     }
 
     /// Whether its root is that of its mount namespace; also where the agent may not ask.
@@ -130,6 +136,14 @@ mod tests {
 
     use super::*;
 
+    fn start_of(pid: u32) -> u64 {
+        Stat::read(&Path::new("/proc").join(pid.to_string())).unwrap().start_time_ns()
+    }
+
+    fn open(pid: u32) -> Option<Target> {
+        Target::open(Path::new("/proc"), pid, start_of(pid)).unwrap()
+    }
+
     fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(fd, flags)];
         poll(&mut fds, Some(&Timespec { tv_sec: 5, tv_nsec: 0 })).unwrap() > 0
@@ -137,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_process_that_was_executed_is_told_from_one_that_was_only_forked() {
-        let mut ourselves = Target::open(Path::new("/proc"), std::process::id()).unwrap().unwrap();
+        let mut ourselves = open(std::process::id()).unwrap();
         assert!(ourselves.has_executed().unwrap());
         assert!(ourselves.mounts().unwrap().iter().any(|mount| mount.point == b"/"));
         // SAFETY: the child does nothing but make system calls, which a fork of several threads may.
@@ -148,7 +162,7 @@ mod tests {
                 unsafe { libc::pause() };
             }
         }
-        let forked = Target::open(Path::new("/proc"), child.cast_unsigned()).unwrap().unwrap().has_executed();
+        let forked = open(child.cast_unsigned()).unwrap().has_executed();
         let child = Pid::from_raw(child).unwrap();
         kill_process(child, Signal::KILL).unwrap();
         waitpid(Some(child), WaitOptions::empty()).unwrap();
@@ -158,7 +172,7 @@ mod tests {
     #[test]
     fn the_end_of_a_process_is_told_and_it_can_t_be_asked_then() {
         let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
-        let mut target = Target::open(Path::new("/proc"), child.id()).unwrap().unwrap();
+        let mut target = open(child.id()).unwrap();
         child.kill().unwrap();
         assert!(is_ready(target.exit().unwrap(), PollFlags::IN));
         child.wait().unwrap();
@@ -168,6 +182,12 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_there_can_t_be_opened() {
-        assert!(Target::open(Path::new("/proc"), u32::MAX).is_err());
+        assert!(Target::open(Path::new("/proc"), u32::MAX, 0).is_err());
+    }
+
+    #[test]
+    fn a_process_that_has_the_id_of_another_by_now_is_not_taken_for_it() {
+        let start = start_of(std::process::id());
+        assert!(Target::open(Path::new("/proc"), std::process::id(), start - 1_000_000_000).is_err());
     }
 }

@@ -13,14 +13,14 @@ use std::{
 use rustix::{
     buffer::spare_capacity,
     event::{Timespec, epoll},
-    process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::{Shared, target::Target};
+use super::{Shared, descriptors, pace::Pace, target::Target};
 use crate::{
-    agent::{clock, mountinfo},
+    agent::{mountinfo, notes},
+    clock,
     finding::{
         Event,
         seal::{self, MountInfo, Seal, Stage, root_mount},
@@ -33,10 +33,6 @@ use crate::{
 
 /// Containers that are watched at most, with two descriptors each. A node runs some hundreds.
 const WATCHED_MAX: usize = 4096;
-/// Descriptors that the agent may need besides.
-const OTHER_DESCRIPTORS: u64 = 1024;
-/// How long a mount namespace is left alone after a look: whoever changes mounts in a loop must not keep the agent busy.
-const PAUSE: Duration = Duration::from_millis(20);
 /// When to look again at a first process that is to execute the container's program.
 const UNTIL_EXECUTED: Duration = Duration::from_millis(50);
 /// After how long a first process that was to execute something counts as the container's program though it has not: there
@@ -59,21 +55,32 @@ pub(super) struct Watcher {
     last: u64,
     /// The node's own root: a process that stands in it is not in its container.
     node_root: Option<(Vec<u8>, Vec<u8>)>,
+    /// Of the looks at all containers.
+    all: Pace,
+    /// When to look at all.
+    all_due: Option<Instant>,
+    /// Until when nothing is looked at, however many containers change: as long as the last looks took together.
+    resting_until: Option<Instant>,
     /// Whether it was said that not all can be watched.
     complained: bool,
 }
 
 struct Watched {
     container: Arc<Container>,
-    pid: u32,
     target: Target,
     seal: Seal,
+    /// Whether it was said that the table can't be read as a whole.
+    told_blind: bool,
     /// Since when its program is known to run, or to be about to.
     running_since: Option<Instant>,
-    looked_at: Option<Instant>,
+    pace: Pace,
+    looked: bool,
     /// When to look; none as long as nothing changes.
     due: Option<Instant>,
 }
+
+/// Nobody takes what is found any more.
+struct Deaf;
 
 /// Whose descriptor is ready.
 enum Ready {
@@ -90,7 +97,7 @@ impl Watcher {
         host_proc: PathBuf,
         found: mpsc::Sender<Event>,
     ) -> io::Result<Self> {
-        allow_descriptors();
+        descriptors::allow(2 * WATCHED_MAX as u64);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &shared.wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         let node_root = mountinfo::read(&host_proc.join("1/mountinfo")).ok();
@@ -104,6 +111,9 @@ impl Watcher {
             watched: HashMap::new(),
             last: 0,
             node_root,
+            all: Pace::new(),
+            all_due: None,
+            resting_until: None,
             complained: false,
         })
     }
@@ -133,32 +143,53 @@ impl Watcher {
                 self.follow_containers(now);
             }
             if self.shared.look_at_all.swap(false, Ordering::AcqRel) {
-                let all: Vec<u64> = self.watched.keys().copied().collect();
-                all.into_iter().for_each(|number| self.look_soon(number, now));
+                self.all_due.get_or_insert(self.all.earliest(now));
             }
-            let is_due = |watched: &Watched| watched.due.is_some_and(|due| due <= now);
-            let due: Vec<u64> = self.watched.iter().filter(|(_, it)| is_due(it)).map(|(number, _)| *number).collect();
-            for number in due {
-                match self.look(number) {
-                    Ok(events) => {
-                        for event in events {
-                            if self.found.blocking_send(event).is_err() {
-                                return;
-                            }
-                        }
-                    }
-                    Err(error) => {
-                        debug!(%error, "a container has ended, or its mounts can't be read");
-                        self.forget(number);
-                    }
-                }
+            if self.resting_until.is_none_or(|until| until <= now) && self.look_at_due(now).is_err() {
+                return;
             }
         }
     }
 
+    /// Looks at the containers whose time has come.
+    fn look_at_due(&mut self, now: Instant) -> Result<(), Deaf> {
+        let round = self.all_due.take_if(|due| *due <= now).is_some();
+        if round {
+            let all: Vec<u64> = self.watched.keys().copied().collect();
+            all.into_iter().for_each(|number| self.look_soon(number, now));
+        }
+        let due_at = |(number, watched): (&u64, &Watched)| Some((watched.due.filter(|due| *due <= now)?, *number));
+        let mut due: Vec<(Instant, u64)> = self.watched.iter().filter_map(due_at).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        // Who waits longest comes first, whatever the others do.
+        due.sort_unstable();
+        for (_, number) in due {
+            match self.look(number) {
+                Ok(events) => {
+                    for event in events {
+                        self.found.blocking_send(event).map_err(|_| Deaf)?;
+                    }
+                }
+                Err(error) => {
+                    debug!(%error, "a container has ended, or its mounts can't be read");
+                    self.forget(number);
+                }
+            }
+        }
+        let took = now.elapsed();
+        self.resting_until = Some(now + 2 * took);
+        if round {
+            self.all.looked(now, took);
+        }
+        Ok(())
+    }
+
     /// Waits for a descriptor, or until a look is due.
     fn wait(&self) -> io::Result<Vec<Ready>> {
-        let due = self.watched.values().filter_map(|watched| watched.due).min();
+        let due = self.watched.values().filter_map(|watched| watched.due).chain(self.all_due).min();
+        let due = due.map(|due| self.resting_until.map_or(due, |until| due.max(until)));
         let timeout = due.map(|due| {
             // A little later rather than a little before.
             let left = due.saturating_duration_since(Instant::now()) + Duration::from_micros(100);
@@ -183,7 +214,7 @@ impl Watcher {
 
     fn look_soon(&mut self, number: u64, now: Instant) {
         if let Some(watched) = self.watched.get_mut(&number) {
-            let due = watched.looked_at.map_or(now, |looked_at| now.max(looked_at + PAUSE));
+            let due = watched.pace.earliest(now);
             watched.due = Some(watched.due.map_or(due, |earlier| earlier.min(due)));
         }
     }
@@ -197,7 +228,7 @@ impl Watcher {
     /// Brings what is watched in line with the containers that run.
     fn follow_containers(&mut self, now: Instant) {
         let sealed = |container: &Arc<Container>| {
-            container.role != Role::Sandbox && container.readonly_rootfs == Some(true) && container.init_pid.is_some()
+            container.role != Role::Sandbox && container.readonly_rootfs == Some(true) && first(container).is_some()
         };
         let containers: HashMap<(String, String), Arc<Container>> = self
             .identity
@@ -210,7 +241,7 @@ impl Watcher {
         let mut gone = Vec::new();
         for (number, watched) in &mut self.watched {
             match containers.get(&key(&watched.container)) {
-                Some(container) if container.init_pid == Some(watched.pid) => {
+                Some(container) if first(container) == first(&watched.container) => {
                     if container.task != watched.container.task {
                         watched.due = Some(now);
                     }
@@ -229,25 +260,26 @@ impl Watcher {
     }
 
     fn begin(&mut self, container: Arc<Container>, now: Instant) {
-        let Some(pid) = container.init_pid else { return };
+        let Some((pid, start_time_ns)) = first(&container) else { return };
         if self.watched.len() >= WATCHED_MAX {
             return self.complain("there are too many");
         }
-        match Target::open(&self.host_proc, pid) {
+        match Target::open(&self.host_proc, pid, start_time_ns) {
             Ok(Some(target)) => {
                 self.last += 1;
                 let watched = Watched {
                     container,
-                    pid,
                     target,
                     seal: Seal::default(),
+                    told_blind: false,
                     running_since: None,
-                    looked_at: None,
+                    pace: Pace::new(),
+                    looked: false,
                     due: Some(now),
                 };
                 let number = self.last;
-                match await_table(&self.epoll, number, &watched.target)
-                    .and_then(|()| await_exit(&self.epoll, number, &watched.target))
+                match descriptors::await_table(&self.epoll, number, &watched.target)
+                    .and_then(|()| descriptors::await_exit(&self.epoll, number, &watched.target))
                 {
                     Ok(()) => drop(self.watched.insert(number, watched)),
                     Err(error) => self.complain(&error.to_string()),
@@ -262,18 +294,32 @@ impl Watcher {
     /// Reads and judges; what is new is an event each.
     fn look(&mut self, number: u64) -> io::Result<Vec<Event>> {
         let Some(watched) = self.watched.get_mut(&number) else { return Ok(Vec::new()) };
-        let again = watched.looked_at.is_some();
-        watched.looked_at = Some(Instant::now());
+        let start = Instant::now();
         watched.due = None;
         // Awaited before it is read, so that no change falls between the two. Closing the former ends its watch.
-        if again && watched.target.reopen()? {
-            await_table(&self.epoll, number, &watched.target)?;
+        if std::mem::replace(&mut watched.looked, true) {
+            if watched.target.reopen()? {
+                descriptors::await_table(&self.epoll, number, &watched.target)?;
+            } else {
+                descriptors::await_table_again(&self.epoll, number, &watched.target)?;
+            }
         }
-        let mounts = watched.target.mounts()?;
+        let mounts = watched.target.mounts();
+        watched.pace.looked(start, start.elapsed());
+        let mounts = match mounts {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                // What was broken may be so still.
+                self.shared.states.set(&watched.container.id, None);
+                let first_time = !std::mem::replace(&mut watched.told_blind, true);
+                let note = first_time.then(|| notes::blind_to_seal(&watched.container, "mount_table_too_large"));
+                return Ok(note.into_iter().collect());
+            }
+            mounts => mounts?,
+        };
         // After the mounts: had the program been executed in between, none of them would be surely the runtime's.
         let executed = watched.target.has_executed()?;
         if watched.running_since.is_none() && watched.container.task == TaskState::Running {
-            watched.running_since = watched.looked_at;
+            watched.running_since = Some(start);
         }
         let overdue = watched.running_since.is_some_and(|since| since.elapsed() >= NEVER_EXECUTES);
         let stage = if executed || overdue { Stage::Program } else { Stage::SetUp };
@@ -302,15 +348,9 @@ impl Watcher {
     }
 }
 
-/// The kernel keeps for each open table which change it has told of; whether the table was read does not matter.
-fn await_table(epoll: &OwnedFd, number: u64, target: &Target) -> io::Result<()> {
-    let flags = epoll::EventFlags::PRI | epoll::EventFlags::ERR | epoll::EventFlags::ET;
-    Ok(epoll::add(epoll, target.table(), epoll::EventData::new_u64(number * 2), flags)?)
-}
-
-fn await_exit(epoll: &OwnedFd, number: u64, target: &Target) -> io::Result<()> {
-    let Some(exit) = target.exit() else { return Ok(()) };
-    Ok(epoll::add(epoll, exit, epoll::EventData::new_u64(number * 2 + 1), epoll::EventFlags::IN)?)
+/// The container's first process: its id, and when it started.
+fn first(container: &Container) -> Option<(u32, u64)> {
+    Some((container.init_pid?, container.init_start_time_ns?))
 }
 
 fn key(container: &Container) -> (String, String) {
@@ -328,17 +368,4 @@ fn is_gone(error: &io::Error) -> bool {
     errno.is_some_and(|errno| {
         [rustix::io::Errno::NOENT, rustix::io::Errno::SRCH, rustix::io::Errno::INVAL].contains(&errno)
     })
-}
-
-/// Raises the soft limit of descriptors to what is needed, as far as the hard one allows.
-fn allow_descriptors() {
-    let wanted = 2 * WATCHED_MAX as u64 + OTHER_DESCRIPTORS;
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
-    if limit.current.is_some_and(|current| current < wanted) {
-        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            debug!(%error, "the limit of open descriptors stays as it is");
-        }
-    }
 }

@@ -14,7 +14,7 @@ use rustix::{
 };
 
 /// Processes that were waited for leave their cgroup within this time.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Removed when dropped.
 #[derive(Debug)]

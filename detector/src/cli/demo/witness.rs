@@ -8,7 +8,6 @@ use std::{
 };
 
 use detector_common::operation::Operation;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     attempts::{Attempt, Call, Wanted},
@@ -17,9 +16,10 @@ use super::{
 };
 use crate::{
     agent::resolve::process::{Subject, look},
+    clock,
     export::escape::escape,
     finding::{
-        BootClock, Event, Sighting, assess,
+        Event, Sighting, assess,
         event::{Effect, Kind, Mount, Outcome},
         questions,
     },
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Records are in the ring when the call returns; one of another process, half written, may hold them up for a moment.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// An event, and the call that it is about.
 #[derive(Debug)]
@@ -112,18 +112,10 @@ impl Witness {
             container: Some(&self.container),
             cgroup_path: Some(&self.cgroup_path),
             resolved,
-            clock: boot_clock(),
+            clock: clock::now(),
         });
         Seen { syscall: attempt.syscall.name, result: attempt.result, event }
     }
-}
-
-fn boot_clock() -> BootClock {
-    let read = |clock| {
-        let time = clock_gettime(clock);
-        i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
-    };
-    BootClock { unix_ns_at_boot: read(ClockId::Realtime) - read(ClockId::Boottime) }
 }
 
 fn container(cgroup: &Cgroup) -> Container {
@@ -139,6 +131,7 @@ fn container(cgroup: &Cgroup) -> Container {
         task: TaskState::Running,
         started_at_unix_ns: None,
         init_pid: None,
+        init_start_time_ns: None,
         mounts: vec![SpecMount {
             destination: VOLUME.to_owned(),
             fstype: Some("tmpfs".to_owned()),

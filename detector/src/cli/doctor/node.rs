@@ -7,12 +7,11 @@ use rustix::system::uname;
 use super::check::Check;
 use crate::{
     identity::{Hierarchy, HierarchyError},
-    kernel::{REQUIRED, USEFUL, effective_capabilities, missing_capabilities},
+    kernel::{BTF_PATH, REQUIRED, USEFUL, effective_capabilities, missing_capabilities},
 };
 
 /// The oldest kernel with all that the programs need (`bpf_loop`).
 const OLDEST: (u32, u32) = (5, 17);
-const BTF: &str = "/sys/kernel/btf/vmlinux";
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
 pub(super) fn kernel() -> Check {
@@ -32,14 +31,14 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 pub(super) fn btf() -> Check {
-    match fs::File::open(BTF) {
-        Ok(_) => Check::ok("btf", format!("at {BTF}")),
+    match fs::File::open(BTF_PATH) {
+        Ok(_) => Check::ok("btf", format!("at {BTF_PATH}")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Check::missing(
             "btf",
-            format!("none at {BTF}"),
+            format!("none at {BTF_PATH}"),
             "boot a kernel that is built with CONFIG_DEBUG_INFO_BTF=y, and see that /sys is mounted",
         ),
-        Err(error) => Check::missing("btf", format!("{BTF} can't be read: {error}"), "let rosentry read it"),
+        Err(error) => Check::missing("btf", format!("{BTF_PATH} can't be read: {error}"), "let rosentry read it"),
     }
 }
 
@@ -126,7 +125,8 @@ pub(super) fn cgroup2(host_proc: &Path, host_cgroup: &Path) -> Check {
 /// Paths and executables are looked up by process ids of the initial pid namespace.
 pub(super) fn pids(host_proc: &Path) -> Check {
     let place = host_proc.display();
-    let mend = "set hostPID: true in the agent's pod, or name the node's /proc with --host-proc";
+    let mend = "set hostPID: true in the agent's pod, or name the node's /proc with --host-proc; on a node that is a container \
+                itself (kind), there is none: run rosentry on a real node";
     match fs::read_to_string(host_proc.join("2/stat")) {
         Ok(stat) if is_kthreadd(&stat) => Check::ok("host_pids", format!("{place} tells the node's processes")),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -135,7 +135,9 @@ pub(super) fn pids(host_proc: &Path) -> Check {
         _ => Check::degraded(
             "host_pids",
             format!(
-                "{place} does not tell the node's processes: links in paths and executables of ancestors stay unknown"
+                "{place} does not tell the node's processes, or the node is a container itself: links in paths and executables \
+                 of ancestors stay unknown, seals may not be watched, and the runtime's own mounts while it sets a container up \
+                 are told as attempts"
             ),
             mend,
         ),
@@ -200,7 +202,9 @@ mod tests {
         fs::write(process.join("stat"), "2 (nginx) S 1 2 2 0").unwrap();
         let check = pids(folder.path());
         assert_eq!(check.status, Status::Degraded);
-        assert!(check.mend.unwrap().contains("hostPID"));
+        assert!(check.found.contains("the runtime's own mounts"), "{}", check.found);
+        let mend = check.mend.unwrap();
+        assert!(mend.contains("hostPID") && mend.contains("kind"), "{mend}");
         fs::write(process.join("stat"), "2 (kthreadd) S 0 0 0 0 -1 2129984").unwrap();
         assert_eq!(pids(folder.path()).status, Status::Ok);
     }

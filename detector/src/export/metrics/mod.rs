@@ -90,6 +90,7 @@ pub struct Metrics {
     delay: HistogramVec,
     coverage: IntGaugeVec,
     sink_events: IntCounterVec,
+    spool_bytes: IntGaugeVec,
 }
 
 impl Metrics {
@@ -245,6 +246,16 @@ impl Metrics {
                 "Events by the sink and what became of them there.",
                 &["sink", "result"],
             )?,
+            spool_bytes: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "rosentry_sink_spool_bytes",
+                        "What waits in the spool of a network sink to be delivered.",
+                    ),
+                    &["sink"],
+                )?,
+            )?,
             delay: register(
                 &registry,
                 HistogramVec::new(
@@ -317,6 +328,11 @@ impl Metrics {
     /// Counts events by what became of them at a sink.
     pub fn sink(&self, sink: &'static str, result: &'static str, count: u64) {
         self.sink_events.with_label_values(&[sink, result]).inc_by(count);
+    }
+
+    /// Says what waits in the spool of a sink.
+    pub fn spool_bytes(&self, sink: &'static str, bytes: u64) {
+        self.spool_bytes.with_label_values(&[sink]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// All of them as text.

@@ -105,7 +105,8 @@ fn the_state_of_the_agent_is_told() {
     metrics.coverage("ia32", false);
     metrics.unattributed("no_container");
     metrics.ignored("runtime_setup", 1);
-    metrics.sink("json", "written", 7);
+    metrics.sink("file", "delivered", 7);
+    metrics.spool_bytes("otlp", 512);
     metrics.delay(Kind::WriteDenied, Duration::from_millis(20));
     let text = metrics.render().unwrap();
     for line in [
@@ -116,7 +117,8 @@ fn the_state_of_the_agent_is_told() {
         r#"rosentry_coverage{surface="ia32"} 0"#,
         r#"rosentry_events_unattributed_total{reason="no_container"} 1"#,
         r#"rosentry_events_ignored_total{reason="runtime_setup"} 1"#,
-        r#"rosentry_sink_events_total{result="written",sink="json"} 7"#,
+        r#"rosentry_sink_events_total{result="delivered",sink="file"} 7"#,
+        r#"rosentry_sink_spool_bytes{sink="otlp"} 512"#,
         r#"rosentry_event_delay_seconds_bucket{kind="write_denied",le="0.01"} 0"#,
         r#"rosentry_event_delay_seconds_bucket{kind="write_denied",le="0.025"} 1"#,
     ] {

@@ -26,6 +26,8 @@ pub(super) struct FileLine<'a> {
     xattr: Option<Text<'a>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     truncated: &'a [&'static str],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unreadable: &'a [&'static str],
 }
 
 #[derive(Serialize)]
@@ -37,6 +39,10 @@ pub(super) enum MountLine<'a> {
         fstype: Option<Text<'a>>,
         volume: Option<VolumeLine<'a>>,
         declared_readonly: Option<bool>,
+        id: Option<u64>,
+        flags: Option<Vec<&'static str>>,
+        super_flags: Option<Vec<&'static str>>,
+        resolved: Option<&'static str>,
     },
     Attempt {
         target: Option<Text<'a>>,
@@ -49,6 +55,8 @@ pub(super) enum MountLine<'a> {
         options: Option<Text<'a>>,
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         truncated: &'a [&'static str],
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        unreadable: &'a [&'static str],
     },
     Seal {
         kind: &'static str,
@@ -131,7 +139,7 @@ impl Serialize for Labels<'_> {
 
 impl<'a> From<&'a File> for FileLine<'a> {
     fn from(file: &'a File) -> Self {
-        let File { path, requested, flags, new_path, link_target, xattr, mode, resolved, truncated } = file;
+        let File { path, requested, flags, new_path, link_target, xattr, mode, resolved, truncated, unreadable } = file;
         FileLine {
             path: bytes(path),
             requested: bytes(requested),
@@ -142,6 +150,7 @@ impl<'a> From<&'a File> for FileLine<'a> {
             link_target: bytes(link_target),
             xattr: bytes(xattr),
             truncated,
+            unreadable,
         }
     }
 }
@@ -149,12 +158,16 @@ impl<'a> From<&'a File> for FileLine<'a> {
 impl<'a> From<&'a Mount> for MountLine<'a> {
     fn from(mount: &'a Mount) -> Self {
         match mount {
-            Mount::Place(Place { kind, point, fstype, volume, declared_readonly }) => MountLine::Place {
+            Mount::Place(Place { kind, point, fstype, volume, declared_readonly, facts }) => MountLine::Place {
                 kind: kind.name(),
                 point: bytes(point),
                 fstype: bytes(fstype),
                 volume: volume.as_ref().map(|volume| VolumeLine { kind: text(&volume.kind), name: text(&volume.name) }),
                 declared_readonly: *declared_readonly,
+                id: facts.map(|facts| facts.id),
+                flags: facts.map(|facts| facts.flags.of_mount()),
+                super_flags: facts.map(|facts| facts.flags.of_superblock()),
+                resolved: facts.map(|facts| facts.told_by.name()),
             },
             Mount::Attempt(MountAttempt {
                 target,
@@ -166,6 +179,7 @@ impl<'a> From<&'a Mount> for MountLine<'a> {
                 options,
                 effect,
                 truncated,
+                unreadable,
             }) => MountLine::Attempt {
                 target: bytes(target),
                 source: bytes(source),
@@ -176,6 +190,7 @@ impl<'a> From<&'a Mount> for MountLine<'a> {
                 resolved: resolved.map(|resolved| resolved.name()),
                 options: bytes(options),
                 truncated,
+                unreadable,
             },
             Mount::Seal { breach: Breach { point, fstype, effect, cause } } => MountLine::Seal {
                 kind: PlaceKind::Rootfs.name(),

@@ -7,57 +7,86 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use self::members::{CgroupLine, ContainerLine, FileLine, MountLine, PodLine, ProcessLine};
-use super::{chain::Chain, escape::escape};
-use crate::finding::event::{AgentNote, AgentValue, Event};
+use super::{chain::LINE_MAX, escape::escape, stream::Stream};
+use crate::finding::event::{AgentNote, AgentValue, Event, Kind};
 
 /// Name and version of the format.
 pub const SCHEMA: &str = "rosentry/v1";
 
-/// Makes lines of events: numbers them from 1 without holes, and chains them.
+/// An event in this format, without what its place in a stream adds: number and chain.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Body {
+    /// What it is about.
+    pub kind: Kind,
+    /// When the last that is folded into it happened, nanoseconds since the Unix epoch.
+    pub last_time_unix_ns: i128,
+    json: Vec<u8>,
+}
+
+impl Body {
+    /// Tells an event of the node of this name.
+    ///
+    /// # Errors
+    /// Where it can't be told in JSON, or not within [`LINE_MAX`].
+    pub fn of(event: &Event, node: &str) -> Result<Self, EncodeError> {
+        let mut json = serde_json::to_vec(&line(event, node)).map_err(EncodeError::Json)?;
+        if json.len() + AROUND_BODY > LINE_MAX {
+            return Err(EncodeError::Long(json.len()));
+        }
+        json.shrink_to_fit();
+        Ok(Self { kind: event.kind, last_time_unix_ns: event.last_time_unix_ns, json })
+    }
+
+    /// The members, without the braces around them.
+    pub fn members(&self) -> &[u8] {
+        self.json.get(1..self.json.len() - 1).unwrap_or_default()
+    }
+
+    /// Bytes that its line takes at most.
+    pub fn line_bytes_max(&self) -> usize {
+        self.json.len() + AROUND_BODY
+    }
+}
+
+/// What a stream adds to a body at most, bytes: schema, number, what it follows and the chain.
+const AROUND_BODY: usize = 288;
+
+/// Makes lines of events: one stream, from its beginning.
 #[derive(Debug)]
 pub struct NativeEncoder {
     node: String,
-    last_seq: u64,
-    chain: Chain,
+    stream: Stream,
 }
 
 impl NativeEncoder {
     /// Of a stream that begins on the node of this name.
     pub fn new(node: &str) -> Self {
-        Self { node: node.to_owned(), last_seq: 0, chain: Chain::new() }
+        Self { node: node.to_owned(), stream: Stream::after(None) }
     }
 
     /// Appends the event as one line, its end included, to `out`.
     ///
     /// # Errors
-    /// Where the event can't be told in JSON. `out` is then as it was, and no number is spent.
+    /// As [`Body::of`]. `out` is then as it was, and no number is spent.
     pub fn encode(&mut self, event: &Event, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let start = out.len();
-        let seq = self.last_seq + 1;
-        if let Err(error) = serde_json::to_writer(&mut *out, &line(event, seq, &self.node)) {
-            out.truncate(start);
-            return Err(EncodeError(error));
-        }
-        self.last_seq = seq;
-        let chain = self.chain.link(&out[start..]);
-        // The object's closing brace gives way to its last member.
-        out.pop();
-        out.extend_from_slice(b",\"chain\":\"");
-        out.extend_from_slice(chain.as_bytes());
-        out.extend_from_slice(b"\"}\n");
+        self.stream.append(&Body::of(event, &self.node)?, out);
         Ok(())
     }
 }
 
 /// An event that can't be told in JSON.
 #[derive(Debug, thiserror::Error)]
-#[error("the event can't be told in JSON: {0}")]
-pub struct EncodeError(#[source] serde_json::Error);
+pub enum EncodeError {
+    /// Why JSON has no word for it.
+    #[error("the event can't be told in JSON: {0}")]
+    Json(#[source] serde_json::Error),
+    /// It is too long.
+    #[error("the event takes {0} bytes, more than a line may have")]
+    Long(usize),
+}
 
 #[derive(Serialize)]
 struct Line<'a> {
-    schema: &'static str,
-    seq: u64,
     time: Time,
     node: Text<'a>,
     kind: &'static str,
@@ -144,7 +173,7 @@ fn string(string: &Option<String>) -> Option<Text<'_>> {
     string.as_deref().map(text)
 }
 
-fn line<'a>(event: &'a Event, seq: u64, node: &'a str) -> Line<'a> {
+fn line<'a>(event: &'a Event, node: &'a str) -> Line<'a> {
     let Event {
         kind,
         operation,
@@ -166,8 +195,6 @@ fn line<'a>(event: &'a Event, seq: u64, node: &'a str) -> Line<'a> {
         agent,
     } = event;
     Line {
-        schema: SCHEMA,
-        seq,
         time: Time(*last_time_unix_ns),
         node: text(node),
         kind: kind.name(),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     export::{
+        chain::{Link, START},
         escape::unescape,
         testing::{event_in, remount, start, touch},
     },
@@ -46,7 +47,10 @@ fn a_refused_write_is_told_in_the_words_of_the_contract() {
                 "path": "/etc/x", "requested": "../etc/x", "flags": ["O_WRONLY", "O_CREAT"], "new_path": null,
                 "resolved": "lexical", "mode": "0644",
             },
-            "mount": {"kind": "rootfs", "point": "/", "fstype": null, "volume": null, "declared_readonly": true},
+            "mount": {
+                "kind": "rootfs", "point": "/", "fstype": null, "volume": null, "declared_readonly": true,
+                "id": null, "flags": null, "super_flags": null, "resolved": null,
+            },
             "process": {
                 "pid": 100, "tid": 100, "ppid": 90, "container_pid": 7, "uid": 0, "gid": 0, "comm": "touch",
                 "exe": "/bin/busybox", "args": ["touch", "x"], "cwd": "/usr",
@@ -61,7 +65,7 @@ fn a_refused_write_is_told_in_the_words_of_the_contract() {
             "pod": {
                 "namespace": "prod", "name": "web-abc12-x", "uid": "u-1", "workload": "web", "labels": {"app": "web"},
             },
-            "abi": "x86_64", "hook": "tracepoint", "cgroup": null,
+            "abi": "x86_64", "hook": "tracepoint", "cgroup": null, "previous": null,
         })
     );
 }
@@ -173,13 +177,12 @@ fn the_agent_speaks_of_itself() {
 #[test]
 fn lines_are_numbered_without_holes_and_chained() {
     let text = encoded(&[start(), touch(), remount()]);
-    let mut chain = Chain::new();
+    let mut chain = START;
     for (number, line) in text.lines().enumerate() {
-        let told: Value = serde_json::from_str(line).unwrap();
-        assert_eq!(told["seq"], number + 1);
-        // As a verifier would: what stands before the chain is the line, but for its brace.
-        let (body, _) = line.split_once(",\"chain\":\"").unwrap();
-        assert_eq!(told["chain"], chain.link(format!("{body}}}").as_bytes()));
+        let link = Link::parse(line.as_bytes()).unwrap();
+        assert_eq!(link.seq, number as u64 + 1);
+        assert!(link.follows(chain));
+        chain = link.chain;
     }
     assert_eq!(text.lines().count(), 3);
 }

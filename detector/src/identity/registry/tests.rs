@@ -6,7 +6,7 @@ use crate::identity::model::Role;
 const ID: &str = "d59f4cbaa8e5b45cd84044bf27b5eb6e96dab10745bdc3e1cd4f2bd48cf721f5";
 
 fn registry() -> Registry {
-    Registry::new(vec!["k8s.io".into(), "default".into()])
+    Registry::new(vec!["k8s.io".into(), "default".into()], Paths::Whole)
 }
 
 fn key(namespace: &str, id: &str) -> Key {
@@ -26,10 +26,15 @@ fn loaded(namespace: &str, id: &str, name: &str, cgroup: Option<&str>) -> Loaded
         task: TaskState::Unseen,
         started_at_unix_ns: None,
         init_pid: None,
+        init_start_time_ns: None,
         mounts: Vec::new(),
         pod: None,
     };
     Loaded { key: key(namespace, id), container, cgroup: cgroup.map(Arc::from) }
+}
+
+fn first(pid: u32, started_at_unix_ns: Option<i128>) -> First {
+    First { pid, start_time_ns: None, started_at_unix_ns }
 }
 
 /// The name of the container whose the path is, or in brackets what else the registry says.
@@ -37,7 +42,7 @@ fn owner(registry: &mut Registry, path: &str, now: Instant) -> String {
     match registry.owner(path, now) {
         Owner::Container(container) => container.name.clone().unwrap(),
         Owner::Pending { id, ask, .. } => format!("[pending {} {ask}]", &id[..1]),
-        Owner::Foreign(id) => format!("[foreign {}]", &id[..1]),
+        Owner::Foreign { id, .. } => format!("[foreign {}]", &id[..1]),
         Owner::Host => "[host]".to_owned(),
     }
 }
@@ -62,12 +67,61 @@ fn a_container_with_any_name_is_found_where_its_spec_puts_it_and_nowhere_else() 
     registry.loaded(loaded("default", "tool", "systemd", Some("/system.slice/ctr-tool.scope")));
     registry.loaded(loaded("default", "odd", "elsewhere", Some("/my/own/place")));
     assert_eq!(owner(&mut registry, "/default/job", now), "ctr");
-    assert_eq!(owner(&mut registry, "/outer/default/job/below", now), "ctr");
+    assert_eq!(owner(&mut registry, "/default/job/below", now), "ctr");
     assert_eq!(owner(&mut registry, "/system.slice/ctr-tool.scope", now), "systemd");
     assert_eq!(owner(&mut registry, "/my/own/place/x", now), "elsewhere");
     for path in ["/system.slice/job", "/job", "/other/place", "/place", "/system.slice/job.service"] {
         assert_eq!(owner(&mut registry, path, now), "[host]", "{path}");
     }
+}
+
+#[test]
+fn who_calls_a_cgroup_of_the_node_after_another_container_s_path_is_not_taken_for_that_one() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let (victim, in_scope) =
+        (format!("/kubepods/pod1/{ID}"), "/kubepods.slice/kubepods-pod2.slice/cri-containerd-v.scope");
+    registry.loaded(loaded("k8s.io", ID, "victim", Some(&victim)));
+    registry.loaded(loaded("k8s.io", "v", "scope", Some(in_scope)));
+    registry.loaded(loaded("default", "job", "ctr", None));
+    let crafted = ["/evil", "/evil/deeper"].map(|above| {
+        [victim.as_str(), in_scope, "/kubepods-pod2.slice:cri-containerd:v", "/default/job"]
+            .map(|path| owner(&mut registry, &format!("{above}{path}"), now))
+    });
+    assert!(crafted.iter().flatten().all(|owner| owner.starts_with("[foreign") || owner == "[host]"), "{crafted:?}");
+    assert_eq!(owner(&mut registry, &victim, now), "victim");
+    assert_eq!(owner(&mut registry, in_scope, now), "scope");
+    assert_eq!(owner(&mut registry, "/default/job", now), "ctr");
+    // A runtime that sees a part of the hierarchy for the whole names the end of a path.
+    registry.set_paths(Paths::Below);
+    assert_eq!(owner(&mut registry, &format!("/docker/kind{victim}"), now), "victim");
+}
+
+#[test]
+fn the_first_process_of_a_container_that_is_not_watched_is_known_all_the_same() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let path = format!("/docker/{ID}");
+    let first = FirstProcess { pid: 7, start_time_ns: Some(8) };
+    registry.stranger_created(ID, first);
+    registry.owner(&path, now);
+    registry.not_loaded(&ID.into(), None, true, now);
+    let Owner::Foreign { first: told, .. } = registry.owner(&path, now) else { panic!("it is not watched") };
+    assert_eq!(told, Some(first));
+}
+
+#[test]
+fn of_a_container_that_went_before_it_could_be_read_the_first_process_is_known() {
+    let mut registry = registry();
+    let now = Instant::now();
+    let path = format!("/kubepods/pod1/{ID}");
+    let key = key("k8s.io", ID);
+    registry.owner(&path, now);
+    registry.task_created(&key, first(7, None));
+    registry.begin_load(&key);
+    registry.not_loaded(&key.id, Some(&key.namespace), true, now);
+    let Owner::Foreign { first: told, .. } = registry.owner(&path, now) else { panic!("nobody knows it") };
+    assert_eq!(told, Some(FirstProcess { pid: 7, start_time_ns: None }));
 }
 
 #[test]
@@ -211,18 +265,37 @@ fn the_task_reaches_the_container_whichever_is_told_first() {
         if !task_first {
             registry.loaded(loaded("k8s.io", ID, "app", None));
         }
-        assert_eq!(registry.task_created(&key, 4711), task_first, "only an unknown container has to be read");
+        assert_eq!(
+            registry.task_created(&key, first(4711, None)),
+            task_first,
+            "only an unknown container has to be read"
+        );
         if task_first {
             registry.begin_load(&key);
             registry.loaded(loaded("k8s.io", ID, "app", None));
         }
         let Owner::Container(container) = registry.owner(&path, now) else { panic!("it is known") };
         assert_eq!((container.init_pid, container.task), (Some(4711), TaskState::Created));
-        registry.task_started(&key, 4711, Some(7));
+        registry.task_started(&key, first(4711, Some(7)));
         let Owner::Container(container) = registry.owner(&path, now) else { panic!("it is known") };
         assert_eq!((container.started_at_unix_ns, container.task), (Some(7), TaskState::Running));
         assert_eq!(registry.running().len(), 1);
     }
+}
+
+#[test]
+fn the_start_of_a_first_process_is_known_before_its_program_runs_and_stays_that_process_s() {
+    let mut registry = registry();
+    let key = key("default", "job");
+    registry.loaded(loaded("default", "job", "job", None));
+    registry.task_created(&key, First { start_time_ns: Some(5), ..first(4711, Some(6)) });
+    // Too late to be asked: another process may have its id.
+    registry.task_started(&key, first(4711, Some(9)));
+    let container = registry.running().pop().unwrap();
+    assert_eq!((container.init_start_time_ns, container.started_at_unix_ns), (Some(5), Some(6)));
+    registry.task_created(&key, first(4712, None));
+    let container = registry.running().pop().unwrap();
+    assert_eq!((container.init_start_time_ns, container.started_at_unix_ns), (None, None));
 }
 
 #[test]
@@ -231,7 +304,7 @@ fn a_deleted_container_is_known_for_minutes_with_its_first_process() {
     let now = Instant::now();
     let key = key("k8s.io", ID);
     registry.loaded(loaded("k8s.io", ID, "app", None));
-    registry.task_started(&key, 4711, Some(7));
+    registry.task_started(&key, first(4711, Some(7)));
     registry.task_ended(&key);
     registry.deleted(&key, now);
     registry.expire(now + KEEP_DELETED - Duration::from_secs(1));
@@ -249,7 +322,7 @@ fn a_container_deleted_while_its_record_is_read_still_becomes_known() {
     let now = Instant::now();
     let key = key("k8s.io", ID);
     registry.begin_load(&key);
-    registry.task_created(&key, 4711);
+    registry.task_created(&key, first(4711, None));
     registry.deleted(&key, now);
     registry.loaded(loaded("k8s.io", ID, "app", None));
     assert_eq!(owner(&mut registry, &format!("/kubepods/pod1/{ID}"), now), "app");
@@ -264,7 +337,7 @@ fn a_name_that_is_used_again_is_a_new_container() {
     let now = Instant::now();
     let key = key("default", "job");
     registry.loaded(loaded("default", "job", "first", Some("/default/job")));
-    registry.task_created(&key, 1);
+    registry.task_created(&key, first(1, None));
     assert!(registry.created(&key).is_none(), "it is there already");
     registry.deleted(&key, now);
     let former = registry.created(&key).unwrap();
@@ -283,7 +356,7 @@ fn a_list_brings_what_was_missed_and_ends_what_is_gone() {
     let namespace: Arc<str> = "default".into();
     for id in ["gone", "stays"] {
         registry.loaded(loaded("default", id, id, None));
-        registry.task_started(&key("default", id), 1, None);
+        registry.task_started(&key("default", id), first(1, None));
     }
     registry.loaded(loaded("k8s.io", ID, "of another namespace", None));
     let begun = registry.clock();
@@ -307,11 +380,11 @@ fn a_list_of_tasks_does_not_undo_what_an_event_has_said_since() {
     let namespace: Arc<str> = "default".into();
     for id in ["running", "ended", "restarted"] {
         registry.loaded(loaded("default", id, id, None));
-        registry.task_started(&key("default", id), 1, Some(7));
+        registry.task_started(&key("default", id), first(1, Some(7)));
     }
     let begun = registry.clock();
-    registry.task_created(&key("default", "restarted"), 2);
-    let task = |pid| Task { state: TaskState::Running, pid: Some(pid), started_at_unix_ns: Some(99) };
+    registry.task_created(&key("default", "restarted"), first(2, None));
+    let task = |pid| first(pid, Some(99)).task(TaskState::Running);
     let listed = [("running".into(), task(1)), ("restarted".into(), task(1))].into();
     registry.tasks_listed(&namespace, begun, &listed);
     let task_of = |id| registry.slots[&key("default", id)].task;

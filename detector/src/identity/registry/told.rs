@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use super::{Former, Key, Load, Loaded, Registry, Sought, Task};
-use crate::identity::model::TaskState;
+use super::{First, Former, Key, Load, Loaded, Registry, Sought, Task};
+use crate::identity::model::{FirstProcess, TaskState};
 
 impl Registry {
     /// Whether the record has to be read now; it is counted on that [`loaded`](Self::loaded) or
@@ -34,7 +34,7 @@ impl Registry {
             slot.load = load;
         }
         let former = former?;
-        Some(Former { key: key.clone(), container: former.container?, cgroup: former.cgroup })
+        Some(Former { key: key.clone(), paths: self.paths, container: former.container?, cgroup: former.cgroup })
     }
 
     /// containerd has deleted a container.
@@ -81,6 +81,11 @@ impl Registry {
             if let Some(slot) = self.slots.get_mut(&key) {
                 slot.load = Load::Idle;
                 if absent && slot.container.is_none() {
+                    // It went before it could be read; what its first process did may come yet.
+                    if let Some(pid) = slot.task.pid {
+                        let first = FirstProcess { pid, start_time_ns: slot.task.start_time_ns };
+                        self.strangers.insert(id, first);
+                    }
                     self.remove(&key);
                 }
             }
@@ -128,9 +133,7 @@ impl Registry {
     /// What containerd says of a container's task, unless it has said something newer than `begun` by an event.
     pub(in crate::identity) fn task_read(&mut self, key: &Key, task: Task, begun: u64) {
         if let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.task_told <= begun) {
-            let same = slot.task.pid == task.pid;
-            let started_at_unix_ns = slot.task.started_at_unix_ns.filter(|_| same).or(task.started_at_unix_ns);
-            slot.task = Task { started_at_unix_ns, ..task };
+            slot.task = task.after(slot.task);
             slot.refresh();
         }
     }
@@ -156,15 +159,13 @@ impl Registry {
     }
 
     /// The first process of a container was made, and is the runtime still. Returns whether its record has to be read.
-    pub(in crate::identity) fn task_created(&mut self, key: &Key, pid: u32) -> bool {
-        let task = Task { state: TaskState::Created, pid: Some(pid), started_at_unix_ns: None };
-        self.task_event(key, |_| task)
+    pub(in crate::identity) fn task_created(&mut self, key: &Key, first: First) -> bool {
+        self.task_event(key, |former| first.task(TaskState::Created).after(former))
     }
 
     /// The first process was told to execute the container's program. Returns whether its record has to be read.
-    pub(in crate::identity) fn task_started(&mut self, key: &Key, pid: u32, at_unix_ns: Option<i128>) -> bool {
-        let task = Task { state: TaskState::Running, pid: Some(pid), started_at_unix_ns: at_unix_ns };
-        self.task_event(key, |_| task)
+    pub(in crate::identity) fn task_started(&mut self, key: &Key, first: First) -> bool {
+        self.task_event(key, |former| first.task(TaskState::Running).after(former))
     }
 
     /// A container's task has ended.
@@ -183,5 +184,25 @@ impl Registry {
         slot.task_told = clock;
         slot.refresh();
         slot.container.is_none() && slot.load == Load::Idle
+    }
+}
+
+impl Task {
+    /// What is known, given what was before: of the same process the start is told but once.
+    fn after(self, former: Self) -> Self {
+        let former = Some(former).filter(|former| former.pid == self.pid).unwrap_or_default();
+        Self {
+            start_time_ns: former.start_time_ns.or(self.start_time_ns),
+            started_at_unix_ns: former.started_at_unix_ns.or(self.started_at_unix_ns),
+            ..self
+        }
+    }
+}
+
+impl First {
+    /// The task that it is the first process of.
+    pub(in crate::identity) const fn task(self, state: TaskState) -> Task {
+        let Self { pid, start_time_ns, started_at_unix_ns } = self;
+        Task { state, pid: Some(pid), start_time_ns, started_at_unix_ns }
     }
 }

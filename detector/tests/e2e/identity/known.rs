@@ -8,7 +8,7 @@ use detector::identity::{
 };
 
 use crate::{
-    identity::node::{DEADLINE, becomes_synced, cgroup_id, container, ctr, settled, start, synced},
+    identity::node::{DEADLINE, becomes_synced, cgroup_id, container, import, run, settled, start, synced},
     support::{
         Lab,
         containerd::NAMESPACE,
@@ -134,27 +134,6 @@ async fn a_name_that_is_used_again_does_not_change_whose_the_former_cgroup_was()
     assert_eq!((late.readonly_rootfs, late.init_pid), (Some(true), former.init_pid));
 }
 
-/// Gives the lab's image to ctr's own namespace.
-fn import(lab: &Lab) {
-    let archive = lab.containerd.path("image.tar");
-    fs::write(&archive, &image().archive).unwrap();
-    ctr(lab, &["images", "import", archive.to_str().unwrap()]);
-}
-
-fn run(lab: &Lab, options: &[&str], name_and_command: &[&str]) {
-    let (runc_root, fifos) = (lab.containerd.path("runc"), lab.containerd.path("fifos"));
-    ctr(
-        lab,
-        &[
-            &["run", "--runc-root", runc_root.to_str().unwrap(), "--fifo-dir", fifos.to_str().unwrap()],
-            options,
-            &[IMAGE],
-            name_and_command,
-        ]
-        .concat(),
-    );
-}
-
 #[tokio::test]
 async fn a_container_that_calls_a_cgroup_by_another_one_s_id_is_told_as_itself() {
     let lab = Lab::start().await;
@@ -180,7 +159,7 @@ async fn what_no_cgroup_has_and_what_containerd_does_not_know_is_said_so() {
     let foreign = "f".repeat(64);
     identity.cgroup_created(u64::MAX, &format!("/docker/{foreign}"));
     match settled(&identity, u64::MAX).await {
-        Lookup::Foreign { container_id, cgroup_path } => {
+        Lookup::Foreign { container_id, cgroup_path, first: _ } => {
             assert_eq!(*container_id, *foreign);
             assert_eq!(*cgroup_path, format!("/docker/{foreign}"));
         }

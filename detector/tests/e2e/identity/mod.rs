@@ -5,6 +5,6 @@
 
 mod hostile_records;
 mod known;
-mod node;
+pub mod node;
 mod outage;
 mod short_lived;

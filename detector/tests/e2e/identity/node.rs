@@ -11,10 +11,14 @@ use std::{
 
 use detector::identity::{Hierarchy, Identity, IdentityConfig, Lookup, model::Container};
 
-use crate::support::{Lab, patiently};
+use crate::support::{
+    Lab,
+    image::{IMAGE, image},
+    patiently,
+};
 
 /// For what takes milliseconds on a machine that does nothing else.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// An identity room that watches the namespaces of CRI and of ctr.
 pub fn start(socket: &Path) -> Identity {
@@ -77,4 +81,26 @@ pub fn ctr(lab: &Lab, arguments: &[&str]) {
         .output()
         .expect("ctr is installed");
     assert!(output.status.success(), "ctr {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Gives the lab's image to ctr's own namespace.
+pub fn import(lab: &Lab) {
+    let archive = lab.containerd.path("image.tar");
+    fs::write(&archive, &image().archive).unwrap();
+    ctr(lab, &["images", "import", archive.to_str().unwrap()]);
+}
+
+/// Runs a container of the lab's image with ctr, in the namespace `default`.
+pub fn run(lab: &Lab, options: &[&str], name_and_command: &[&str]) {
+    let (runc_root, fifos) = (lab.containerd.path("runc"), lab.containerd.path("fifos"));
+    ctr(
+        lab,
+        &[
+            &["run", "--runc-root", runc_root.to_str().unwrap(), "--fifo-dir", fifos.to_str().unwrap()],
+            options,
+            &[IMAGE],
+            name_and_command,
+        ]
+        .concat(),
+    );
 }

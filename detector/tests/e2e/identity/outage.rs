@@ -9,9 +9,6 @@ use crate::{
     support::{Lab, patiently, pod::idle, proxy::Proxy},
 };
 
-/// A frozen containerd is noticed when a call has waited for its whole time.
-const NOTICE_DEADLINE: Duration = Duration::from_secs(15);
-
 #[tokio::test]
 async fn containerd_may_come_later() {
     let mut lab = Lab::without_containerd().await;
@@ -104,8 +101,9 @@ async fn a_frozen_containerd_is_noticed_and_holds_no_question_up() {
     }
     let took = start.elapsed();
     println!("2000 questions took {took:?}");
-    assert!(took < Duration::from_millis(500), "{took:?}");
-    patiently(NOTICE_DEADLINE, "the freeze is noticed", async || !identity.status().up).await;
+    // One that waited for an answer would take longer by itself.
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    patiently(DEADLINE, "the freeze is noticed", async || !identity.status().up).await;
     println!("noticed after {:?}", start.elapsed());
     match probe(&lab.containerd.socket()).await {
         Err(error @ ProbeError::NoAnswer { .. }) => assert!(!error.is_final(), "it is containerd: {error}"),

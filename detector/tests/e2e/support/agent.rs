@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::{
     Lab, contract,
+    kernel_objects::KernelObjects,
     metrics::{Metrics, get},
     patiently,
     pod::Pod,
@@ -26,12 +27,8 @@ use super::{
 /// The name that the agent is given for its node.
 pub const NODE: &str = "n1";
 
-/// Loading and attaching, on a loaded machine.
-const READY_DEADLINE: Duration = Duration::from_secs(20);
-/// From a system call to a line on stdout.
-const EVENT_DEADLINE: Duration = Duration::from_secs(10);
-/// From SIGTERM to the end.
-const STOP_DEADLINE: Duration = Duration::from_secs(2);
+/// Longer than whatever the tests wait for takes, however busy the machine is. What must be soon, a test measures itself.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The agent's program, as cargo built it for this test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rosentry");
@@ -52,9 +49,12 @@ pub fn run_command_by(launcher: &[&str], socket: &Path, metrics: SocketAddr) -> 
     command
 }
 
-/// An address on which nothing listened a moment ago.
+/// An address on which nothing listened a moment ago, of a host that no other process of the tests is: on a common one, its
+/// port might be taken by a client or a server before the agent has it.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    // A pid has 22 bits, and 127.0.0.1 is everybody's.
+    let listener = TcpListener::bind((Ipv4Addr::new(127, high + 1, middle, low), 0)).expect("a port is free");
     listener.local_addr().expect("the listener has an address")
 }
 
@@ -89,8 +89,13 @@ impl Agent {
         Self { process, metrics, events, log }
     }
 
+    /// Where it serves its metrics.
+    pub const fn address(&self) -> SocketAddr {
+        self.metrics
+    }
+
     pub async fn becomes_ready(&self) {
-        patiently(READY_DEADLINE, "the agent is ready", async || self.status("/readyz").await == Some(200)).await;
+        patiently(PATIENCE, "the agent is ready", async || self.status("/readyz").await == Some(200)).await;
     }
 
     /// The status code of a GET; `None` where no one answers.
@@ -106,14 +111,14 @@ impl Agent {
 
     /// The metrics as soon as they are as `wanted`.
     pub async fn metrics_when(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
-        patiently(EVENT_DEADLINE, what, async || wanted(&self.metrics().await)).await;
+        patiently(PATIENCE, what, async || wanted(&self.metrics().await)).await;
         self.metrics().await
     }
 
     /// Waits until it knows that this container, which is sealed, runs.
     pub async fn knows(&self, pod: &Pod, container: &str) {
         let labels = [("namespace", &*pod.namespace), ("pod", &*pod.name), ("container", container)];
-        patiently(EVENT_DEADLINE, "the agent knows the container", async || {
+        patiently(PATIENCE, "the agent knows the container", async || {
             self.metrics().await.sum("rosentry_container_readonly_rootfs", &labels) == Some(1.0)
         })
         .await;
@@ -137,7 +142,7 @@ impl Agent {
                 return event;
             }
             seen = lines.len();
-            let left = EVENT_DEADLINE.saturating_sub(start.elapsed());
+            let left = PATIENCE.saturating_sub(start.elapsed());
             // A stream that ended closes the channel: no more will come.
             let came = tokio::time::timeout(left, grown.changed()).await;
             assert!(matches!(came, Ok(Ok(()))), "the agent does not report {what}");
@@ -166,10 +171,22 @@ impl Agent {
         self.log.lines()
     }
 
-    /// SIGTERM; asserts that the agent drains and ends well and soon, and returns all its events.
+    /// What it has in the kernel now.
+    pub fn kernel_objects(&self) -> KernelObjects {
+        let mut objects = KernelObjects::default();
+        self.note_kernel_objects(&mut objects);
+        objects
+    }
+
+    /// Adds what it has in the kernel now.
+    pub fn note_kernel_objects(&self, objects: &mut KernelObjects) {
+        objects.note(self.process.id());
+    }
+
+    /// SIGTERM; asserts that the agent drains and ends well, and returns all its events.
     pub async fn stop(mut self) -> Events {
         kill_process(Pid::from_child(&self.process), Signal::TERM).expect("the agent is ours to signal");
-        let ended = self.ended_within(STOP_DEADLINE).await;
+        let ended = self.ended_within(PATIENCE).await;
         assert_eq!(ended.code(), Some(0), "exit code after SIGTERM ({ended})");
         let events = self.so_far();
         contract::check_sequence(&events.0);

@@ -40,7 +40,7 @@ exec runc "$@"
 "#;
 
 /// containerd starts in a fraction of a second; a loaded machine gets this long.
-const START_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A containerd that this test started.
 pub struct Containerd {
@@ -145,6 +145,11 @@ impl Containerd {
     }
 
     fn import_image(&self) {
+        self.import(&image().archive);
+    }
+
+    /// Makes an image known that stands in an archive.
+    pub fn import(&self, image: &[u8]) {
         let mut import = self
             .ctr()
             .args(["images", "import", "-"])
@@ -153,9 +158,15 @@ impl Containerd {
             .spawn()
             .expect("ctr is installed");
         let mut archive = import.stdin.take().expect("ctr reads the archive from its input");
-        archive.write_all(&image().archive).expect("ctr takes the archive");
+        archive.write_all(image).expect("ctr takes the archive");
         drop(archive);
-        assert!(import.wait().expect("ctr ends").success(), "containerd imports the lab's image");
+        assert!(import.wait().expect("ctr ends").success(), "containerd imports the image");
+    }
+
+    /// Gives an image a second name.
+    pub fn tag(&self, name: &str, other: &str) {
+        let tagged = self.ctr().args(["images", "tag", name, other]).stdout(Stdio::null()).status();
+        assert!(tagged.expect("ctr is installed").success(), "containerd has {name}");
     }
 
     fn ctr(&self) -> Command {

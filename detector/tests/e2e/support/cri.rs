@@ -15,9 +15,9 @@ use tonic::{
 
 use super::patiently;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a command in a container may take.
-const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
+const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Labels that a kubelet sets; runtimes and tools find a pod by them.
 pub mod label {
@@ -87,7 +87,12 @@ impl Cri {
 
     /// SIGKILL after no time at all: what the lab runs has nothing to save.
     pub async fn stop_container(&mut self, id: &str) -> Result<(), Status> {
-        self.runtime.stop_container(StopContainerRequest { container_id: id.to_owned(), timeout: 0 }).await?;
+        self.stop_container_within(id, 0).await
+    }
+
+    /// SIGTERM, and SIGKILL after so many seconds.
+    pub async fn stop_container_within(&mut self, id: &str, seconds: i64) -> Result<(), Status> {
+        self.runtime.stop_container(StopContainerRequest { container_id: id.to_owned(), timeout: seconds }).await?;
         Ok(())
     }
 

@@ -33,14 +33,19 @@ pub fn image() -> &'static Image {
     LAB_IMAGE.get_or_init(build)
 }
 
-/// <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>
 fn build() -> Image {
-    let layer = layer();
-    let layer_digest = digest(&layer);
+    let run = json!({ "Env": ["PATH=/bin"], "Cmd": ["sleep", "2147483647"], "WorkingDir": "/" });
+    pack(IMAGE, &layer(), &run)
+}
+
+/// An image of one uncompressed layer, run as `run` says
+/// (<https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>).
+fn pack(name: &str, layer: &[u8], run: &serde_json::Value) -> Image {
+    let layer_digest = digest(layer);
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
-        "config": { "Env": ["PATH=/bin"], "Cmd": ["sleep", "2147483647"], "WorkingDir": "/" },
+        "config": run,
         "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
     })
     .to_string()
@@ -49,22 +54,45 @@ fn build() -> Image {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
     })
     .to_string()
     .into_bytes();
     let mut described = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
-    described["annotations"] = json!({ "io.containerd.image.name": IMAGE });
+    described["annotations"] = json!({ "io.containerd.image.name": name });
     let index = json!({ "schemaVersion": 2, "manifests": [described] }).to_string();
 
     let mut archive = Builder::new(Vec::new());
     file(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644);
     file(&mut archive, "index.json", index.as_bytes(), 0o644);
-    for blob in [&layer, &config, &manifest] {
+    for blob in [layer, &config, &manifest] {
         let name = digest(blob).replace(':', "/");
         file(&mut archive, &format!("blobs/{name}"), blob, 0o644);
     }
     Image { archive: archive.into_inner().expect("the archive ends in memory"), digest: digest(&manifest) }
+}
+
+/// An image of the agent, with the libraries that a program which cargo built for tests asks for, and laid out as the one that
+/// `cargo xtask image` makes, which needs none.
+pub fn agent_image(name: &str, program: &Path) -> Image {
+    let asked = Command::new("ldd").arg(program).output().expect("ldd is installed").stdout;
+    let asked = String::from_utf8(asked).expect("libraries have names in ASCII");
+    let libraries = asked.split_whitespace().filter(|word| word.starts_with('/'));
+    let mut layer = Builder::new(Vec::new());
+    for path in libraries {
+        file(&mut layer, path.trim_start_matches('/'), &std::fs::read(path).expect("the library can be read"), 0o755);
+    }
+    // Its debug information is most of it, and would be hashed, packed and unpacked.
+    let stripped = tempfile::NamedTempFile::new().expect("a file for the program");
+    let strip = Command::new("strip").arg("-o").arg(stripped.path()).arg(program).status().expect("strip is installed");
+    assert!(strip.success(), "strip takes {}", program.display());
+    file(&mut layer, "usr/bin/rosentry", &std::fs::read(stripped.path()).expect("the program can be read"), 0o555);
+    let layer = layer.into_inner().expect("the layer ends in memory");
+    pack(
+        name,
+        &layer,
+        &json!({ "Env": ["PATH=/usr/bin"], "Entrypoint": ["rosentry"], "Cmd": ["run"], "WorkingDir": "/" }),
+    )
 }
 
 /// The root filesystem as an uncompressed layer.

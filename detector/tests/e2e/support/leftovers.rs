@@ -15,7 +15,7 @@ use rustix::{
 };
 
 /// Killed processes are gone from their cgroup, and their mounts idle, well within this time.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Ends every process of the lab whose containerd used `folder` and `cgroup`, and removes what they held.

@@ -5,11 +5,14 @@ pub mod agent;
 pub mod containerd;
 pub mod contract;
 pub mod cri;
+pub mod daemonset;
 pub mod image;
-pub mod kernel;
+#[path = "../../shared/kernel_objects.rs"]
+pub mod kernel_objects;
 pub mod leftovers;
 pub mod metrics;
 pub mod pod;
+pub mod prometheus;
 pub mod proxy;
 
 use std::{
@@ -24,7 +27,7 @@ use self::{
     pod::Pod,
 };
 
-/// Tests look at the whole machine — which BPF programs are loaded, what every container does — so one runs at a time.
+/// Tests look at what every container of the machine does, so one runs at a time.
 pub async fn alone() -> MutexGuard<'static, ()> {
     static MACHINE: Mutex<()> = Mutex::const_new(());
     MACHINE.lock().await
@@ -67,7 +70,7 @@ impl Lab {
 }
 
 /// A pod uid that no other pod of this process has.
-fn new_uid() -> String {
+pub fn new_uid() -> String {
     static PODS: AtomicU32 = AtomicU32::new(0);
     let pod = PODS.fetch_add(1, Ordering::Relaxed);
     format!("0b5e55ed-0000-4000-8000-{:06x}{pod:06x}", std::process::id() & 0xff_ffff)

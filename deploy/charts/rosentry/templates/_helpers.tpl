@@ -1,0 +1,192 @@
+{{- define "rosentry.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "rosentry.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains (include "rosentry.name" .) .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "rosentry.name" .) | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "rosentry.releaseLabels" -}}
+app.kubernetes.io/name: {{ include "rosentry.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- /* The agents alone: the pod of `helm test` is none. */}}
+{{- define "rosentry.selectorLabels" -}}
+{{ include "rosentry.releaseLabels" . }}
+app.kubernetes.io/component: agent
+{{- end }}
+
+{{- define "rosentry.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "rosentry.releaseLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "rosentry.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "rosentry.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "rosentry.image" -}}
+{{- $name := printf "%s/%s" .Values.image.registry .Values.image.repository | trimPrefix "/" }}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" $name .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" $name (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}
+
+{{- define "rosentry.kubeVersion" -}}
+{{- default .Capabilities.KubeVersion.Version .Values.kubeVersion }}
+{{- end }}
+
+{{- /* The agent's TOML file: what the user sets, and where it listens. */}}
+{{- define "rosentry.config" -}}
+{{- $config := deepCopy .Values.config }}
+{{- $address := ternary (printf "[%s]" .Values.metrics.address) .Values.metrics.address (contains ":" .Values.metrics.address) }}
+{{- $_ := set $config "metrics-listen" (printf "%s:%d" $address (int .Values.metrics.port)) }}
+{{- range $key := keys $config | sortAlpha }}
+{{- printf "%s = %s\n" $key (get $config $key | toJson) }}
+{{- end }}
+{{- end }}
+
+{{- define "rosentry.appArmorInSpec" -}}
+{{- if and .Values.appArmorProfile (semverCompare ">=1.30-0" (include "rosentry.kubeVersion" .)) }}true{{ end }}
+{{- end }}
+
+{{- define "rosentry.podAnnotations" -}}
+{{- if and .Values.appArmorProfile (not (include "rosentry.appArmorInSpec" .)) }}
+container.apparmor.security.beta.kubernetes.io/agent: {{ include "rosentry.appArmorAnnotation" . }}
+{{- end }}
+{{- with .Values.podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "rosentry.appArmorAnnotation" -}}
+{{- $type := .Values.appArmorProfile.type }}
+{{- if eq $type "Localhost" }}localhost/{{ .Values.appArmorProfile.localhostProfile }}
+{{- else if eq $type "RuntimeDefault" }}runtime/default
+{{- else }}unconfined
+{{- end }}
+{{- end }}
+
+{{- define "rosentry.podSecurityContext" -}}
+{{- with .Values.seccompProfile }}
+seccompProfile:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if include "rosentry.appArmorInSpec" . }}
+appArmorProfile:
+  {{- toYaml .Values.appArmorProfile | nindent 2 }}
+{{- end }}
+{{- with .Values.seLinuxOptions }}
+seLinuxOptions:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* The places of the node's parts stand here and not in the file, because `rosentry doctor` in the pod looks for them here too. */}}
+{{- define "rosentry.environment" -}}
+- name: NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+- name: ROSENTRY_CONTAINERD_SOCKET
+  value: /host/containerd/{{ base .Values.containerd.socket }}
+- name: ROSENTRY_HOST_CGROUP
+  value: /host/cgroup
+- name: ROSENTRY_LOG
+  value: {{ .Values.logLevel | quote }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* A folder and not the socket itself, which a restarted containerd replaces; unmounts of the node are to be seen in it, so that
+       a container that has ended is not held. */}}
+{{- define "rosentry.volumeMounts" -}}
+- name: config
+  mountPath: /etc/rosentry
+  readOnly: true
+- name: containerd
+  mountPath: /host/containerd
+  readOnly: true
+  mountPropagation: HostToContainer
+- name: cgroup
+  mountPath: /host/cgroup
+  readOnly: true
+{{- if .Values.events.hostPath }}
+- name: events
+  mountPath: /var/log/rosentry
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "rosentry.volumes" -}}
+- name: config
+  configMap:
+    name: {{ include "rosentry.fullname" . }}
+- name: containerd
+  hostPath:
+    path: {{ dir .Values.containerd.socket }}
+    type: Directory
+- name: cgroup
+  hostPath:
+    path: {{ .Values.host.cgroup }}
+    type: Directory
+{{- with .Values.events.hostPath }}
+- name: events
+  hostPath:
+    path: {{ . }}
+    type: DirectoryOrCreate
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* What a PodMonitor and a ServiceMonitor share; takes the root and the monitor's values. */}}
+{{- define "rosentry.endpoint" -}}
+{{- $monitor := index . 1 }}
+{{- with index . 0 }}
+port: metrics
+path: /metrics
+interval: {{ $monitor.interval }}
+scrapeTimeout: {{ $monitor.scrapeTimeout }}
+# The series name the pod that was refused, not the agent's.
+honorLabels: true
+relabelings:
+  - targetLabel: job
+    replacement: rosentry
+  - sourceLabels: [__meta_kubernetes_pod_node_name]
+    targetLabel: node
+  {{- with .Values.metrics.cluster }}
+  - targetLabel: cluster
+    replacement: {{ . | quote }}
+  {{- end }}
+  {{- with $monitor.relabelings }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $monitor.metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}

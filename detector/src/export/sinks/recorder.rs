@@ -1,0 +1,157 @@
+//! What stands behind each queue: a thread that numbers and chains events as they enter what the sink keeps.
+//!
+//! An event gets its number when it is written, not before. So what can't be written leaves no hole, and after a crash the
+//! stream goes on where the record ends.
+
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind},
+    sync::{Arc, mpsc::RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
+
+use super::{SinkError, queue::Taker};
+use crate::{
+    clock,
+    export::{Metrics, native::Body, stream::Stream},
+};
+
+/// Events that are written at once, at most.
+const BATCH: usize = 512;
+
+/// Bytes that are written at once, about.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// After how long a store that took nothing is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Where lines are kept, or handed on.
+pub trait Store: Send {
+    /// Writes lines. How many bytes of them are in the record now, at the end of a line; and why not all, where it is so.
+    fn write(&mut self, lines: &[u8]) -> (usize, io::Result<()>);
+
+    /// Makes ready for a line of at most so many bytes: whether it will be the first in a new file, and how many bytes may
+    /// follow it there, itself included.
+    fn make_room(&mut self, bytes: usize) -> (bool, usize) {
+        let _ = bytes;
+        (false, usize::MAX)
+    }
+
+    /// Does what has to be done from time to time. Whether the next line will be the first in a new file.
+    fn tick(&mut self) -> bool {
+        false
+    }
+
+    /// When to do that at the latest.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Nothing more will come.
+    fn finish(&mut self) {}
+}
+
+/// The thread's work.
+pub struct Recorder<S> {
+    /// The sink's name in metrics.
+    pub name: &'static str,
+    /// What is written to, for people.
+    pub target: String,
+    /// Where events come from.
+    pub queue: Taker,
+    /// Where lines go.
+    pub store: S,
+    /// Where the record ends.
+    pub stream: Stream,
+    /// Whether being in the store is all there is to deliver; else a sender says when it is delivered.
+    pub delivers: bool,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl<S: Store> Recorder<S> {
+    /// Writes until the queue is closed and empty.
+    ///
+    /// # Errors
+    /// Where whoever read has gone away.
+    pub fn run(mut self) -> Result<(), SinkError> {
+        let mut backlog = VecDeque::with_capacity(BATCH);
+        let mut is_stalled = false;
+        loop {
+            let until_due = self.store.due().map(|due| due.saturating_duration_since(Instant::now()));
+            let patience = if is_stalled { Some(TRY_AGAIN) } else { until_due };
+            let next = self.queue.next(patience);
+            let has_ended = matches!(next, Err(RecvTimeoutError::Disconnected));
+            backlog.extend(next.ok().flatten());
+            backlog.extend(self.queue.ready().take(BATCH.saturating_sub(backlog.len())));
+            if self.store.tick() {
+                self.stream.tell_previous();
+            }
+            match self.write(&mut backlog) {
+                Ok(()) if is_stalled => {
+                    info!(to = self.target, "events are written again");
+                    is_stalled = false;
+                }
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                    return Err(SinkError::Closed { target: self.target });
+                }
+                Err(error) => {
+                    if !is_stalled {
+                        warn!(to = self.target, %error, "events wait, they can't be written now");
+                    }
+                    is_stalled = true;
+                }
+            }
+            if has_ended && (is_stalled || backlog.is_empty()) {
+                let given_up = backlog.len() + self.queue.ready().count();
+                self.metrics.sink(self.name, "dropped", given_up.try_into().unwrap_or(u64::MAX));
+                self.store.finish();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes what it can of the backlog.
+    fn write(&mut self, backlog: &mut VecDeque<Arc<Body>>) -> io::Result<()> {
+        let mut lines = Vec::with_capacity(BATCH_BYTES);
+        while let Some(first) = backlog.front() {
+            let (is_first_in_file, room) = self.store.make_room(first.line_bytes_max());
+            if is_first_in_file {
+                self.stream.tell_previous();
+            }
+            lines.clear();
+            let mut stream = self.stream.clone();
+            // Where the stream stands after each line, so that it can go on from the last one that was taken.
+            let mut after = Vec::new();
+            for body in &*backlog {
+                let would_be = lines.len() + body.line_bytes_max();
+                if !lines.is_empty() && (would_be > BATCH_BYTES || would_be > room) {
+                    break;
+                }
+                stream.append(body, &mut lines);
+                after.push((lines.len(), stream.clone()));
+            }
+            let (taken, result) = self.store.write(&lines);
+            let count = after.partition_point(|(length, _)| *length <= taken);
+            if let Some((_, stream)) = count.checked_sub(1).and_then(|last| after.get(last)) {
+                self.stream = stream.clone();
+            }
+            for body in backlog.drain(..count) {
+                self.queue.release(&body);
+                if self.delivers {
+                    self.metrics.sink(self.name, "delivered", 1);
+                    self.metrics.delay(body.kind, clock::since(body.last_time_unix_ns));
+                }
+            }
+            result?;
+            if count == 0 {
+                // No store gives that back; were it so, this would not end.
+                return Err(ErrorKind::WriteZero.into());
+            }
+        }
+        Ok(())
+    }
+}

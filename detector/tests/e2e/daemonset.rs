@@ -1,0 +1,88 @@
+//! The agent in a pod of its own, with exactly what its DaemonSet gives it, on a node with other pods.
+
+use super::support::{
+    Lab,
+    agent::PATIENCE,
+    daemonset::AgentPod,
+    metrics::{Metrics, get},
+    patiently,
+    pod::{idle, sealed},
+};
+
+#[tokio::test]
+async fn with_what_its_daemonset_gives_it_the_agent_sees_other_pods_and_stops_clean() {
+    let lab = Lab::start().await;
+    let earlier = lab.pod("prod", "earlier").await;
+    let app = earlier.start_container(idle()).await;
+    let agent = AgentPod::ready(&lab).await;
+    let later = lab.pod("prod", "later").await;
+
+    app.exec(["touch", "/settings/x"]).await;
+    later.run(sealed(["touch", "/etc/y"])).await;
+
+    let write = agent.wait_for("the write of the earlier pod is told", |event| event["pod"]["name"] == "earlier").await;
+    assert_eq!(write["kind"], "write_denied");
+    assert_eq!(write["node"], "n1");
+    assert_eq!(write["mount"]["kind"], "rootfs");
+    // Links are followed in the other container's root, which takes CAP_SYS_PTRACE and the node's process ids.
+    assert_eq!((&write["file"]["path"], &write["file"]["resolved"]), (&"/etc/x".into(), &"root".into()));
+    let ancestors = write["process"]["ancestors"].as_array().expect("it has ancestors").iter();
+    let mut programs = ancestors.filter_map(|ancestor| ancestor["exe"].as_str());
+    assert!(
+        programs.any(|program| program.ends_with("/containerd-shim-runc-v2")),
+        "those above it are looked up: {write}"
+    );
+    agent.wait_for("the write of the later pod is told", |event| event["pod"]["name"] == "later").await;
+    let (_, page) = get(agent.metrics, "/metrics").await.expect("the agent serves metrics");
+    let metrics = Metrics::parse(&page);
+    assert_eq!(metrics.sum("rosentry_container_readonly_rootfs", &[("pod", "earlier")]), Some(1.0));
+    assert_eq!(metrics.sum("rosentry_seal_broken", &[("namespace", "rosentry")]), Some(0.0), "its own seal holds");
+    assert_eq!(get(agent.metrics, "/healthz").await.expect("the agent lives").0, 200);
+
+    let held = agent.kernel_objects();
+    assert!(held.are_attached(), "a running agent has programs in the kernel: {held:?}");
+    let (code, events) = agent.stop().await;
+    assert_eq!(code, 0, "{:?}", events.last());
+    assert_eq!(events.last().map(|event| &event["agent"]["what"]), Some(&"stop".into()));
+    patiently(PATIENCE, "the kernel has nothing of the agent's", async || held.left().are_none()).await;
+}
+
+#[tokio::test]
+async fn the_doctor_in_the_agents_pod_finds_nothing_missing() {
+    let lab = Lab::start().await;
+    let agent = AgentPod::ready(&lab).await;
+
+    let (code, told) = agent.exec(["rosentry", "doctor", "--format", "json"]).await;
+
+    let report: serde_json::Value = serde_json::from_str(told.trim()).unwrap_or_else(|_| panic!("a report: {told}"));
+    let wrong: Vec<_> =
+        report["checks"].as_array().expect("it has checks").iter().filter(|it| it["status"] != "ok").collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(code, 0);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_changed_between_two_agents_of_a_roll_out_is_found_by_the_second() {
+    let lab = Lab::start().await;
+    let first = AgentPod::ready(&lab).await;
+    let db = lab.privileged_pod("prod", "db").await;
+    let app = db.start_container(idle().privileged()).await;
+    app.exec(["touch", "/etc/x"]).await;
+    first.wait_for("the first write is told", |event| event["kind"] == "write_denied").await;
+
+    let (code, events) = first.stop().await;
+    app.exec(["mount", "-o", "remount,rw", "/"]).await;
+    let second = AgentPod::ready(&lab).await;
+
+    assert_eq!((code, &events.last().expect("it said something")["agent"]["what"]), (0, &"stop".into()));
+    let broken =
+        second.wait_for("the seal that was broken meanwhile is told", |event| event["kind"] == "seal_broken").await;
+    assert_eq!(broken["pod"]["name"], "db");
+    let start = &second.events()[0];
+    assert_eq!((&start["seq"], &start["agent"]["what"]), (&1.into(), &"start".into()), "a stream of its own");
+    app.exec(["mount", "-o", "remount,ro", "/"]).await;
+    app.exec(["touch", "/etc/y"]).await;
+    second.wait_for("the write after it is told", |event| event["file"]["path"] == "/etc/y").await;
+    assert_eq!(second.stop().await.0, 0);
+}

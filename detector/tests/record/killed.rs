@@ -1,0 +1,49 @@
+//! The agent's side killed while it writes to all sinks: each record goes on where it ended.
+
+use std::time::Duration;
+
+use detector::report::{
+    lines::Input,
+    verify::{Demand, Verdict, verify},
+};
+
+use super::{
+    feeder::Process,
+    otlp::Collector,
+    rsyslog::{Rsyslog, free_port},
+};
+
+const KILLS: u64 = 6;
+
+#[test]
+fn each_record_is_whole_after_every_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let rsyslog = Rsyslog::start(None);
+    let (collector, port) = (Collector::default(), free_port());
+    let server = collector.serve(port, None);
+    for kill in 1..=KILLS {
+        let process = Process::start(folder.path(), rsyslog.port(), port);
+        // At another point of its work each time.
+        std::thread::sleep(Duration::from_millis(150 + 37 * kill));
+        process.kill();
+    }
+    // The last one delivers what the others left.
+    let process = Process::start(folder.path(), rsyslog.port(), port);
+    let file = folder.path().join("events.json");
+    let of_syslog = rsyslog.wait_for(rsyslog.received().last() + 300);
+    let of_otlp = collector.wait_for(collector.wait_for(1).last() + 300);
+    process.kill();
+
+    for (sink, whole) in [("syslog", of_syslog.whole()), ("otlp", of_otlp.whole())] {
+        assert_eq!((whole.streams, whole.before.len()), (1, 0), "{sink}");
+    }
+    // The run that was killed last may have left half a line, which only the next one would take away.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, &text[..=text.rfind('\n').unwrap()]).unwrap();
+    let Verdict::Whole(whole) = verify(&[Input::File(file)], Demand::Usual).unwrap() else {
+        panic!("a hole in the file")
+    };
+    assert_eq!((whole.streams, whole.before.len()), (1, 0));
+    assert!(whole.lines > 300);
+    server.shutdown_background();
+}
