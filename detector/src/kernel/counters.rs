@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
+    mem::offset_of,
     os::fd::{AsRawFd as _, OwnedFd},
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
@@ -126,17 +127,16 @@ impl Tallies {
         // Where it can't be cleared it stays as it is, and nobody else's.
         let Some(true) = none.map(|none| self.denied.set(row, none, 0).is_ok()) else { return };
         self.of_gone += denied;
-        // SAFETY (all): members of a live row.
         for operation in 0..OPERATIONS {
-            self.set(row, |row| unsafe { (&raw mut (*row).untold).cast::<u64>().add(operation) });
+            self.set(row, untold_at(operation));
         }
-        self.set(row, |row| unsafe { &raw mut (*row).cut_writes });
-        self.set(row, |row| unsafe { &raw mut (*row).cut_mounts });
-        self.set(row, |row| unsafe { &raw mut (*row).writes_until_ns });
-        self.set(row, |row| unsafe { &raw mut (*row).mounts_until_ns });
-        self.set(row, |row| unsafe { &raw mut (*row).woke_ns });
+        self.set(row, offset_of!(Row, cut_writes));
+        self.set(row, offset_of!(Row, cut_mounts));
+        self.set(row, offset_of!(Row, writes_until_ns));
+        self.set(row, offset_of!(Row, mounts_until_ns));
+        self.set(row, offset_of!(Row, woke_ns));
         // Last: from now on it is anyone's.
-        self.set(row, |row| unsafe { &raw mut (*row).owner });
+        self.set(row, offset_of!(Row, owner));
     }
 
     fn tally(&self, row: u32) -> Tally {
@@ -144,29 +144,32 @@ impl Tallies {
         for of_cpu in self.denied.get(&row, 0).iter().flat_map(|values| values.iter()) {
             tally.add(&Tally { denied: *of_cpu, ..Tally::default() });
         }
-        // SAFETY (all): members of a live row.
         for (operation, count) in tally.untold.iter_mut().enumerate() {
-            *count = self.get(row, |row| unsafe { (&raw mut (*row).untold).cast::<u64>().add(operation) });
+            *count = self.get(row, untold_at(operation));
         }
-        tally.cut_writes = self.get(row, |row| unsafe { &raw mut (*row).cut_writes });
-        tally.cut_mounts = self.get(row, |row| unsafe { &raw mut (*row).cut_mounts });
+        tally.cut_writes = self.get(row, offset_of!(Row, cut_writes));
+        tally.cut_mounts = self.get(row, offset_of!(Row, cut_mounts));
         tally
     }
 
     fn owner(&self, row: u32) -> u64 {
-        // SAFETY: a member of a live row.
-        self.get(row, |row| unsafe { &raw mut (*row).owner })
+        self.get(row, offset_of!(Row, owner))
     }
 
-    fn get(&self, row: u32, member: impl FnOnce(*mut Row) -> *mut u64) -> u64 {
+    fn get(&self, row: u32, offset: usize) -> u64 {
         let index = usize::try_from(row).unwrap_or(usize::MAX);
-        self.rows.number(index, member).map_or(0, |number| number.load(Ordering::Acquire))
+        self.rows.number(index, offset).map_or(0, |number| number.load(Ordering::Acquire))
     }
 
-    fn set(&self, row: u32, member: impl FnOnce(*mut Row) -> *mut u64) {
+    fn set(&self, row: u32, offset: usize) {
         let index = usize::try_from(row).unwrap_or(usize::MAX);
-        if let Some(number) = self.rows.number(index, member) {
+        if let Some(number) = self.rows.number(index, offset) {
             number.store(0, Ordering::Release);
         }
     }
+}
+
+/// Where the count of an operation stands in a row.
+const fn untold_at(operation: usize) -> usize {
+    offset_of!(Row, untold) + operation * size_of::<u64>()
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    mem::offset_of,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -138,17 +139,15 @@ impl Folds {
     fn times(&self, slot: u32) -> [Duration; 2] {
         let index = usize::try_from(slot).unwrap_or(usize::MAX);
         let ticks = |ticks: Option<&AtomicU64>| ticks.map_or(0, |ticks| ticks.load(Ordering::Relaxed));
-        // SAFETY (all): members of a live slot.
-        let told = ticks(self.slots.number(index, |slot| unsafe { &raw mut (*slot).told_ticks }));
-        let first = ticks(self.slots.number(index, |slot| unsafe { &raw mut (*slot).first_ticks }));
-        let last = ticks(self.slots.number(index, |slot| unsafe { &raw mut (*slot).last_ticks }));
+        let told = ticks(self.slots.number(index, offset_of!(Slot, told_ticks)));
+        let first = ticks(self.slots.number(index, offset_of!(Slot, first_ticks)));
+        let last = ticks(self.slots.number(index, offset_of!(Slot, last_ticks)));
         let after = |ticks: u64| Duration::from_nanos(ticks.saturating_sub(told).saturating_mul(tick_ns()));
         [after(first), after(last)]
     }
 
     fn state(&self, slot: u32) -> Option<&AtomicU64> {
-        // SAFETY: a member of a live slot.
-        self.slots.number(usize::try_from(slot).ok()?, |slot| unsafe { &raw mut (*slot).state })
+        self.slots.number(usize::try_from(slot).ok()?, offset_of!(Slot, state))
     }
 }
 

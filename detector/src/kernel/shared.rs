@@ -34,15 +34,16 @@ impl<T> Shared<T> {
         NonNull::new(start.cast()).map(|start| Self { start, count }).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
-    /// A number of the value at `index`, which `member` picks; none beyond the end.
-    pub fn number(&self, index: usize, member: impl FnOnce(*mut T) -> *mut u64) -> Option<&AtomicU64> {
-        if index >= self.count {
+    /// The number that stands `offset` bytes after the start of the value at `index`; none beyond the end.
+    pub fn number(&self, index: usize, offset: usize) -> Option<&AtomicU64> {
+        let is_within = index < self.count && offset < size_of::<T>() && offset.is_multiple_of(size_of::<u64>());
+        if !is_within {
             return None;
         }
-        // SAFETY: within the mapping.
-        let value = unsafe { self.start.as_ptr().add(index) };
-        // SAFETY: an aligned member of a value that lives as long as the mapping; the other side changes it as a whole.
-        Some(unsafe { AtomicU64::from_ptr(member(value)) })
+        // SAFETY: within the mapping, as compared.
+        let number = unsafe { self.start.as_ptr().add(index).cast::<u8>().add(offset) };
+        // SAFETY: aligned, within a mapping that lives as long as `self`; the other side changes it as a whole.
+        Some(unsafe { AtomicU64::from_ptr(number.cast()) })
     }
 }
 
