@@ -29,6 +29,16 @@ impl Claim {
         unsafe { core::ptr::read_volatile(self.0.get()) }
     }
 
+    /// The number at this address as one to claim.
+    ///
+    /// # Safety
+    /// It must be aligned and live as long as what is given, and changed by exchanging it alone.
+    #[inline(always)]
+    pub unsafe fn at<'a>(number: *mut u64) -> &'a Self {
+        // SAFETY: of the same layout; the caller answers for the rest.
+        unsafe { &*number.cast() }
+    }
+
     /// Puts `value` there; what was there before. A full barrier.
     #[inline(always)]
     pub fn swap(&self, value: u64) -> u64 {
@@ -50,4 +60,14 @@ impl Claim {
         }
         before == old
     }
+}
+
+/// Adds one to a count that others may add to at the same time.
+///
+/// # Safety
+/// It must be aligned and live.
+#[inline(always)]
+pub unsafe fn increment(count: *mut u64) {
+    // SAFETY: one instruction, on what the caller answers for.
+    unsafe { asm!("lock *(u64 *)({at} + 0) += {one}", at = in(reg) count, one = in(reg) 1_u64) };
 }

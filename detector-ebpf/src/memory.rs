@@ -192,6 +192,29 @@ pub fn fill<T: Plain, const N: usize>(values: &mut [T; N], with: T) {
     }
 }
 
+/// Copies `length` bytes from `kernel`, an address of the kernel's, or where that is 0, from `user`; whether all could be read.
+///
+/// # Safety
+/// `to` must be writable for `length` bytes.
+#[inline(always)]
+pub unsafe fn copy(to: *mut u8, length: u32, kernel: u64, user: u64) -> bool {
+    // SAFETY: the caller answers for `to`; the helpers check the addresses.
+    unsafe {
+        if kernel != 0 {
+            bpf_probe_read_kernel(to.cast(), length, kernel as *const _) == 0
+        } else {
+            bpf_probe_read_user(to.cast(), length, user as *const _) == 0
+        }
+    }
+}
+
+/// A number for a pointer of the kernel's, the same for the same pointer: for the verifier a difference of pointers is one, a pointer
+/// is none.
+#[inline(always)]
+pub fn number(pointer: u64) -> u64 {
+    pointer.wrapping_sub(core::ptr::from_ref(crate::offsets::get()) as u64)
+}
+
 /// The same number, of which the compiler knows nothing: neither where it came from nor what it was compared with.
 #[inline(always)]
 pub fn opaque(number: u64) -> u64 {

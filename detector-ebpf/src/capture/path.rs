@@ -92,19 +92,11 @@ struct Steps<'a> {
 /// Appends the walks from `scratch.walk.places`. The process's root, whose `struct path` is at `root`, is noted where met; its
 /// working directory's is at `pwd`.
 #[inline(always)]
-pub fn append_walks(scratch: &mut Scratch, root: u64, pwd: u64) {
-    const PATH_LEN: u64 = 2 * size_of::<u64>() as u64;
+pub fn append_walks(scratch: &mut Scratch) {
+    let origin = &scratch.actor.origin;
     let walk = &mut scratch.walk;
-    walk.root.path = root;
-    walk.pwd.path = 0;
-    if pwd == root.wrapping_add(PATH_LEN) {
-        let words: [u64; 4] = memory::kernel_at(root, 0);
-        let (mnt, dentry) = (word(offset!(path_mnt)), word(offset!(path_dentry)));
-        walk.root = Place { path: root, mnt: words[mnt], dentry: words[dentry] };
-        walk.pwd = Place { path: pwd, mnt: words[2 + mnt], dentry: words[2 + dentry] };
-    } else {
-        [walk.root.mnt, walk.root.dentry] = memory::kernel_words(root, offset!(path_mnt), offset!(path_dentry));
-    }
+    walk.root = Place { path: origin.root, mnt: origin.root_pair[0], dentry: origin.root_pair[1] };
+    walk.pwd = Place { path: origin.pwd, mnt: origin.pwd_pair[0], dentry: origin.pwd_pair[1] };
     walk.root_mount = mount(walk.root.mnt);
     walk.root_is_top = u32::from(walk.root.dentry == walk.root_mount.root && is_top(&walk.root_mount));
     scratch.walk.place = 0;
@@ -227,7 +219,7 @@ fn begin(scratch: &mut Scratch) -> bool {
         } else if path == walk.pwd.path {
             [walk.pwd.mnt, walk.pwd.dentry]
         } else {
-            memory::kernel_words(path, offset!(path_mnt), offset!(path_dentry))
+            pair_at(path)
         };
         walk.dentry = dentry;
         if mnt != 0 && dentry != 0 {
@@ -271,6 +263,12 @@ pub fn of_open_file(files: u64, fd: u32) -> Option<u64> {
     }
     let array: u64 = memory::kernel_at(fdtable, offset!(fdtable_fd));
     of_file(memory::kernel_at(array.wrapping_add(8 * u64::from(fd)), 0))
+}
+
+/// Mount and dentry of the `struct path` at `path`.
+#[inline(always)]
+pub fn pair_at(path: u64) -> [u64; 2] {
+    memory::kernel_words(path, offset!(path_mnt), offset!(path_dentry))
 }
 
 /// Address of the `struct path` of the `struct file` at `file`.

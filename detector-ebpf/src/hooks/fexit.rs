@@ -25,6 +25,7 @@ use crate::{
     },
     memory::{Readable as _, Structure},
     offsets::offset,
+    quick, scratch,
 };
 
 /// The parameter at `index`, which is a pointer.
@@ -135,24 +136,13 @@ fn exit_want_write(context: FExitContext) -> i32 {
     0
 }
 
-/// `do_filp_open`: every way to open by name. The name lives on.
+/// `do_filp_open`: every way to open by name. The name lives on. Most of what is refused comes here, so this asks for itself whether
+/// it is a repeat.
 #[fexit]
 fn exit_open(context: FExitContext) -> i32 {
     if is_error_pointer(&context, 3) {
         apart!(context, {
-            let (Some(filename), Some(how)) = (structure(&context, 1), structure(&context, 2)) else { return };
-            mount::take(filename.address(), |refused| {
-                gate::report(Request {
-                    name: filename.load(offset!(filename_name)),
-                    refused,
-                    dirfd: context.arg(0),
-                    flags: how.load(offset!(open_flags_flags)),
-                    mode: u32::from(how.load::<u16>(offset!(open_flags_mode)) & 0o7777),
-                    has_how: 1,
-                    resolve: resolve(how.load(offset!(open_flags_lookup))),
-                    ..Request::of(Operation::Open, 18)
-                });
-            });
+            refuse_open(&context);
         });
     } else if mount::is_any_of_an_open() {
         apart!(context, {
@@ -160,6 +150,35 @@ fn exit_open(context: FExitContext) -> i32 {
         });
     }
     0
+}
+
+#[inline(always)]
+fn refuse_open(context: &FExitContext) {
+    let (Some(filename), Some(how)) = (structure(context, 1), structure(context, 2)) else { return };
+    let (name, dirfd, flags) =
+        (filename.load(offset!(filename_name)), context.arg(0), how.load(offset!(open_flags_flags)));
+    let answer = quick::ask_at_function(Operation::Open as u32, name, dirfd, flags);
+    if answer == quick::REPEAT {
+        mount::drop();
+        return;
+    }
+    mount::take(filename.address(), |refused| {
+        gate::report(Request {
+            name,
+            refused,
+            dirfd,
+            flags,
+            mode: u32::from(how.load::<u16>(offset!(open_flags_mode)) & 0o7777),
+            has_how: 1,
+            resolve: resolve(how.load(offset!(open_flags_lookup))),
+            answer,
+            ..Request::of(Operation::Open, 18)
+        });
+    });
+    // By who has claimed it: the gate may have been closed.
+    if let Some(place) = answer.checked_sub(quick::NEW) {
+        scratch::release(place);
+    }
 }
 
 /// The `RESOLVE_` bits of an open, from the `LOOKUP_` bits that the kernel has made of them: six in a row from the 16th on, of which

@@ -17,13 +17,11 @@ use detector_common::{
 };
 
 use crate::{
-    capture::{
-        call::{self, Origin},
-        process, text,
-    },
+    capture::{call, path, process, text},
     hooks::sys_exit::{self, EROFS, SYS_BIND, X32_BIT},
     memory::{self, Plain, Readable as _, Structure},
     offsets::offset,
+    quick,
     scratch::{self, Scratch},
 };
 
@@ -70,37 +68,40 @@ pub struct Request {
     pub has_how: u32,
     /// The `RESOLVE_` bits of an open.
     pub resolve: u32,
-    pub padding: u32,
+    /// What is known of a repeat: see [`quick`].
+    pub answer: u32,
 }
 impl Plain for Request {}
 
 impl Request {
     /// A refused write.
     #[inline(always)]
-    pub const fn of(operation: Operation, opcode: u8) -> Self {
+    pub fn of(operation: Operation, opcode: u8) -> Self {
+        // A number that the compiler does not know, or it would make a `memset` of this, which goes byte by byte.
+        let none = memory::opaque(0);
         Self {
-            name: 0,
-            name2: 0,
-            source: 0,
-            path: 0,
-            refused: 0,
+            name: none,
+            name2: none,
+            source: none,
+            path: none,
+            refused: none,
             result: -EROFS,
-            dirfd: 0,
-            dirfd2: 0,
-            flags: 0,
-            mode: 0,
+            dirfd: none as u32,
+            dirfd2: none as u32,
+            flags: none as u32,
+            mode: none as u32,
             operation: operation as u32,
             opcode: opcode as u32,
-            by_syscall_alone: 0,
-            has_how: 0,
-            resolve: 0,
-            padding: 0,
+            by_syscall_alone: none as u32,
+            has_how: none as u32,
+            resolve: none as u32,
+            answer: none as u32,
         }
     }
 
     /// The end of a syscall whose strings are read from the program's memory.
     #[inline(always)]
-    pub const fn of_syscall(operation: Operation, result: i64) -> Self {
+    pub fn of_syscall(operation: Operation, result: i64) -> Self {
         Self { result, by_syscall_alone: 1, ..Self::of(operation, NONE) }
     }
 }
@@ -137,7 +138,7 @@ fn take(request: &Request) {
     let compat = sys_exit::is_compat(task);
     let index = memory::opaque(number) as usize & (TABLE_LEN - 1);
     let row = sys_exit::row(compat, index);
-    let by_syscall = !is_worker && number < TABLE_LEN as u64 && does(request.operation, row);
+    let by_syscall = !is_worker && number < TABLE_LEN as u64 && quick::does(request.operation, row);
     let by_io_uring =
         request.opcode != u32::from(NONE) && (is_worker || number == IO_URING_ENTER || has_io_uring(task));
     if !by_syscall && !by_io_uring {
@@ -146,7 +147,18 @@ fn take(request: &Request) {
     }
     let opcode = if request.resolve & !RESOLVE_CACHED != 0 { OPENAT2 } else { request.opcode };
     let call = if by_syscall { row } else { &IO_URING[opcode as usize & (OPCODES - 1)] };
-    scratch::with(|scratch| {
+    let mut answer = request.answer;
+    // A path that should have been kept, and was not, is not the one that stands in the program's memory now.
+    let has_path = request.name != 0 || request.by_syscall_alone != 0;
+    let asks = by_syscall && has_path && answer == quick::UNASKED && request.result == -EROFS;
+    if asks {
+        answer = quick::ask_quickly(index as u32, compat.into(), request.name);
+        if answer == quick::REPEAT {
+            return;
+        }
+    }
+    let claimed = answer.checked_sub(quick::NEW);
+    scratch::with(claimed, |scratch| {
         sys_exit::note_call(scratch, registers, index, compat, request.result);
         // A copy in the map: the verifier takes the two tables for different places, and would follow all that comes behind once
         // for each.
@@ -163,21 +175,18 @@ fn take(request: &Request) {
         if request.has_how != 0 {
             note_how(scratch, request, call);
         }
-        capture(scratch, request, call, task);
+        sys_exit::note_strings(scratch, call);
+        if !capture(scratch, request, call) {
+            return;
+        }
         if is_worker {
             process::fill_submitter(scratch, task.untyped());
         }
         sys_exit::send(scratch, call, task);
     });
-}
-
-/// Whether a function that does `operation` can be what the syscall of `row` comes to.
-#[inline(always)]
-fn does(operation: u32, row: &Call) -> bool {
-    // unlinkat removes folders, too.
-    let removes = |operation: u32| operation == Operation::Unlink as u32 || operation == Operation::Rmdir as u32;
-    let of_row = u32::from(row.operation);
-    of_row == operation || removes(of_row) && removes(operation)
+    if asks && let Some(place) = claimed {
+        scratch::release(place);
+    }
 }
 
 /// Whether the task has an io_uring: then a request of it may be run at the end of any syscall.
@@ -238,34 +247,41 @@ fn note_how(scratch: &mut Scratch, request: &Request, call: &Call) {
     }
 }
 
-/// Fills the record but its kind, and what was noted before.
+/// Fills the record but its kind, and what was noted before; false where none has to be made.
 #[inline(always)]
-fn capture(scratch: &mut Scratch, request: &Request, call: &Call, task: Structure) {
+fn capture(scratch: &mut Scratch, request: &Request, call: &Call) -> bool {
     call::begin_header(scratch);
+    scratch.record.header.cgroup_id = process::current_cgroup_id();
     call::begin(scratch, call);
     scratch.used = 0;
-    process::fill_current(scratch);
-    let origin = Origin::of(task.untyped());
-    let executed = process::executed_by_current();
+    scratch.actor.note_current();
+    scratch.bases = [[0; 2]; 2];
     memory::fill(&mut scratch.walk.places, 0);
+    // First what is cheap, and tells whether the rest is needed.
     if request.path != 0 {
         scratch.record.call.base = Base::File as u8;
         scratch.walk.places[0] = request.path;
-    } else if request.by_syscall_alone != 0 {
-        scratch.strings = sys_exit::strings(scratch, call);
-        text::append_strings::<false>(scratch, call::strings_of(call));
-        call::find_bases(scratch, call, 0, &origin);
+        scratch.bases[0] = path::pair_at(request.path);
+    } else if request.by_syscall_alone != 0 || scratch.is_new != 0 {
+        text::append_strings(scratch, call::strings_of(call));
+        call::find_bases(scratch, call, 0);
     } else if request.name == 0 {
         text::mark_unreadable(scratch, Section::Path as u32);
     } else {
         scratch.strings = [request.name, request.name2, request.source, 0, 0];
-        text::append_strings::<true>(scratch, call::strings_of(call));
-        call::find_bases(scratch, call, 0, &origin);
+        scratch.of_kernel = 1;
+        text::append_strings(scratch, call::strings_of(call));
+        call::find_bases(scratch, call, 0);
     }
+    if !sys_exit::admit(scratch, call) {
+        return false;
+    }
+    process::fill_current(scratch);
     find_mount(scratch, request, call);
     let mount = scratch.refused.root();
-    call::append_walks(scratch, &origin, &executed, mount);
-    text::append_args(scratch, executed.args, executed.args_length);
+    call::append_walks(scratch, mount);
+    text::append_args(scratch);
+    true
 }
 
 /// Finds the mount that the write hit: that of the object, or the one that has refused. Of an open of what is there already, no
