@@ -61,11 +61,16 @@ impl Attached {
         Self { sensor, stream, counters, told: HashMap::new() }
     }
 
+    /// Nothing from now on is a repeat of what was done before.
+    pub fn begin_anew(&mut self) {
+        self.stream.folds().release_all();
+        self.told.clear();
+    }
+
     /// Runs `act` on a thread of its own in a mount namespace of its own, and gives what was seen of that thread, once
     /// everything it did has come. Each repeat is an attempt of its own there, behind the first of its kind.
     pub fn watch<T: Send>(&mut self, act: impl FnOnce() -> T + Send) -> Seen<T> {
-        // So that nothing it does is a repeat of what was done before.
-        self.stream.folds().release_all();
+        self.begin_anew();
         let (returned, tid) = std::thread::scope(|scope| {
             scope
                 .spawn(|| {
@@ -124,7 +129,7 @@ impl Attached {
     }
 
     fn watch_reading(&mut self, act: impl FnOnce() + Send, meanwhile: bool) -> Vec<(Attempt, u64)> {
-        self.stream.folds().release_all();
+        self.begin_anew();
         let mut batch = Vec::new();
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {

@@ -38,6 +38,12 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
     [writes::CASES, processes::CASES, mounts::CASES].into_iter().flatten()
 }
 
+/// Plays a case. Nothing it does is a repeat of what a player before it has done, whose mounts may have stood at the same address.
+fn play(attached: &mut Attached, act: &dyn Fn() -> Said) -> Player {
+    attached.begin_anew();
+    Player::play(act)
+}
+
 /// What is seen of the player, once `enough` of it has come, or patience has ended.
 fn watch(attached: &mut Attached, player: &Player, enough: impl Fn(&[Attempt]) -> bool) -> Vec<Attempt> {
     let deadline = Instant::now() + PATIENCE;
@@ -54,7 +60,7 @@ async fn every_case_is_seen_once_with_its_path_its_effect_and_its_process() {
     let mut attached = Attached::new();
     for case in cases() {
         println!("{}", case.name);
-        let player = Player::play(&case.act);
+        let player = play(&mut attached, &case.act);
         let pid = match &player.said {
             Said::Did(pid) => *pid,
             Said::Skipped(why) => {
@@ -83,7 +89,7 @@ async fn a_case_is_seen_until_its_program_is_detached() {
     for program in programs() {
         // Whether it could be played.
         let seen = |attached: &mut Attached, case: &Case, wanted: bool| {
-            let player = Player::play(&case.act);
+            let player = play(attached, &case.act);
             let skipped = matches!(player.said, Said::Skipped(_));
             let attempts = watch(attached, &player, |attempts| skipped || !wanted || !case.seen(attempts).is_empty());
             assert!(
@@ -107,7 +113,7 @@ async fn a_case_is_seen_until_its_program_is_detached() {
 async fn a_call_is_seen_until_its_program_is_detached() {
     let mut attached = Attached::new();
     let seen_of = |attached: &mut Attached, run: &Run, wanted: Option<&BTreeSet<Call>>| {
-        let player = Player::play(&run.act);
+        let player = play(attached, &run.act);
         if wanted.is_none() {
             // Nobody knows yet for how many to wait.
             std::thread::sleep(Duration::from_millis(100));
@@ -177,7 +183,7 @@ async fn a_ring_hides_a_change_of_attributes_and_it_is_counted() {
     let mut attached = Attached::new();
     let hidden = |attached: &Attached| attached.counters.read(Counter::ResultHidden).unwrap();
     let before = hidden(&attached);
-    let player = Player::play(&|| {
+    let player = play(&mut attached, &|| {
         let (name, value) = (c"user.a".as_ptr(), c"1".as_ptr().cast());
         let entry = opcode::SetXattr::new(name, value, c"/mnt/etc/passwd".as_ptr(), 1).build();
         let ring = &mut Ring::new();
