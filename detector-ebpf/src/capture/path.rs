@@ -111,7 +111,7 @@ pub fn append_walks(scratch: &mut Scratch) {
 /// Which word of a `struct path` the member at this offset is.
 #[inline(always)]
 pub fn word(offset: u32) -> usize {
-    offset as usize / size_of::<u64>() & 1
+    (offset as usize / size_of::<u64>()) & 1
 }
 
 /// Reads the mount of the `vfsmount` at `mnt`: with one call where the members stand together, which is known when the program

@@ -61,9 +61,12 @@ fn wide_row<W: Write>(output: &mut Output<W>, name: &Cell, points: &Cell) -> io:
     output.row(&[(name, OPERATION_WIDTH), (points, points_width)])
 }
 
+/// In the order in which the names came.
+type ByName<T> = Vec<(&'static str, T)>;
+
 /// Each operation with what serves it: `fexit at do_mkdirat; tracepoint at sys_exit`.
 fn by_operation(serving: &[Serving]) -> Vec<(&'static str, String)> {
-    let mut all: Vec<(&'static str, Vec<(&'static str, Vec<&'static str>)>)> = Vec::new();
+    let mut all: ByName<ByName<Vec<&'static str>>> = Vec::new();
     for &Serving { surface: _, operation, hook, point } in serving {
         let hooks = entry(&mut all, operation);
         let points = entry(hooks, hook);
@@ -77,8 +80,8 @@ fn by_operation(serving: &[Serving]) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// What stands at `key`, in the order in which keys came.
-fn entry<'a, T: Default>(list: &'a mut Vec<(&'static str, T)>, key: &'static str) -> &'a mut T {
+/// What stands at `key`, which is added where it is new.
+fn entry<'a, T: Default>(list: &'a mut ByName<T>, key: &'static str) -> &'a mut T {
     let at = list.iter().position(|(of, _)| *of == key).unwrap_or_else(|| {
         list.push((key, T::default()));
         list.len() - 1
