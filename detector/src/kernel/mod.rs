@@ -6,6 +6,7 @@ pub mod attempt;
 mod btf;
 pub mod counters;
 mod decode;
+pub mod folds;
 mod functions;
 #[cfg(any(test, fuzzing))]
 #[expect(clippy::expect_used, reason = "to panic is how a target says no")]
@@ -17,6 +18,7 @@ pub mod plan;
 pub mod points;
 mod preflight;
 pub mod serving;
+mod shared;
 pub mod stream;
 
 pub use decode::DecodeError;

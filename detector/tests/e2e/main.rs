@@ -13,6 +13,7 @@ mod mounts;
 mod outage;
 mod privileges;
 mod refused_writes;
+mod repeats;
 mod seal;
 mod short_lived;
 mod stopping;
