@@ -1,6 +1,6 @@
 //! The targets, with bytes of chance: arbitrary ones, and seeds that were tampered with.
 
-use proptest::{collection::vec, prelude::*, sample::Index};
+use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestRunner};
 
 use super::*;
 
@@ -79,8 +79,7 @@ fn tampered(target: &Target) -> impl Strategy<Value = Vec<u8>> + use<> {
 
 fn run(target: &Target) {
     let bytes = prop_oneof![1 => vec(any::<u8>(), 0..600), 7 => tampered(target)];
-    let config = ProptestConfig { cases: 512, ..ProptestConfig::default() };
-    let result = proptest::test_runner::TestRunner::new(config).run(&bytes, |bytes| {
+    let result = TestRunner::new(ProptestConfig::default()).run(&bytes, |bytes| {
         target.run(&bytes);
         Ok(())
     });

@@ -119,7 +119,7 @@ async fn an_agent_that_watches_has_one_capability_left_in_every_thread() {
 
     let in_pod = pod.processes();
     assert_eq!(in_pod.len(), 1, "{in_pod:?}");
-    for (agent, pid) in [("in its pod", in_pod[0]), ("started by root", root.pid())] {
+    for (agent, pid, filtered) in [("in its pod", in_pod[0], true), ("started by root", root.pid(), false)] {
         let threads = threads(pid);
         assert!(threads.len() > 5, "{agent}: {threads:?}");
         for thread in &threads {
@@ -129,6 +129,7 @@ async fn an_agent_that_watches_has_one_capability_left_in_every_thread() {
                 "{agent}: {thread:?}"
             );
             assert_eq!(thread.no_new_privs, "1", "{agent}: {thread:?}");
+            assert!(!filtered || thread.seccomp == "2", "{agent}: {thread:?}");
         }
     }
     assert_eq!(pod.stop().await.0, 0);
@@ -152,6 +153,8 @@ struct Thread {
     name: String,
     sets: [(&'static str, u64); 4],
     no_new_privs: String,
+    /// 2 where the runtime's profile filters its system calls.
+    seccomp: String,
 }
 
 fn threads(pid: u32) -> Vec<Thread> {
@@ -168,6 +171,7 @@ fn threads(pid: u32) -> Vec<Thread> {
             name: field("Name"),
             sets: ["CapInh", "CapPrm", "CapEff", "CapAmb"].map(set),
             no_new_privs: field("NoNewPrivs"),
+            seccomp: field("Seccomp"),
         }
     };
     statuses.map(thread).collect()
