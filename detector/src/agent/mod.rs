@@ -37,6 +37,7 @@ use crate::{
         metrics::{Build, Sources},
         sinks::{Reopen, SinkError, Sinks},
     },
+    finding::rules::{RuleSet, RulesError},
     identity::{Identity, IdentityConfig, IdentityError, ProbeError, probe},
     kernel::{
         KernelError, Sensor,
@@ -72,6 +73,9 @@ pub enum AgentError {
     /// The sink.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The rules.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// The metrics; of no use to a user, but not to be hidden.
     #[error("the metrics can't be set up: {0}; please report it")]
     Metrics(#[from] prometheus::Error),
@@ -86,6 +90,7 @@ pub enum AgentError {
 /// See [`AgentError`]; nothing stays attached.
 pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let stop = StopSignal::new()?;
+    let rules = RuleSet::load(config.rules.as_deref())?;
     let sinks = Sinks::open(config.sinks)?;
     match probe(&config.containerd_socket).await {
         Err(error) if error.is_final() => return Err(error.into()),
@@ -125,6 +130,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         identity,
         outbox,
         metrics,
+        rules,
         scope: config.scope,
         held: Held::default(),
         follow_links: true,

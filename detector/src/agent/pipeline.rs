@@ -20,7 +20,7 @@ use crate::{
     cli::config::Scope,
     clock,
     export::Metrics,
-    finding::{Event, Sighting, assess, is_runtime_setup, questions},
+    finding::{Event, Sighting, assess, is_runtime_setup, questions, rules::RuleSet},
     identity::{
         Identity, Lookup,
         model::{Container, TaskState},
@@ -63,6 +63,8 @@ pub struct Pipeline {
     pub outbox: Outbox,
     /// What is counted on the way.
     pub metrics: Arc<Metrics>,
+    /// What events mean.
+    pub rules: RuleSet,
     /// What is reported.
     pub scope: Scope,
     /// What waits.
@@ -86,8 +88,9 @@ impl Pipeline {
         }
     }
 
-    /// Counts an event and sends it out.
-    pub fn send(&self, event: Event) {
+    /// Says what an event means, counts it and sends it out.
+    pub fn send(&self, mut event: Event) {
+        self.rules.judge(&mut event);
         self.metrics.count(&event);
         self.outbox.send(event);
     }

@@ -55,6 +55,9 @@ pub struct Settings {
     /// The file that events are appended to, or - for stdout [default: -].
     #[arg(long, value_name = "PATH|-")]
     json: Option<PathBuf>,
+    /// A TOML file of rules, tried before the built-in ones; `rosentry rules` checks it.
+    #[arg(long, value_name = "PATH")]
+    rules: Option<PathBuf>,
     /// The format of events [default: native].
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -128,6 +131,7 @@ const KEYS: &[&str] = &[
     "host-proc",
     "host-cgroup",
     "json",
+    "rules",
     "format",
     "metrics-listen",
     "syslog",
@@ -189,6 +193,8 @@ pub struct RunConfig {
     pub host_proc: PathBuf,
     /// Where the node's cgroup2 hierarchy is mounted; none: to be found.
     pub host_cgroup: Option<PathBuf>,
+    /// The user's rules.
+    pub rules: Option<PathBuf>,
     /// Where events go.
     pub sinks: SinksConfig,
     /// Where metrics and health are served.
@@ -270,6 +276,7 @@ impl Settings {
             host_proc: self.host_proc.or(below.host_proc),
             host_cgroup: self.host_cgroup.or(below.host_cgroup),
             json: self.json.or(below.json),
+            rules: self.rules.or(below.rules),
             format: self.format.or(below.format),
             metrics_listen: self.metrics_listen.or(below.metrics_listen),
             syslog: self.syslog.or(below.syslog),
@@ -354,6 +361,7 @@ fn check(mut settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Re
         node_name: check_node_name(settings.node_name, node_name)?,
         host_proc: absolute("host-proc", settings.host_proc)?.unwrap_or_else(|| PathBuf::from("/proc")),
         host_cgroup: absolute("host-cgroup", settings.host_cgroup)?,
+        rules: settings.rules,
         sinks,
         metrics_listen: check_address(settings.metrics_listen.as_deref().unwrap_or("127.0.0.1:9465"))?,
     })

@@ -44,6 +44,7 @@ fn the_defaults_are_those_of_the_contract() {
             node_name: "n1".to_owned(),
             host_proc: "/proc".into(),
             host_cgroup: None,
+            rules: None,
             sinks: SinksConfig {
                 json: JsonConfig::Stdout,
                 syslog: None,
@@ -70,6 +71,7 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
         ("host-proc", "/host/proc"),
         ("host-cgroup", "/host/cgroup"),
         ("json", "/var/log/e.json"),
+        ("rules", "/etc/rules.toml"),
         ("format", "native"),
         ("metrics-listen", "[::1]:1"),
         ("syslog", "tls://logs.example:7000"),
@@ -100,6 +102,7 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
         node_name: "n7".to_owned(),
         host_proc: "/host/proc".into(),
         host_cgroup: Some("/host/cgroup".into()),
+        rules: Some("/etc/rules.toml".into()),
         sinks: SinksConfig {
             json: JsonConfig::File(FileConfig {
                 path: "/var/log/e.json".into(),

@@ -53,6 +53,22 @@ fn writes_and_mount_attempts_are_counted_by_pod() {
 }
 
 #[test]
+fn what_is_expected_is_counted_with_the_rest_and_by_itself() {
+    let metrics = metrics();
+    metrics.count(&touch());
+    metrics.count(&Event { count: 4, expected: true, ..touch() });
+    metrics.count(&Event { expected: true, ..remount() });
+    let text = metrics.render().unwrap();
+    let pod = r#"namespace="prod",pod="web-abc12-x",container="app""#;
+    let write = format!(r#"{{{pod},operation="open",mount="rootfs"}}"#);
+    let mount = format!(r#"{{{pod},operation="remount",effect="unseal",outcome="failed"}}"#);
+    assert_line(&text, &format!("rosentry_write_denied_total{write} 5"));
+    assert_line(&text, &format!("rosentry_write_denied_expected_total{write} 4"));
+    assert_line(&text, &format!("rosentry_mount_attempts_total{mount} 1"));
+    assert_line(&text, &format!("rosentry_mount_attempts_expected_total{mount} 1"));
+}
+
+#[test]
 fn a_write_without_a_container_is_counted_under_empty_labels() {
     let metrics = metrics();
     metrics.count(&event_in(&attempt("mkdir").path("/x"), None));

@@ -99,7 +99,11 @@ struct Line<'a> {
     severity: &'static str,
     category: Option<&'static str>,
     hint: Option<Text<'a>>,
-    attack: &'a [&'static str],
+    attack: Vec<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "is_false")]
+    expected: bool,
     file: Option<FileLine<'a>>,
     mount: Option<MountLine<'a>>,
     process: Option<ProcessLine<'a>>,
@@ -185,6 +189,8 @@ fn line<'a>(event: &'a Event, node: &'a str) -> Line<'a> {
         category,
         hint,
         attack,
+        rule,
+        expected,
         file,
         mount,
         process,
@@ -206,8 +212,10 @@ fn line<'a>(event: &'a Event, node: &'a str) -> Line<'a> {
         last_time: Time(*last_time_unix_ns),
         severity: severity.name(),
         category: category.map(|category| category.name()),
-        hint: string(hint),
-        attack,
+        hint: bytes(hint),
+        attack: attack.iter().map(|technique| text(technique)).collect(),
+        rule: rule.as_deref().map(text),
+        expected: *expected,
         file: file.as_ref().map(FileLine::from),
         mount: mount.as_ref().map(MountLine::from),
         process: process.as_ref().map(ProcessLine::from),
@@ -218,6 +226,10 @@ fn line<'a>(event: &'a Event, node: &'a str) -> Line<'a> {
         cgroup: cgroup.as_ref().map(CgroupLine::from),
         agent: agent.as_ref().map(AgentLine),
     }
+}
+
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 const fn hook_name(hook: Hook) -> &'static str {
