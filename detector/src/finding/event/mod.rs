@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use detector_common::{abi::Abi, operation::Operation, record::Hook};
 
-pub use self::names::{AgentWhat, Category, Effect, Kind, PlaceKind, Resolution, Severity};
+pub use self::names::{AgentWhat, Category, Effect, Kind, Named, PlaceKind, Resolution, Severity};
 use super::{errno::Errno, paths::MountFacts, seal::Breach};
 use crate::identity::model::{Container, Volume};
 
