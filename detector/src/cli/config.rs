@@ -16,7 +16,10 @@ use clap::{Args, Parser, ValueEnum};
 use serde::Deserialize;
 
 use self::sinks::{FileSettings, Sync};
-use crate::{export::sinks::SinksConfig, kernel::plan::Hooks};
+use crate::{
+    export::{format::Format, sinks::SinksConfig},
+    kernel::plan::Hooks,
+};
 
 /// Settings from one place, unchecked.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -153,18 +156,6 @@ const KEYS: &[&str] = &[
     "file-fsync-interval",
     "observe-writes",
 ];
-
-/// The format of events.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-enum Format {
-    /// rosentry's own.
-    Native,
-    /// Elastic Common Schema (not built yet).
-    Ecs,
-    /// Open Cybersecurity Schema Framework (not built yet).
-    Ocsf,
-}
 
 /// Whose events are reported.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
@@ -337,11 +328,6 @@ fn from_file(path: &Path) -> Result<Settings, ConfigError> {
 }
 
 fn check(mut settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Result<RunConfig, ConfigError> {
-    match settings.format.unwrap_or(Format::Native) {
-        Format::Native => {}
-        Format::Ecs => return Err(not_built("--format ecs", "leave it out, or say --format native")),
-        Format::Ocsf => return Err(not_built("--format ocsf", "leave it out, or say --format native")),
-    }
     if settings.observe_writes == Some(true) {
         return Err(not_built("--observe-writes", "leave it out: refused writes are reported all the same"));
     }
