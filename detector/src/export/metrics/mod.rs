@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use detector_common::operation::Operation;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -25,7 +26,11 @@ use crate::{
         event::{Kind, Mount},
     },
     identity::model::{Container, Role},
+    kernel::serving::Serving,
 };
+
+/// The value of the label `mount` where nothing but the count is known.
+const UNKNOWN: &str = "unknown";
 
 /// Series by pod that one family may have.
 const SERIES_MAX: usize = 10_000;
@@ -39,6 +44,9 @@ pub type Counts = Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 /// A yes or no about the container with this id, asked for at a scrape; none where nobody can say.
 pub type FlagById = Box<dyn Fn(&str) -> Option<bool> + Send + Sync>;
 
+/// Calls with the events of which repeats are counted and not told yet, and how many; none is told meanwhile.
+pub type WithUntold = Box<dyn Fn(&dyn Fn(&[(&Event, u64)]) -> Vec<Sample>) -> Vec<Sample> + Send + Sync>;
+
 /// What others know and a scrape asks for. Asked under no lock of ours, but at each scrape: answer quickly.
 pub struct Sources {
     /// The containers that are there.
@@ -47,6 +55,8 @@ pub struct Sources {
     pub containerd_up: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether the seal of a container is broken.
     pub seal_broken: FlagById,
+    /// Repeats that are not told yet.
+    pub with_untold: WithUntold,
     /// The kernel's own exact counts of what it saw, by kind.
     pub kernel_events: Counts,
     /// Records that the kernel side lost, by stage.
@@ -82,6 +92,7 @@ pub struct Metrics {
     ignored: IntCounterVec,
     delay: HistogramVec,
     coverage: IntGaugeVec,
+    hook_info: IntGaugeVec,
     sink_events: IntCounterVec,
     spool_bytes: IntGaugeVec,
 }
@@ -96,6 +107,7 @@ impl Metrics {
             containers,
             containerd_up,
             seal_broken,
+            with_untold,
             kernel_events,
             kernel_lost,
             incomplete_sections,
@@ -110,20 +122,36 @@ impl Metrics {
             let family = Family::counter(name, help, labels, Box::new(move || asked.samples()))?;
             registry.register(Box::new(family)).map(|()| counters)
         };
-        let of_write = ["namespace", "pod", "container", "operation", "mount"];
-        let of_mount = ["namespace", "pod", "container", "operation", "effect", "outcome"];
-        let write_denied = by_pod("rosentry_write_denied_total", "Writes that ended with EROFS.", &of_write)?;
+        let write_labels = ["namespace", "pod", "container", "operation", "mount"];
+        let mount_labels = ["namespace", "pod", "container", "operation", "effect", "outcome"];
+        let write_denied = Arc::new(PodCounters::new(SERIES_MAX));
+        let counters = Arc::clone(&write_denied);
+        registry.register(Box::new(Family::counter(
+            "rosentry_write_denied_total",
+            "Writes that ended with EROFS, repeats and those that no event tells of included.",
+            &write_labels,
+            // Both while no repeat is told, or one that is told just now would be counted twice or not at all.
+            Box::new(move || {
+                with_untold(&|untold| {
+                    let more = untold
+                        .iter()
+                        .map(|&(event, count)| ((Owner::of(event.container.as_deref()), of_write(event)), count));
+                    counters.samples_with(more)
+                })
+            }),
+        )?))?;
+
         let mount_attempts =
-            by_pod("rosentry_mount_attempts_total", "Tries to change mounts, whatever their result.", &of_mount)?;
+            by_pod("rosentry_mount_attempts_total", "Tries to change mounts, whatever their result.", &mount_labels)?;
         let write_denied_expected = by_pod(
             "rosentry_write_denied_expected_total",
             "Of the writes that ended with EROFS, those that a rule calls expected.",
-            &of_write,
+            &write_labels,
         )?;
         let mount_attempts_expected = by_pod(
             "rosentry_mount_attempts_expected_total",
             "Of the tries to change mounts, those that a rule calls expected.",
-            &of_mount,
+            &mount_labels,
         )?;
 
         registry.register(Box::new(Family::gauge(
@@ -261,6 +289,16 @@ impl Metrics {
                     &["surface"],
                 )?,
             )?,
+            hook_info: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "rosentry_hook_info",
+                        "What serves an operation on this node: a kernel function or a tracepoint; always 1.",
+                    ),
+                    &["surface", "operation", "hook", "point"],
+                )?,
+            )?,
             registry,
         })
     }
@@ -269,10 +307,7 @@ impl Metrics {
     pub fn count(&self, event: &Event) {
         let operation = event.operation.map_or("", |operation| operation.name());
         let (all, expected, labels) = match (event.kind, &event.mount) {
-            (Kind::WriteDenied, Some(Mount::Place(place))) => {
-                (&self.write_denied, &self.write_denied_expected, vec![operation, place.kind.name()])
-            }
-            (Kind::WriteDenied, _) => (&self.write_denied, &self.write_denied_expected, vec![operation, ""]),
+            (Kind::WriteDenied, _) => (&self.write_denied, &self.write_denied_expected, of_write(event)),
             (Kind::MountAttempt, Some(Mount::Attempt(mount))) => {
                 let outcome = event.outcome.map_or("", |outcome| outcome.name());
                 let labels = vec![operation, mount.effect.name(), outcome];
@@ -285,6 +320,11 @@ impl Metrics {
             expected.add(owner.clone(), labels.clone(), event.count);
         }
         all.add(owner, labels, event.count);
+    }
+
+    /// Counts refused writes that no event tells of: where they hit is not known.
+    pub fn write_denied_unknown(&self, owner: Owner, operation: Operation, count: u64) {
+        self.write_denied.add(owner, vec![operation.name(), UNKNOWN], count);
     }
 
     /// Notes how long an event took from the kernel to the output.
@@ -308,14 +348,20 @@ impl Metrics {
         self.unattributed.with_label_values(&[reason]).inc();
     }
 
-    /// Counts something that was seen and is no event by choice.
-    pub fn ignored(&self, reason: &'static str) {
-        self.ignored.with_label_values(&[reason]).inc();
+    /// Counts what was seen and is no event by choice.
+    pub fn ignored(&self, reason: &'static str, count: u64) {
+        self.ignored.with_label_values(&[reason]).inc_by(count);
     }
 
     /// Says whether a surface is watched.
     pub fn coverage(&self, surface: &'static str, watched: bool) {
         self.coverage.with_label_values(&[surface]).set(i64::from(watched));
+    }
+
+    /// Says what serves an operation.
+    pub fn serving(&self, serving: &Serving) {
+        let &Serving { surface, operation, hook, point } = serving;
+        self.hook_info.with_label_values(&[surface, operation, hook, point]).set(1);
     }
 
     /// Counts events by what became of them at a sink.
@@ -337,6 +383,13 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
     }
+}
+
+/// The labels of a refused write besides its owner's.
+fn of_write(event: &Event) -> Vec<&'static str> {
+    let operation = event.operation.map_or("", |operation| operation.name());
+    let mount = if let Some(Mount::Place(place)) = &event.mount { place.kind.name() } else { "" };
+    vec![operation, mount]
 }
 
 fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
