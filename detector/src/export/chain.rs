@@ -24,10 +24,12 @@ const AFTER_CHAIN: &[u8] = b"\"}";
 /// Where a stream stands: its last line's number and chain.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct End {
     /// `seq` of the line.
     pub seq: u64,
     /// `chain` of the line.
+    #[cfg_attr(test, schemars(regex(pattern = r"^[0-9a-f]{64}$")))]
     pub chain: String,
 }
 

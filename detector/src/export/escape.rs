@@ -30,8 +30,7 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// The bytes that the text stands for; none where it is not of [`escape`]'s form.
-#[cfg(test)]
-pub(crate) fn unescape(text: &str) -> Option<Vec<u8>> {
+pub fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -84,7 +83,6 @@ fn push_bytes(safe: &mut String, bytes: &[u8]) {
     }
 }
 
-#[cfg(test)]
 const fn hexadecimal(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),

@@ -8,7 +8,11 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::export::{chain::LINE_MAX, escape::escape};
+use crate::export::{
+    chain::LINE_MAX,
+    escape::escape,
+    format::{RENDERED_MAX, may_carry, original},
+};
 
 /// The first bytes of a gzip member (RFC 1952, 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -89,8 +93,15 @@ impl Lines {
             self.line.clear();
             self.number += 1;
             // One byte for the line's end, one to see that there are more.
-            let most = u64::try_from(LINE_MAX + 2).unwrap_or(u64::MAX);
-            self.reader.by_ref().take(most).read_until(b'\n', &mut self.line)?;
+            self.read_on(LINE_MAX + 2)?;
+            if !self.line.ends_with(b"\n") && may_carry(&self.line) {
+                self.read_on(RENDERED_MAX - LINE_MAX)?;
+            }
+            // Of ECS and OCSF the native line that they carry is looked at.
+            if let Some(native) = self.line.strip_suffix(b"\n").and_then(original) {
+                self.line = native;
+                self.line.push(b'\n');
+            }
         }
         Ok(match self.line.strip_suffix(b"\n") {
             _ if self.line.is_empty() => None,
@@ -98,6 +109,11 @@ impl Lines {
             None if self.line.len() <= LINE_MAX => Some(Line::Cut),
             _ => Some(Line::Long),
         })
+    }
+
+    fn read_on(&mut self, most: usize) -> io::Result<()> {
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        self.reader.by_ref().take(most).read_until(b'\n', &mut self.line).map(drop)
     }
 
     /// The same, with the line that was read last to be read once more.

@@ -12,6 +12,7 @@
 mod certificates;
 mod disk;
 mod feeder;
+mod formats;
 mod killed;
 mod otlp;
 mod received;
