@@ -6,8 +6,10 @@ pub mod demo;
 pub mod doctor;
 pub mod node;
 pub mod run;
+pub mod select;
 pub mod terminal;
 pub mod verify;
+pub mod view;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -23,6 +25,7 @@ pub fn main() -> ExitCode {
         Ok(Command::Demo(args)) => demo::main(&args),
         Ok(Command::Doctor(args)) => doctor::main(&args),
         Ok(Command::Verify(args)) => verify::main(&args),
+        Ok(Command::View(args)) => view::main(&args),
         Ok(Command::Completions(shell)) => told(completions::main(shell, &mut std::io::stdout())),
         Err(Stop::Text(text)) => told(std::io::stdout().write_all(text.as_bytes())),
         Err(Stop::Refused(sentence)) => cannot(&sentence),
@@ -66,6 +69,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Whether a record is as it was written.
     Verify(verify::Args),
+    /// An event stream for a person.
+    View(Box<view::Args>),
     /// Completions for a shell.
     Completions(Shell),
 }
@@ -100,6 +105,7 @@ enum CommandArgs {
     Demo(demo::Args),
     Doctor(doctor::Args),
     Verify(verify::Args),
+    View(Box<view::Args>),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -124,6 +130,7 @@ pub fn parse(
         CommandArgs::Demo(args) => Command::Demo(args),
         CommandArgs::Doctor(args) => Command::Doctor(args),
         CommandArgs::Verify(args) => Command::Verify(args),
+        CommandArgs::View(args) => Command::View(args),
         CommandArgs::Completions { shell } => Command::Completions(shell),
     })
 }
@@ -132,7 +139,7 @@ fn stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Text(error.to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => Stop::Refused(
-            "a command is missing: run, demo, doctor, verify or completions; `rosentry --help` says what they do"
+            "a command is missing: run, demo, doctor, verify, view or completions; `rosentry --help` says what they do"
                 .to_owned(),
         ),
         _ => Stop::Refused(format!("{}; `rosentry --help` says more", sentence(error))),
@@ -180,6 +187,7 @@ mod tests {
         assert!(matches!(parsed(&["demo"]), Ok(Command::Demo(_))));
         assert!(matches!(parsed(&["doctor", "--format", "json"]), Ok(Command::Doctor(_))));
         assert!(matches!(parsed(&["verify", "-", "a.json"]), Ok(Command::Verify(_))));
+        assert!(matches!(parsed(&["view", "-f", "--pod", "prod/web", "a.json"]), Ok(Command::View(_))));
         assert!(matches!(parsed(&["completions", "bash"]), Ok(Command::Completions(Shell::Bash))));
     }
 
@@ -193,6 +201,10 @@ mod tests {
             (&["completions"], "<SHELL>"),
             (&["verify"], "<FILE>"),
             (&["verify", "--part", "--all", "x"], "'--all'"),
+            (&["view", "--pod", "web"], "NAMESPACE/POD"),
+            (&["view", "--min-severity", "bad"], "info, low, medium"),
+            (&["view", "--kind", "write"], "write_denied, mount_attempt"),
+            (&["view", "--since", "yesterday"], "2026-01-02"),
             (&[], "run, demo, doctor"),
         ] {
             let sentence = refusal(arguments);

@@ -18,3 +18,4 @@ mod received;
 mod rsyslog;
 mod syslog;
 mod verify;
+mod view;
