@@ -8,6 +8,7 @@ pub mod node;
 pub mod run;
 pub mod select;
 pub mod terminal;
+pub mod timeline;
 pub mod verify;
 pub mod view;
 
@@ -24,6 +25,7 @@ pub fn main() -> ExitCode {
         Ok(Command::Run(config)) => run::main(*config),
         Ok(Command::Demo(args)) => demo::main(&args),
         Ok(Command::Doctor(args)) => doctor::main(&args),
+        Ok(Command::Timeline(args)) => timeline::main(&args),
         Ok(Command::Verify(args)) => verify::main(&args),
         Ok(Command::View(args)) => view::main(&args),
         Ok(Command::Completions(shell)) => told(completions::main(shell, &mut std::io::stdout())),
@@ -69,6 +71,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Whether a record is as it was written.
     Verify(verify::Args),
+    /// What happened, over several streams.
+    Timeline(Box<timeline::Args>),
     /// An event stream for a person.
     View(Box<view::Args>),
     /// Completions for a shell.
@@ -105,6 +109,7 @@ enum CommandArgs {
     Demo(demo::Args),
     Doctor(doctor::Args),
     Verify(verify::Args),
+    Timeline(Box<timeline::Args>),
     View(Box<view::Args>),
     /// Print completions for a shell.
     Completions {
@@ -130,6 +135,7 @@ pub fn parse(
         CommandArgs::Demo(args) => Command::Demo(args),
         CommandArgs::Doctor(args) => Command::Doctor(args),
         CommandArgs::Verify(args) => Command::Verify(args),
+        CommandArgs::Timeline(args) => Command::Timeline(args),
         CommandArgs::View(args) => Command::View(args),
         CommandArgs::Completions { shell } => Command::Completions(shell),
     })
@@ -139,7 +145,7 @@ fn stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Text(error.to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => Stop::Refused(
-            "a command is missing: run, demo, doctor, verify, view or completions; `rosentry --help` says what they do"
+            "a command is missing: run, demo, doctor, view, timeline, verify or completions; `rosentry --help` says what they do"
                 .to_owned(),
         ),
         _ => Stop::Refused(format!("{}; `rosentry --help` says more", sentence(error))),
@@ -188,6 +194,7 @@ mod tests {
         assert!(matches!(parsed(&["doctor", "--format", "json"]), Ok(Command::Doctor(_))));
         assert!(matches!(parsed(&["verify", "-", "a.json"]), Ok(Command::Verify(_))));
         assert!(matches!(parsed(&["view", "-f", "--pod", "prod/web", "a.json"]), Ok(Command::View(_))));
+        assert!(matches!(parsed(&["timeline", "--format", "html", "-o", "t.html"]), Ok(Command::Timeline(_))));
         assert!(matches!(parsed(&["completions", "bash"]), Ok(Command::Completions(Shell::Bash))));
     }
 

@@ -4,4 +4,5 @@ pub mod event;
 pub mod filter;
 pub mod lines;
 pub mod printable;
+pub mod timeline;
 pub mod verify;

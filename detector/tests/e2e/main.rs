@@ -7,6 +7,7 @@ mod cli_errors;
 mod daemonset;
 mod dashboards;
 mod identity;
+mod intrusion;
 mod lab;
 mod mounts;
 mod outage;

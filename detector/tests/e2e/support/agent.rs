@@ -154,6 +154,11 @@ impl Agent {
         Events(self.events.lines().iter().map(|line| contract::checked(line)).collect())
     }
 
+    /// The lines of its stream up to now.
+    pub fn lines(&self) -> Vec<String> {
+        self.events.lines()
+    }
+
     /// Its open files, as links of proc tell them.
     pub fn open_files(&self) -> Vec<PathBuf> {
         let descriptors = fs::read_dir(format!("/proc/{}/fd", self.process.id())).expect("the agent runs");
