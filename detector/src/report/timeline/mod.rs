@@ -173,7 +173,9 @@ impl<'a> Reading<'a> {
         timeline.first_time = Some(timeline.first_time.map_or(first, |time| time.min(first)));
         timeline.last_time = Some(timeline.last_time.map_or(event.time, |time| time.max(event.time)));
         timeline.events += 1;
-        timeline.count = timeline.count.saturating_add(event.count);
+        // What the agent says of itself is no attempt.
+        let attempts = if event.kind() == Some(Kind::Agent) { 0 } else { event.count };
+        timeline.count = timeline.count.saturating_add(attempts);
         timeline.density.add(event.time, event.severity, 1);
         // A kind that is not known is one of few in a true record; in a forged one there may be many.
         let kind = event.kind().map_or("other", Kind::name);

@@ -25,7 +25,7 @@ const at = (time) => Date.parse(time.slice(0, 19) + "Z") + Number("0" + time.sli
 const clock = (time) => time.slice(0, 10) + " " + time.slice(11, 23);
 const many = (count, one, more) => count.toLocaleString("en") + " " + (count === 1 ? one : more || one + "s");
 function lasted(ms) {
-  if (ms < 1) return "at once";
+  if (ms < 10) return ms.toFixed(1) + " ms";
   if (ms < 1000) return ms.toFixed(0) + " ms";
   if (ms < 60e3) return (ms / 1e3).toFixed(1) + " s";
   if (ms < 3600e3) return (ms / 60e3).toFixed(1) + " min";
@@ -70,11 +70,16 @@ function setExtent() {
   const times = steps.map((step) => step.at);
   if (data.first_time) times.push(at(data.first_time), at(data.last_time));
   if (!times.length) times.push(0);
+  extent = around(times);
+  // At first what happened, not all that was watched.
+  view = steps.length ? around(steps.map((step) => step.at)) : [...extent];
+  extent = [Math.min(extent[0], view[0]), Math.max(extent[1], view[1])];
+}
+function around(times) {
   let low = Infinity, high = -Infinity;
   for (const time of times) { low = Math.min(low, time); high = Math.max(high, time); }
-  const margin = Math.max((high - low) * 0.02, 1);
-  extent = [low - margin, high + margin];
-  view = [...extent];
+  const margin = Math.max((high - low) * 0.05, 0.5);
+  return [low - margin, high + margin];
 }
 const x = (time) => LEFT + ((time - view[0]) / (view[1] - view[0])) * (WIDTH - LEFT - 10);
 const timeAt = (px) => view[0] + ((px - LEFT) / (WIDTH - LEFT - 10)) * (view[1] - view[0]);
@@ -86,7 +91,7 @@ function mark(step, parent, cx, cy) {
   if (!points) return shape("circle", { class: look, cx, cy, r: size }, parent);
   return shape("polygon", { class: look, points: points.map(([px, py]) => cx + px * size + "," + (cy + py * size)).join(" ") }, parent);
 }
-const SPANS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 10e3, 15e3, 30e3, 60e3, 120e3, 300e3, 600e3, 900e3, 1800e3, 3600e3, 7200e3,
+const SPANS = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 10e3, 15e3, 30e3, 60e3, 120e3, 300e3, 600e3, 900e3, 1800e3, 3600e3, 7200e3,
   10800e3, 21600e3, 43200e3, 86400e3, 172800e3, 604800e3, 1209600e3, 2592000e3, 7776000e3, 31536000e3];
 function draw() {
   const picture = byId("picture");
@@ -163,9 +168,9 @@ function goTo(step) {
   step.row.classList.add("marked");
   step.row.scrollIntoView({ block: "center" });
 }
-function zoom(factor, around) {
-  const middle = around === undefined ? (view[0] + view[1]) / 2 : around;
-  const span = Math.min(Math.max((view[1] - view[0]) * factor, 0.5), extent[1] - extent[0]);
+function zoom(factor, fixed) {
+  const middle = fixed === undefined ? (view[0] + view[1]) / 2 : fixed;
+  const span = Math.min(Math.max((view[1] - view[0]) * factor, 0.05), extent[1] - extent[0]);
   const share = (middle - view[0]) / (view[1] - view[0]);
   show(middle - span * share, middle + span * (1 - share));
 }
@@ -178,7 +183,7 @@ function show(begin, end) {
 function watchPicture() {
   const picture = byId("picture");
   const place = (event) => { const box = picture.getBoundingClientRect(); return ((event.clientX - box.left) / box.width) * WIDTH; };
-  picture.addEventListener("wheel", (event) => { if (event.ctrlKey || event.shiftKey || document.activeElement === picture) { event.preventDefault(); zoom(event.deltaY > 0 ? 1.25 : 0.8, timeAt(place(event))); } }, { passive: false });
+  picture.addEventListener("wheel", (event) => { if (event.ctrlKey || document.activeElement === picture) { event.preventDefault(); zoom(event.deltaY > 0 ? 1.25 : 0.8, timeAt(place(event))); } }, { passive: false });
   let from = null, brush = null;
   picture.addEventListener("pointerdown", (event) => { from = place(event); });
   picture.addEventListener("pointermove", (event) => {
@@ -212,7 +217,7 @@ function card(incident) {
   made.append(element("ol", { class: "story", "aria-label": "Story" }, ...incident.story.map((phase) => {
     const words = WHAT[phase.what] || [phase.what];
     return element("li", { class: phase.severity }, many(phase.count, words[0], words[1]),
-      element("span", { class: "faint" }, " +" + lasted(at(phase.first_time) - at(incident.first_time))));
+      element("span", { class: "faint" }, phase.first_time > incident.first_time ? " after " + lasted(at(phase.first_time) - at(incident.first_time)) : ""));
   })));
   if (incident.attack.length) made.append(element("p", {}, "MITRE ATT&CK: " + incident.attack.join(", ")));
   const where = element("ul", {}, ...incident.places.map((place) => element("li", { class: "mono" }, [place.pod && "pod " + place.pod,
@@ -254,7 +259,7 @@ function makeTable() {
   for (const step of steps) {
     const above = step.process ? step.process.ancestors.map((it) => it.comm).join(" < ") : "";
     step.row = element("tr", {}, element("td", { class: "time" }, clock(step.first_time)), element("td", {}, badge(step.severity)), element("td", {}, step.owner),
-      element("td", {}, step.place, element("div", { class: "faint" }, step.node)), element("td", {}, step.kind),
+      element("td", {}, step.place, element("div", { class: "faint" }, step.node)), element("td", { class: "word" }, step.kind),
       element("td", { class: "mono" }, step.what, step.hint ? element("div", { class: "faint" }, step.hint) : ""), element("td", {}, step.ended),
       element("td", { class: "mono" }, step.by, above ? element("div", { class: "faint" }, "< " + above) : ""), element("td", {}, step.attack.join(" ")), element("td", {}, "\u00d7" + step.count));
   }
@@ -290,7 +295,8 @@ function summary() {
   byId("span").textContent = data.first_time
     ? clock(data.first_time) + " to " + clock(data.last_time) + " UTC, " + many(data.events, "event") + " of " + (nodes.length > 4 ? many(nodes.length, "node") : nodes.join(", ")) : "No events.";
   const tile = (count, words, look) => element("li", look ? { class: look } : {}, element("b", {}, count.toLocaleString("en")), words);
-  byId("tiles").append(tile(data.incidents.length + data.incidents_left_out.incidents, "incidents"),
+  const told = data.incidents.length + data.incidents_left_out.incidents;
+  byId("tiles").append(tile(told, told === 1 ? "incident" : "incidents"),
     ...SEVERITIES.slice().reverse().map((severity) => [severity, data.incidents.filter((it) => it.severity === severity).length]).filter(([, count]) => count)
       .map(([severity, count]) => element("li", { class: severity }, element("b", {}, count.toLocaleString("en")), badge(severity))),
     tile(data.count, "attempts"), tile(data.nodes.length, data.nodes.length === 1 ? "node" : "nodes"), tile(data.gaps.length + data.gaps_left_out, "gaps in the record"));
