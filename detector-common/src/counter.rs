@@ -4,39 +4,36 @@
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum Counter {
-    /// Operations of the table that ended with EROFS.
-    WriteDenied = 0,
     /// Tries to change mounts, whatever their result.
-    MountAttempt = 1,
+    MountAttempt = 0,
     /// cgroups that were made in the cgroup2 hierarchy.
-    CgroupCreated = 2,
+    CgroupCreated = 1,
     /// cgroups that were removed from it.
-    CgroupRemoved = 3,
+    CgroupRemoved = 2,
     /// Records of refused writes that found their ring full.
-    WriteRingFull = 4,
+    WriteRingFull = 3,
     /// Records of mount attempts that found their ring full.
-    UrgentRingFull = 5,
+    UrgentRingFull = 4,
     /// A section of a record (a path, the arguments) could not be read; the record went out without it.
-    SectionUnreadable = 6,
+    SectionUnreadable = 5,
     /// A section of a record did not fit; the record went out with the part that did.
-    SectionTruncated = 7,
+    SectionTruncated = 6,
     /// Records of cgroups that found their ring full.
-    CgroupRingFull = 8,
+    CgroupRingFull = 7,
     /// A request of an io_uring that hides its result, whether it is refused or not: it was queued with
     /// IOSQE_CQE_SKIP_SUCCESS, and its operation tells of no failures then.
-    ResultHidden = 9,
+    ResultHidden = 8,
     /// Records for which no place was free on their CPU: its tasks had taken turns in the middle of others.
-    ScratchBusy = 10,
+    ScratchBusy = 9,
 }
 
 impl Counter {
     /// Length of the array of counters.
-    pub const COUNT: u32 = 11;
+    pub const COUNT: u32 = 10;
 
     /// Every counter, in the order of the array.
     #[cfg(feature = "user")]
     pub const ALL: [Self; Self::COUNT as usize] = [
-        Self::WriteDenied,
         Self::MountAttempt,
         Self::CgroupCreated,
         Self::CgroupRemoved,

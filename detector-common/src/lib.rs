@@ -6,7 +6,9 @@
 #![no_std]
 
 pub mod abi;
+pub mod budget;
 pub mod counter;
+pub mod fold;
 pub mod offsets;
 pub mod operation;
 pub mod record;

@@ -89,6 +89,14 @@ offsets! {
     fs_root: "fs_struct"."root";
     /// Working directory of a process.
     fs_pwd: "fs_struct"."pwd";
+    /// Mount of the root.
+    fs_root_mnt: "fs_struct"."root.mnt";
+    /// Directory entry of the root.
+    fs_root_dentry: "fs_struct"."root.dentry";
+    /// Mount of the working directory.
+    fs_pwd_mnt: "fs_struct"."pwd.mnt";
+    /// Directory entry of the working directory.
+    fs_pwd_dentry: "fs_struct"."pwd.dentry";
     /// Table of file descriptors.
     files_fdt: "files_struct"."fdt";
     /// Array of open files.
@@ -97,6 +105,14 @@ offsets! {
     fdtable_max_fds: "fdtable"."max_fds";
     /// Path of an open file.
     file_path: "file"."f_path";
+    /// Directory entry of an open file.
+    file_dentry: "file"."f_path.dentry";
+    /// Inode of an open file.
+    file_inode: "file"."f_inode";
+    /// Number of an inode in its filesystem.
+    inode_number: "inode"."i_ino";
+    /// Tells an inode from one that had its number before.
+    inode_generation: "inode"."i_generation";
     /// Mount of a path.
     path_mnt: "path"."mnt";
     /// Directory entry of a path.

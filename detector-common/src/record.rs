@@ -224,6 +224,27 @@ pub struct CallRecord {
     pub padding2: u32,
     /// The mount that a write hit, as far as the kernel side could tell.
     pub mount: MountRecord,
+    /// Where repeats are counted, in [`crate::fold`]; of a mount attempt, and of a write whose repeats are told one by one, none.
+    pub fold: FoldRecord,
+}
+
+/// Which slot counts the repeats of an attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct FoldRecord {
+    /// Number of the slot, or [`NOT_FOLDED`].
+    pub slot: u32,
+    /// Generation of the slot's state.
+    pub generation: u32,
+}
+
+/// No slot.
+pub const NOT_FOLDED: u32 = u32::MAX;
+
+impl FoldRecord {
+    /// Repeats are told one by one.
+    pub const NONE: Self = Self { slot: NOT_FOLDED, generation: 0 };
 }
 
 /// Room for the walks' `root_at`, and for the sections' lengths: powers of two, so that an index can be masked.
@@ -267,8 +288,8 @@ const _: () = assert!(size_of::<RecordHeader>() == 24);
 const _: () = assert!(size_of::<AncestorRecord>() == 32);
 const _: () = assert!(size_of::<ProcessRecord>() == 88 + 32 * MAX_ANCESTORS);
 const _: () = assert!(size_of::<MountRecord>() == 48);
-const _: () = assert!(size_of::<CallRecord>() == 216);
-const _: () = assert!(size_of::<SyscallRecord>() == 24 + 344 + 216);
+const _: () = assert!(size_of::<CallRecord>() == 224);
+const _: () = assert!(size_of::<SyscallRecord>() == 24 + 344 + 224);
 const _: () = assert!(size_of::<CgroupRecord>() == 24);
 
 /// Room for a path as a program passed it, `PATH_MAX`.

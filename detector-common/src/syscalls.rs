@@ -67,6 +67,8 @@ pub struct Call {
     pub flags: u8,
     /// Mode, or the attributes of fsmount.
     pub mode: u8,
+    /// 1: a write with a path and no other string, whose arguments are all in registers.
+    pub has_one_path: u8,
 }
 
 impl Call {
@@ -84,11 +86,17 @@ impl Call {
         data: NONE,
         flags: NONE,
         mode: NONE,
+        has_one_path: 0,
     };
 
     const fn of(operation: Operation) -> Self {
         let report = if operation.changes_mounts() { Report::Always } else { Report::Refused };
         Self { operation: operation as u8, report: report as u8, ..Self::UNWATCHED }
+    }
+
+    const fn has_one_path(&self) -> bool {
+        let others = self.path2 != NONE || self.source != NONE || self.fstype != NONE || self.data != NONE;
+        self.report == Report::Refused as u8 && self.form == Form::Plain as u8 && self.path != NONE && !others
     }
 
     const fn path(self, path: u8) -> Self {
@@ -165,7 +173,7 @@ const fn row(name: &'static str, numbers: [i16; 3], call: Call) -> Syscall {
         ia32: number(numbers[1]),
         aarch64: number(numbers[2]),
         io_uring: None,
-        call,
+        call: Call { has_one_path: call.has_one_path() as u8, ..call },
     }
 }
 

@@ -9,10 +9,13 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod budget;
 mod capture;
+mod fold;
 mod hooks;
 mod memory;
 mod offsets;
+mod quick;
 mod ring;
 mod scratch;
 

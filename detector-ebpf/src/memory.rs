@@ -9,7 +9,7 @@ use aya_ebpf::{
     bindings::pt_regs,
     helpers::generated::{
         bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user,
-        bpf_probe_read_user_str,
+        bpf_probe_read_user_str, bpf_task_pt_regs,
     },
 };
 
@@ -19,7 +19,6 @@ impl Plain for u8 {}
 impl Plain for u16 {}
 impl Plain for u32 {}
 impl Plain for u64 {}
-impl Plain for pt_regs {}
 impl<T: Plain, const N: usize> Plain for [T; N] {}
 
 /// A kernel structure whose type the verifier knows (`PTR_TO_BTF_ID`): a member of it is one load, where [`kernel_at`] calls a
@@ -55,6 +54,13 @@ impl Structure {
     pub fn untyped(self) -> Untyped {
         Untyped(self.address())
     }
+}
+
+/// The registers of the syscall that the running thread is in (kernel 5.15); of a thread of the kernel's, what it began with.
+#[inline(always)]
+pub fn current_registers() -> &'static pt_regs {
+    // SAFETY: the verifier checks that it is a task, and each load from the registers, which stand on the task's stack.
+    unsafe { &*(bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs) }
 }
 
 /// A kernel structure whose members can be read.
@@ -184,6 +190,29 @@ pub fn fill<T: Plain, const N: usize>(values: &mut [T; N], with: T) {
         // SAFETY: a live value; volatile, or the compiler would make a `memset` of it.
         unsafe { write_volatile(value, with) };
     }
+}
+
+/// Copies `length` bytes from `kernel`, an address of the kernel's, or where that is 0, from `user`; whether all could be read.
+///
+/// # Safety
+/// `to` must be writable for `length` bytes.
+#[inline(always)]
+pub unsafe fn copy(to: *mut u8, length: u32, kernel: u64, user: u64) -> bool {
+    // SAFETY: the caller answers for `to`; the helpers check the addresses.
+    unsafe {
+        if kernel != 0 {
+            bpf_probe_read_kernel(to.cast(), length, kernel as *const _) == 0
+        } else {
+            bpf_probe_read_user(to.cast(), length, user as *const _) == 0
+        }
+    }
+}
+
+/// A number for a pointer of the kernel's, the same for the same pointer: for the verifier a difference of pointers is one, a pointer
+/// is none.
+#[inline(always)]
+pub fn number(pointer: u64) -> u64 {
+    pointer.wrapping_sub(core::ptr::from_ref(crate::offsets::get()) as u64)
 }
 
 /// The same number, of which the compiler knows nothing: neither where it came from nor what it was compared with.

@@ -4,7 +4,7 @@
 //! turn there in the middle, and run another of our programs. So there is more than one place, and each is claimed for as
 //! long as a record is made in it. Where none is free the record is lost, and counted.
 
-use aya_ebpf::{bindings::pt_regs, macros::map, maps::PerCpuArray};
+use aya_ebpf::{macros::map, maps::PerCpuArray};
 use detector_common::{
     counter::Counter,
     record::{PAYLOAD_MAX, SyscallRecord},
@@ -13,7 +13,8 @@ use detector_common::{
 
 use crate::{
     atomic::Claim,
-    capture::{mount::Refused, path::Walk, request::Places, text::STRINGS},
+    capture::{call::Actor, mount::Refused, path::Walk, request::Places, text::STRINGS},
+    quick::WORDS,
     ring,
 };
 
@@ -27,14 +28,26 @@ pub struct Scratch {
     pub walk: Walk,
     /// Addresses of the strings to append, by section; 0: none.
     pub strings: [u64; STRINGS],
+    /// What both paths are relative to: mount and dentry; zeros where nothing is.
+    pub bases: [[u64; 2]; 2],
+    /// Who does it.
+    pub actor: Actor,
+    /// Row of the cgroup in [`crate::budget`].
+    pub cgroup_row: u32,
+    /// 1: the strings are the kernel's, or copies; 0: the program's.
+    pub of_kernel: u32,
+    /// 1: the key is known, and known to be new.
+    pub is_new: u32,
+    /// The path as it was read, if so.
+    pub text: [u64; WORDS],
+    /// What tells the attempt from others; see [`crate::fold`].
+    pub key: [u64; 2],
     /// Where the paths of a request of an io_uring begin, as they were when it was submitted.
     pub places: Places,
     /// The mount that the write hit.
     pub refused: Refused,
     /// The row of the table of syscalls, for programs that take it from more than one.
     pub row: Call,
-    /// The registers of a syscall, for programs that have no others at hand.
-    pub registers: pt_regs,
     /// 1 while a record is put together here.
     busy: Claim,
 }
@@ -48,29 +61,53 @@ const PLACES: u32 = 2;
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(PLACES, 0);
 
-/// Runs `make` with a place of this CPU that no one else uses.
+/// Runs `make` with a place of this CPU that no one else uses; `claimed`: with the one of this number, which was claimed before, and
+/// is released by whoever did so.
 #[inline(always)]
-pub fn with(make: impl FnOnce(&mut Scratch)) {
-    let Some(scratch) = claim() else {
+pub fn with(claimed: Option<u32>, make: impl FnOnce(&mut Scratch)) {
+    let scratch = match claimed {
+        Some(index) => get(index),
+        None => claim().map(|(scratch, _)| {
+            scratch.is_new = 0;
+            scratch
+        }),
+    };
+    let Some(scratch) = scratch else {
         ring::count(Counter::ScratchBusy);
         return;
     };
     make(scratch);
-    scratch.busy.swap(0);
+    if claimed.is_none() {
+        scratch.busy.swap(0);
+    }
 }
 
+/// Claims a place of this CPU; with its number.
 #[inline(always)]
-fn claim() -> Option<&'static mut Scratch> {
+pub fn claim() -> Option<(&'static mut Scratch, u32)> {
     let mut index = 0;
     while index < PLACES {
-        let scratch = SCRATCH.get_ptr_mut(index)?;
-        // SAFETY: a live map value. Exchanged at once, because the task may lose its turn at any instruction.
-        let busy = unsafe { &(*scratch).busy };
-        if busy.swap(1) == 0 {
-            // SAFETY: a live map value, and ours until `busy` is cleared.
-            return Some(unsafe { &mut *scratch });
+        let scratch = get(index)?;
+        // Exchanged at once, because the task may lose its turn at any instruction.
+        if scratch.busy.swap(1) == 0 {
+            return Some((scratch, index));
         }
         index += 1;
     }
     None
+}
+
+/// Gives up a place that was claimed.
+#[inline(always)]
+pub fn release(index: u32) {
+    if let Some(scratch) = get(index) {
+        scratch.busy.swap(0);
+    }
+}
+
+#[inline(always)]
+fn get(index: u32) -> Option<&'static mut Scratch> {
+    let scratch = SCRATCH.get_ptr_mut(index)?;
+    // SAFETY: a live map value; but for `busy` it is touched by who has claimed it.
+    Some(unsafe { &mut *scratch })
 }

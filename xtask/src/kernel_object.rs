@@ -54,6 +54,7 @@ fn for_bpf<'a>(cargo: &'a mut Command, workspace: &Workspace, tools: &Tools, arc
         // BTF is made from debug information, of `core` and the dependencies too.
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
+        "-Ctarget-cpu=v3".into(),
     ];
     flags.extend(workspace.remappings(&tools.compiler.sysroot));
     cargo

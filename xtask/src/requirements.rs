@@ -4,9 +4,10 @@ use std::{
     env, fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use crate::vm::machine::QEMU;
+use crate::{process::probe, vm::machine::QEMU};
 
 /// Which commands a requirement is for. Each needs what those before it need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +31,8 @@ pub enum Probe {
     StaticProgram(&'static str),
     /// A library that a program loads, below one of the folders that `/usr/lib` has for the machine's kind.
     Module(&'static str),
+    /// A module of the Python that is on the PATH.
+    PythonModule(&'static str),
 }
 
 /// One thing that the commands need.
@@ -114,7 +117,8 @@ pub const REQUIREMENTS: [Requirement; 14] = [
     },
     Requirement {
         need: Need::Test,
-        probe: Probe::Program("python3"),
+        // Debian's python3 alone can make environments, and put nothing into them.
+        probe: Probe::PythonModule("ensurepip"),
         package: "python3-venv",
         purpose: "Helm, which comes as a Python package",
     },
@@ -142,13 +146,16 @@ impl Requirement {
                 let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
                 folders.map(|folder| folder.path().join(path)).any(|module| module.is_file())
             }
+            Probe::PythonModule(name) => {
+                probe(Command::new("python3").args(["-c", &format!("import {name}")])).is_some()
+            }
         }
     }
 
-    /// The name of the program or library.
+    /// The name of the program, library or module.
     pub fn program(&self) -> &'static str {
         match self.probe {
-            Probe::Program(name) | Probe::StaticProgram(name) | Probe::Module(name) => name,
+            Probe::Program(name) | Probe::StaticProgram(name) | Probe::Module(name) | Probe::PythonModule(name) => name,
         }
     }
 }

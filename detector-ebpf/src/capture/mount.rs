@@ -4,20 +4,16 @@
 //! for write access on the way (`mnt_want_write`), and the mount that refuses is noted for the running task until the
 //! operation's end: by then a `struct path` of it is gone, and the mount itself may be.
 
-use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
-    macros::map,
-    maps::Array,
-};
+use aya_ebpf::{macros::map, maps::Array};
 use detector_common::{
     offsets::UNAVAILABLE,
     record::{FSTYPE_LEN, MountRecord},
 };
 
 use crate::{
+    atomic::Claim,
     capture::{
-        names,
+        names, path,
         slots::{self, SLOTS, Slot},
     },
     memory::{self, Plain, Readable, Structure, Untyped},
@@ -60,8 +56,8 @@ impl Refused {
         }
         self.mount.id = mount.load(offset!(mount_id));
         self.mount.flags = vfsmount.load(offset!(vfsmount_flags));
-        self.place[which(offset!(path_mnt))] = vfsmount.address();
-        self.place[which(offset!(path_dentry))] = vfsmount.load(offset!(vfsmount_root));
+        self.place[path::word(offset!(path_mnt))] = vfsmount.address();
+        self.place[path::word(offset!(path_dentry))] = vfsmount.load(offset!(vfsmount_root));
         memory::fill(&mut self.mount.fstype, 0);
         self.mount.super_flags = 0;
         if let Some(superblock) = vfsmount.follow(offset!(vfsmount_sb)) {
@@ -86,12 +82,6 @@ impl Refused {
 /// Pointers from there on are errors (`MAX_ERRNO`, `include/linux/err.h`).
 const ERRORS: u64 = -4096_i64 as u64;
 
-/// Which word of a `struct path` a member is.
-#[inline(always)]
-fn which(offset: u32) -> usize {
-    (offset as usize / size_of::<u64>()) & 1
-}
-
 /// What tells one operation of a task from another.
 #[derive(Clone, Copy, Eq, PartialEq)]
 #[repr(C)]
@@ -105,10 +95,7 @@ struct Operation {
 impl Operation {
     #[inline(always)]
     fn of(filename: u64) -> Self {
-        // SAFETY: the verifier checks that it is a task.
-        let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
-        let syscall = memory::kernel_at(registers, core::mem::offset_of!(pt_regs, orig_rax) as u32);
-        Self { filename, syscall }
+        Self { filename, syscall: memory::current_registers().orig_rax }
     }
 }
 
@@ -116,11 +103,27 @@ impl Operation {
 #[repr(C)]
 struct Noted {
     by: Operation,
+    /// 1 where it is one of [`OF_OPENS`].
+    counted: u64,
     refused: Refused,
+}
+
+impl Noted {
+    #[inline(always)]
+    fn count(&mut self, is_open: bool) {
+        let counted = u64::from(is_open);
+        if self.counted != counted {
+            OF_OPENS.add(counted.wrapping_sub(self.counted));
+            self.counted = counted;
+        }
+    }
 }
 
 /// Some seconds. The end of the call comes at once, unless it is none that is watched.
 const LEFT_BEHIND: u64 = 2_500;
+
+/// How many notes are of opens: hardly ever any, so that an open which succeeds need not look for its own.
+static OF_OPENS: Claim = Claim::new();
 
 #[map]
 static REFUSED: Array<Slot<Noted>> = Array::with_max_entries(SLOTS, 0);
@@ -134,6 +137,7 @@ pub fn note(vfsmount: Structure) {
         refused.fill(vfsmount);
     } else if let Some(Slot { value: noted, .. }) = slots::claim(&REFUSED, task, LEFT_BEHIND) {
         noted.by = Operation::of(looked_up());
+        noted.count(noted.by.filename != 0);
         noted.refused.fill(vfsmount);
     }
 }
@@ -146,7 +150,8 @@ pub fn note(vfsmount: Structure) {
 pub fn take(filename: u64, with: impl Fn(u64)) {
     match slots::find(&REFUSED, slots::current()) {
         Some(slot) => {
-            let noted = &slot.value;
+            let noted = &mut slot.value;
+            noted.count(false);
             with(if noted.by == Operation::of(filename) { noted.refused.address() } else { 0 });
             slot.free();
         }
@@ -158,8 +163,15 @@ pub fn take(filename: u64, with: impl Fn(u64)) {
 #[inline(always)]
 pub fn drop() {
     if let Some(slot) = slots::find(&REFUSED, slots::current()) {
+        slot.value.count(false);
         slot.free();
     }
+}
+
+/// Whether any note is of an open, of whatever task.
+#[inline(always)]
+pub fn is_any_of_an_open() -> bool {
+    OF_OPENS.get() != 0
 }
 
 /// Address of the `struct filename` that the running task is looking up; 0 for none.
@@ -168,6 +180,7 @@ fn looked_up() -> u64 {
     if offset!(task_nameidata) == UNAVAILABLE || offset!(nameidata_name) == UNAVAILABLE {
         return 0;
     }
+    let nameidata = Structure::current_task().map_or(0, |task| task.load(offset!(task_nameidata)));
     // From 0 nothing can be read, and what can't be read is 0.
-    memory::kernel_at(memory::kernel_at(slots::current(), offset!(task_nameidata)), offset!(nameidata_name))
+    memory::kernel_at(nameidata, offset!(nameidata_name))
 }

@@ -36,19 +36,45 @@ const fn section(place: u32) -> u32 {
     FIRST + place + place / MOUNT as u32
 }
 
+/// Where a `struct path` leads.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Place {
+    /// Address of the `struct path`.
+    path: u64,
+    /// What it holds: the `vfsmount`, and the dentry.
+    mnt: u64,
+    dentry: u64,
+}
+
+/// What is known of a mount.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Mount {
+    /// The `vfsmount` within it; 0 between two walks.
+    mnt: u64,
+    /// The mount that it stands on; itself for the first of a namespace.
+    parent: u64,
+    /// Where it stands there.
+    mountpoint: u64,
+    /// Its root dentry.
+    root: u64,
+}
+
 /// The paths to walk, and the position.
 #[repr(C)]
 pub struct Walk {
-    /// Address of the `struct path` of each section; 0: none.
-    pub places: [u64; WALKS],
+    /// Address of the `struct path` of each walk; 0: none. More than there are walks, so that an index can be masked.
+    pub places: [u64; ROOT_AT_ROOM],
     dentry: u64,
-    /// The `vfsmount` within its `mount`; 0 between two walks.
-    mnt: u64,
-    /// Root dentry of that mount.
-    mnt_root: u64,
-    /// Root of the process, to note where it is met.
-    root_dentry: u64,
-    root_mnt: u64,
+    mount: Mount,
+    /// The root of the process, to note where it is met, and its working directory, which is read with it.
+    root: Place,
+    pwd: Place,
+    /// The mount of the root. Most walks begin and end on it, so it is not read again.
+    root_mount: Mount,
+    /// 1 where no folder is above the root in the mount namespace: no walk goes on from there.
+    root_is_top: u32,
     /// Which of `places`.
     place: u32,
     /// Bytes of the payload that were used when the walk began.
@@ -63,18 +89,59 @@ struct Steps<'a> {
     scratch: &'a mut Scratch,
 }
 
-/// Appends the walks from `scratch.walk.places`. The process's root, whose `struct path` is at `root`, is noted where met.
+/// Appends the walks from `scratch.walk.places`. The process's root, whose `struct path` is at `root`, is noted where met; its
+/// working directory's is at `pwd`.
 #[inline(always)]
-pub fn append_walks(scratch: &mut Scratch, root: u64) {
-    [scratch.walk.root_mnt, scratch.walk.root_dentry] =
-        memory::kernel_words(root, offset!(path_mnt), offset!(path_dentry));
+pub fn append_walks(scratch: &mut Scratch) {
+    let origin = &scratch.actor.origin;
+    let walk = &mut scratch.walk;
+    walk.root = Place { path: origin.root, mnt: origin.root_pair[0], dentry: origin.root_pair[1] };
+    walk.pwd = Place { path: origin.pwd, mnt: origin.pwd_pair[0], dentry: origin.pwd_pair[1] };
+    walk.root_mount = mount(walk.root.mnt);
+    walk.root_is_top = u32::from(walk.root.dentry == walk.root_mount.root && is_top(&walk.root_mount));
     scratch.walk.place = 0;
-    scratch.walk.mnt = 0;
+    scratch.walk.mount.mnt = 0;
     let mut steps = Steps { scratch };
     // A step to find that there is no walk left, besides those of the walks themselves.
     const MOST: u32 = WALKS as u32 * (WALK_STEPS + 1) + 1;
     // SAFETY: `step` has the signature that the helper calls, and `steps` outlives the call.
     unsafe { bpf_loop(MOST, step as *const () as *mut c_void, (&raw mut steps).cast(), 0) };
+}
+
+/// Which word of a `struct path` the member at this offset is.
+#[inline(always)]
+pub fn word(offset: u32) -> usize {
+    (offset as usize / size_of::<u64>()) & 1
+}
+
+/// Reads the mount of the `vfsmount` at `mnt`: with one call where the members stand together, which is known when the program
+/// is loaded.
+#[inline(always)]
+fn mount(mnt: u64) -> Mount {
+    const WORD: u32 = size_of::<u64>() as u32;
+    let start = mnt.wrapping_sub(u64::from(offset!(mount_mnt)));
+    let root_offset = offset!(mount_mnt).wrapping_add(offset!(vfsmount_root));
+    let [parent, mountpoint, root] = if offset!(mount_mountpoint) == offset!(mount_parent) + WORD
+        && root_offset == offset!(mount_mountpoint) + WORD
+    {
+        memory::kernel_at(start, offset!(mount_parent))
+    } else {
+        let [parent, mountpoint] = memory::kernel_words(start, offset!(mount_parent), offset!(mount_mountpoint));
+        [parent, mountpoint, memory::kernel_at(start, root_offset)]
+    };
+    Mount { mnt, parent, mountpoint, root }
+}
+
+/// Whether nothing above the root of the mount has a name: it is the first of its namespace, or covers the whole of that, as a
+/// container's root does.
+#[inline(always)]
+fn is_top(covering: &Mount) -> bool {
+    let within = u64::from(offset!(mount_mnt));
+    if covering.parent.wrapping_add(within) == covering.mnt {
+        return true;
+    }
+    let below = mount(covering.parent.wrapping_add(within));
+    covering.mountpoint == below.root && below.parent.wrapping_add(within) == below.mnt
 }
 
 const CONTINUE: i64 = 0;
@@ -84,26 +151,27 @@ const STOP: i64 = 1;
 extern "C" fn step(_index: u64, steps: *mut c_void) -> i64 {
     // SAFETY: `append_walks` handed on its own live `Steps`, and touches it again only after the loop.
     let scratch = unsafe { &mut *(*steps.cast::<Steps<'_>>()).scratch };
-    if scratch.walk.mnt == 0 && !begin(scratch) {
+    if scratch.walk.mount.mnt == 0 && !begin(scratch) {
         return STOP;
     }
     let walk = &mut scratch.walk;
-    if walk.dentry == walk.root_dentry && walk.mnt == walk.root_mnt && walk.root_at == ROOT_NOT_MET {
+    if walk.dentry == walk.root.dentry && walk.mount.mnt == walk.root.mnt && walk.root_at == ROOT_NOT_MET {
         walk.root_at = walk.components;
+        if walk.root_is_top != 0 {
+            return end(scratch, false);
+        }
     }
     if walk.steps >= WALK_STEPS {
         return end(scratch, true);
     }
     walk.steps += 1;
-    if walk.dentry == walk.mnt_root {
-        let mount = walk.mnt.wrapping_sub(u64::from(offset!(mount_mnt)));
-        let [parent, mountpoint] = memory::kernel_words(mount, offset!(mount_parent), offset!(mount_mountpoint));
-        if parent == mount || parent == 0 {
+    if walk.dentry == walk.mount.root {
+        let parent = walk.mount.parent.wrapping_add(u64::from(offset!(mount_mnt)));
+        if parent == walk.mount.mnt || walk.mount.parent == 0 {
             return end(scratch, false);
         }
-        walk.dentry = mountpoint;
-        walk.mnt = parent.wrapping_add(u64::from(offset!(mount_mnt)));
-        walk.mnt_root = memory::kernel_at(walk.mnt, offset!(vfsmount_root));
+        walk.dentry = walk.mount.mountpoint;
+        enter(walk, parent);
         return CONTINUE;
     }
     let [parent, name] = memory::kernel_words(walk.dentry, offset!(dentry_parent), offset!(dentry_name));
@@ -145,22 +213,35 @@ fn begin(scratch: &mut Scratch) -> bool {
         walk.steps = 0;
         walk.components = 0;
         walk.root_at = ROOT_NOT_MET;
-        [walk.mnt, walk.dentry] = memory::kernel_words(walk.places[place], offset!(path_mnt), offset!(path_dentry));
-        if walk.mnt != 0 && walk.dentry != 0 {
-            walk.mnt_root = memory::kernel_at(walk.mnt, offset!(vfsmount_root));
+        let path = walk.places[place];
+        let [mnt, dentry] = if path == walk.root.path {
+            [walk.root.mnt, walk.root.dentry]
+        } else if path == walk.pwd.path {
+            [walk.pwd.mnt, walk.pwd.dentry]
+        } else {
+            pair_at(path)
+        };
+        walk.dentry = dentry;
+        if mnt != 0 && dentry != 0 {
+            enter(walk, mnt);
             return true;
         }
-        walk.mnt = 0;
         mark_unreadable(scratch, section(place as u32));
     }
     false
+}
+
+/// Goes on at the `vfsmount` at `mnt`.
+#[inline(always)]
+fn enter(walk: &mut Walk, mnt: u64) {
+    walk.mount = if mnt == walk.root.mnt { walk.root_mount } else { mount(mnt) };
 }
 
 /// Notes what the walk that ends here has found.
 #[inline(always)]
 fn end(scratch: &mut Scratch, truncated: bool) -> i64 {
     let walk = &mut scratch.walk;
-    walk.mnt = 0;
+    walk.mount.mnt = 0;
     // Masked rather than compared: the verifier believes a mask wherever the compiler moves it.
     let place = walk.place.wrapping_sub(1) & (ROOT_AT_ROOM as u32 - 1);
     let is_last = place == MOUNT as u32 || place + 1 == MOUNT as u32 && walk.places[MOUNT] == 0;
@@ -182,6 +263,12 @@ pub fn of_open_file(files: u64, fd: u32) -> Option<u64> {
     }
     let array: u64 = memory::kernel_at(fdtable, offset!(fdtable_fd));
     of_file(memory::kernel_at(array.wrapping_add(8 * u64::from(fd)), 0))
+}
+
+/// Mount and dentry of the `struct path` at `path`.
+#[inline(always)]
+pub fn pair_at(path: u64) -> [u64; 2] {
+    memory::kernel_words(path, offset!(path_mnt), offset!(path_dentry))
 }
 
 /// Address of the `struct path` of the `struct file` at `file`.

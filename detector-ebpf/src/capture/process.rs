@@ -18,19 +18,23 @@ use crate::{
 /// A thread that the kernel made to work for a process's io_uring (`include/linux/sched.h`, 6.18).
 const PF_IO_WORKER: u32 = 0x10;
 
-/// Fills the cgroup of the header and the process of the record for `task`, which need not be the running one.
+/// Fills the process of the record for `task`, which need not be the running one.
 #[inline(always)]
 pub fn fill(scratch: &mut Scratch, task: Untyped) {
-    scratch.record.header.cgroup_id = cgroup_id(task);
     describe(&mut scratch.record.process, task);
 }
 
-/// Fills the cgroup of the header and the process of the record for the running task, at a third of the cost.
+/// Fills the process of the record for the running task, at a third of the cost.
 #[inline(always)]
 pub fn fill_current(scratch: &mut Scratch) {
-    // SAFETY: the helper has no preconditions.
-    scratch.record.header.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     describe_current(&mut scratch.record.process);
+}
+
+/// Id of the running task's cgroup in the cgroup2 hierarchy.
+#[inline(always)]
+pub fn current_cgroup_id() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_cgroup_id() }
 }
 
 /// Describes the running task.
@@ -132,7 +136,7 @@ pub fn fill_parent(scratch: &mut Scratch, task: Untyped) {
 
 /// Id of the task's cgroup in the cgroup2 hierarchy; 0 where it can't be read.
 #[inline(always)]
-fn cgroup_id(task: Untyped) -> u64 {
+pub fn cgroup_id(task: Untyped) -> u64 {
     if let Some(cgroups) = task.follow(offset!(task_cgroups))
         && let Some(cgroup) = cgroups.follow(offset!(css_set_cgroup))
         && let Some(node) = cgroup.follow(offset!(cgroup_kn))
@@ -146,9 +150,12 @@ fn cgroup_id(task: Untyped) -> u64 {
 /// Address of the dentry of the task's executable, which stands for the file; 0 of a thread of the kernel.
 #[inline(always)]
 fn executable_dentry(task: Untyped) -> u64 {
-    match executed(task).file {
-        0 => 0,
-        path => memory::kernel_at(path, offset!(path_dentry)),
+    if let Some(mm) = task.follow(offset!(task_mm))
+        && let Some(file) = mm.follow(offset!(mm_exe_file))
+    {
+        file.load(offset!(file_dentry))
+    } else {
+        0
     }
 }
 
@@ -192,47 +199,27 @@ pub struct Executed {
     pub args: u64,
     /// Their length, bytes.
     pub args_length: u64,
+    /// What tells the executable from others: address of the dentry; and from others that had that address before: number and
+    /// generation of the inode.
+    pub identity: [u64; 3],
 }
 
 impl Executed {
-    const NOTHING: Self = Self { file: 0, args: 0, args_length: 0 };
-}
-
-/// What the task executes.
-#[inline(always)]
-pub fn executed(task: Untyped) -> Executed {
-    let mut executed = Executed::NOTHING;
-    note_executed(&mut executed, task);
-    executed
-}
-
-/// What the running task executes.
-#[inline(always)]
-pub fn executed_by_current() -> Executed {
-    let mut executed = Executed::NOTHING;
-    note_executed_by_current(&mut executed);
-    executed
-}
-
-/// A global function for the reason of [`describe_current`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn note_executed_by_current(executed: *mut Executed) -> u32 {
-    // SAFETY: null, or a live value of the caller's; the verifier knows its size from the type.
-    let Some(executed) = (unsafe { executed.as_mut() }) else { return 0 };
-    let Some(task) = Structure::current_task() else { return 0 };
-    note_executed(executed, task);
-    1
-}
-
-#[inline(always)]
-fn note_executed<S: Readable>(executed: &mut Executed, task: S) {
-    if let Some(mm) = task.follow(offset!(task_mm)) {
-        executed.args = mm.load(offset!(mm_arg_start));
-        executed.args_length = mm.load::<u64>(offset!(mm_arg_end)).wrapping_sub(executed.args);
-        if let Some(file) = mm.follow(offset!(mm_exe_file)) {
-            executed.file = file.address().wrapping_add(u64::from(offset!(file_path)));
-        }
+    /// Notes what the task executes.
+    #[inline(always)]
+    pub fn note<S: Readable>(&mut self, task: S) {
+        // A number that the compiler does not know, or it would make a `memset` of this.
+        let unknown = memory::opaque(0);
+        *self = Self { file: unknown, args: unknown, args_length: unknown, identity: [unknown; 3] };
+        let Some(mm) = task.follow(offset!(task_mm)) else { return };
+        self.args = mm.load(offset!(mm_arg_start));
+        self.args_length = mm.load::<u64>(offset!(mm_arg_end)).wrapping_sub(self.args);
+        let Some(file) = mm.follow(offset!(mm_exe_file)) else { return };
+        self.file = file.address().wrapping_add(u64::from(offset!(file_path)));
+        self.identity[0] = file.load(offset!(file_dentry));
+        let Some(inode) = file.follow(offset!(file_inode)) else { return };
+        self.identity[1] = inode.load(offset!(inode_number));
+        self.identity[2] = inode.load::<u32>(offset!(inode_generation)).into();
     }
 }
 

@@ -23,8 +23,7 @@ use detector_common::{
 
 use crate::{
     capture::{
-        call::{self, Origin},
-        path, process,
+        call, path, process,
         text::{self, STRINGS},
     },
     memory::{self, Readable as _, Structure, Untyped},
@@ -146,7 +145,8 @@ pub fn keep(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call) {
         member(request, members.data),
     ];
     scratch.used = NAMES_START as u32;
-    text::append_strings::<true>(scratch, call::strings_of(call));
+    scratch.of_kernel = 1;
+    text::append_strings(scratch, call::strings_of(call));
     if call.form == Form::SockAddr as u8 {
         // A name need not end with NUL: the length of the address says where it ends. The family is not part of it.
         let length = member::<u32>(request, members.length).saturating_sub(2) as u16;
@@ -154,51 +154,51 @@ pub fn keep(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call) {
         *name = length.min(*name);
     }
 
-    let Some(task) = Structure::current_task() else { return };
-    let origin = Origin::of(task.untyped());
+    scratch.actor.note_current();
     scratch.walk.places = [0; _];
+    scratch.bases = [[0; 2]; 2];
     if is_on_file(call) {
         set_argument(&mut scratch.record.call, call.dirfd, memory::kernel_at::<u32>(request, offset!(kiocb_fd)).into());
     } else {
-        call::find_bases(scratch, call, NAMES_START, &origin);
+        call::find_bases(scratch, call, NAMES_START);
     }
     cut(scratch);
     let kept = (&raw mut scratch.record.call).cast::<Kept>();
-    let [base, base2, ..] = scratch.walk.places;
     // SAFETY: the scratch goes on behind the call with the payload, which is longer than the rest of `Kept`, as asserted; the
     // names stand behind `NAMES_START`, and nothing before.
     let kept = unsafe { &mut *kept };
-    kept.places = Places {
-        root: memory::kernel_at(origin.root, 0),
-        pwd: memory::kernel_at(origin.pwd, 0),
-        bases: [memory::kernel_at(base, 0), memory::kernel_at(base2, 0)],
-    };
+    kept.places =
+        Places { root: scratch.actor.origin.root_pair, pwd: scratch.actor.origin.pwd_pair, bases: scratch.bases };
     // Where it does not fit, the request is told without its paths.
     let _ = REQUESTS.insert(request, kept, 0);
 }
 
-/// Puts what was kept of the request into the record, and gives where its paths begin. Without it (there were too many requests
-/// at once) the paths are told to be unreadable.
+/// Puts what was kept of the request into the record, and notes the task, and where its paths begin. Without it (there were too
+/// many requests at once) the paths are told to be unreadable.
 #[inline(always)]
-pub fn take(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call, task: Untyped) -> Origin {
-    let mut origin = Origin::of(task);
+pub fn take(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call, task: Untyped) {
+    scratch.actor.note(task);
     // A worker has looked the paths up only now, just before this; everyone else when the request was submitted.
     let is_late = Structure::current_task()
         .is_some_and(|current| current.address() != task.address() && process::is_io_worker(current));
     scratch.walk.places = [0; _];
+    scratch.bases = [[0; 2]; 2];
     call::begin_header(scratch);
     if restore(scratch, request, opcode) {
         let (base, base2) = (scratch.record.call.base, scratch.record.call.base2);
         let gone = 1 << Section::Base as u16 | 1 << Section::Base2 as u16;
         if is_late && !is_on_file(call) {
             scratch.record.call.unreadable &= !gone;
-            call::find_bases(scratch, call, 0, &origin);
+            call::find_bases(scratch, call, 0);
         }
         // A folder that is closed by now was open then.
         if !is_late || scratch.record.call.unreadable & gone != 0 {
             scratch.record.call.unreadable &= !gone;
-            origin.root = &raw const scratch.places.root as u64;
-            origin.pwd = &raw const scratch.places.pwd as u64;
+            scratch.actor.origin.root = &raw const scratch.places.root as u64;
+            scratch.actor.origin.root_pair = scratch.places.root;
+            scratch.actor.origin.pwd = &raw const scratch.places.pwd as u64;
+            scratch.actor.origin.pwd_pair = scratch.places.pwd;
+            scratch.bases = scratch.places.bases;
             let walks = |base: u8| base != Base::None as u8 && base != Base::Cwd as u8;
             scratch.record.call.base = base;
             scratch.record.call.base2 = base2;
@@ -218,11 +218,12 @@ pub fn take(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call, task: 
     if is_on_file(call) {
         // The ring's own number of a file means nothing to the process; the file itself is the request's until it is freed.
         scratch.record.call.base = Base::File as u8;
-        scratch.walk.places[0] = path::of_file(memory::kernel_at(request, offset!(kiocb_file))).unwrap_or(0);
+        let file = path::of_file(memory::kernel_at(request, offset!(kiocb_file))).unwrap_or(0);
+        scratch.walk.places[0] = file;
+        scratch.bases[0] = path::pair_at(file);
     }
     scratch.record.call.result = -i64::from(EROFS);
     let _ = REQUESTS.remove(request);
-    origin
 }
 
 #[inline(always)]

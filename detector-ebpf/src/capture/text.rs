@@ -35,18 +35,18 @@ struct Steps<'a> {
 }
 
 /// Appends the strings at the addresses in `scratch.strings` (0: none), each without its NUL; they are the running process's,
-/// or the kernel's own. `count` of them are looked at.
+/// or the kernel's own, as `scratch.of_kernel` says. `count` of them are looked at.
 ///
 /// By `bpf_loop`, so that the verifier follows the outcomes of one string rather than those of five in a row.
 #[inline(always)]
-pub fn append_strings<const OF_KERNEL: bool>(scratch: &mut Scratch, count: u32) {
+pub fn append_strings(scratch: &mut Scratch, count: u32) {
     let mut steps = Steps { scratch };
-    let append = append_string::<OF_KERNEL> as *const () as *mut c_void;
+    let append = append_string as *const () as *mut c_void;
     // SAFETY: `append_string` has the signature that the helper calls, and `steps` outlives the call.
     unsafe { bpf_loop(count, append, (&raw mut steps).cast(), 0) };
 }
 
-extern "C" fn append_string<const OF_KERNEL: bool>(index: u64, steps: *mut c_void) -> i64 {
+extern "C" fn append_string(index: u64, steps: *mut c_void) -> i64 {
     // SAFETY: `append_strings` handed on its own live `Steps`, and touches it again only after the loop.
     let scratch = unsafe { &mut *(*steps.cast::<Steps<'_>>()).scratch };
     if index >= STRINGS as u64 {
@@ -67,7 +67,7 @@ extern "C" fn append_string<const OF_KERNEL: bool>(index: u64, steps: *mut c_voi
     // SAFETY: `used + PATH_MAX + 1` is within the payload, as checked, and STRING_MAX is less.
     let length = unsafe {
         let to = scratch.payload.as_mut_ptr().add(used);
-        if OF_KERNEL {
+        if scratch.of_kernel != 0 {
             memory::kernel_string(to, most as u32 + 1, address)
         } else {
             memory::user_string(to, most as u32 + 1, address)
@@ -88,9 +88,10 @@ extern "C" fn append_string<const OF_KERNEL: bool>(index: u64, steps: *mut c_voi
     0
 }
 
-/// Appends the arguments of the process: `length` bytes of its memory from `start` on.
+/// Appends the arguments of the process, which must be the running one.
 #[inline(always)]
-pub fn append_args(scratch: &mut Scratch, start: u64, length: u64) {
+pub fn append_args(scratch: &mut Scratch) {
+    let (start, length) = (scratch.actor.executed.args, scratch.actor.executed.args_length);
     let used = scratch.used as usize;
     if start == 0 || length == 0 || used > PAYLOAD_MAX - ARGS_MAX {
         return;

@@ -35,7 +35,7 @@ fn report(context: &BtfTracePointContext, kind: RecordKind, counter: Counter) {
         return;
     }
     ring::count(counter);
-    scratch::with(|scratch| {
+    scratch::with(None, |scratch| {
         let header = &mut scratch.record.header;
         header.version = WIRE_VERSION;
         header.kind = kind as u16;

@@ -23,8 +23,9 @@ use crate::{
         gate::{self, Request},
         sys_exit::EROFS,
     },
-    memory::{self, Readable as _, Structure},
+    memory::{Readable as _, Structure},
     offsets::offset,
+    quick, scratch,
 };
 
 /// The parameter at `index`, which is a pointer.
@@ -135,27 +136,15 @@ fn exit_want_write(context: FExitContext) -> i32 {
     0
 }
 
-/// Flags of an open of which each asks the mount for write access: the access mode, O_CREAT, O_TRUNC.
-const OPENS_TO_WRITE: u32 = 0o3 | 0o100 | 0o1000;
-
-/// `do_filp_open`: every way to open by name. The name lives on.
+/// `do_filp_open`: every way to open by name. The name lives on. Most of what is refused comes here, so this asks for itself whether
+/// it is a repeat.
 #[fexit]
 fn exit_open(context: FExitContext) -> i32 {
     if is_error_pointer(&context, 3) {
         apart!(context, {
-            let filename = parameter(&context, 1);
-            mount::take(filename, |refused| {
-                gate::report(Request {
-                    name: memory::kernel_at(filename, offset!(filename_name)),
-                    refused,
-                    open: parameter(&context, 2),
-                    dirfd: context.arg(0),
-                    ..Request::of(Operation::Open, 18)
-                });
-            });
+            refuse_open(&context);
         });
-    } else if structure(&context, 2).is_some_and(|how| how.load::<u32>(offset!(open_flags_flags)) & OPENS_TO_WRITE != 0)
-    {
+    } else if mount::is_any_of_an_open() {
         apart!(context, {
             mount::drop();
         });
@@ -163,12 +152,54 @@ fn exit_open(context: FExitContext) -> i32 {
     0
 }
 
+#[inline(always)]
+fn refuse_open(context: &FExitContext) {
+    let (Some(filename), Some(how)) = (structure(context, 1), structure(context, 2)) else { return };
+    let (name, dirfd, flags) =
+        (filename.load(offset!(filename_name)), context.arg(0), how.load(offset!(open_flags_flags)));
+    let answer = quick::ask_at_function(Operation::Open as u32, name, dirfd, flags);
+    if answer == quick::REPEAT {
+        mount::drop();
+        return;
+    }
+    mount::take(filename.address(), |refused| {
+        gate::report(Request {
+            name,
+            refused,
+            dirfd,
+            flags,
+            mode: u32::from(how.load::<u16>(offset!(open_flags_mode)) & 0o7777),
+            has_how: 1,
+            resolve: resolve(how.load(offset!(open_flags_lookup))),
+            answer,
+            ..Request::of(Operation::Open, 18)
+        });
+    });
+    // By who has claimed it: the gate may have been closed.
+    if let Some(place) = answer.checked_sub(quick::NEW) {
+        scratch::release(place);
+    }
+}
+
+/// The `RESOLVE_` bits of an open, from the `LOOKUP_` bits that the kernel has made of them: six in a row from the 16th on, of which
+/// the first and the third have changed places (`build_open_flags`, `fs/open.c`; `include/linux/namei.h`).
+#[inline(always)]
+fn resolve(lookup: u32) -> u32 {
+    let bits = lookup >> 16 & 0x3f;
+    bits & !5 | bits >> 2 & 1 | (bits & 1) << 2
+}
+
 /// `do_file_open_root`: an open by a handle.
 #[fexit]
 fn exit_open_handle(context: FExitContext) -> i32 {
     if is_error_pointer(&context, 3) {
         apart!(context, {
+            mount::drop();
             gate::report(Request { path: parameter(&context, 0), ..Request::of(Operation::Open, NONE) });
+        });
+    } else if mount::is_any_of_an_open() {
+        apart!(context, {
+            mount::drop();
         });
     }
     0

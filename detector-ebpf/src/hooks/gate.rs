@@ -6,12 +6,7 @@
 //! call that helper: [`report`] passes the address of a [`Request`] on the caller's stack as one of its arguments. The helper
 //! itself sees a wrong size and returns. `docs/decisions/0008-kernel-functions.md` has the figures.
 
-use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::generated::{bpf_get_current_task_btf, bpf_get_ns_current_pid_tgid, bpf_task_pt_regs},
-    macros::fentry,
-    programs::FEntryContext,
-};
+use aya_ebpf::{helpers::generated::bpf_get_ns_current_pid_tgid, macros::fentry, programs::FEntryContext};
 use detector_common::{
     abi::Abi,
     offsets::UNAVAILABLE,
@@ -22,13 +17,11 @@ use detector_common::{
 };
 
 use crate::{
-    capture::{
-        call::{self, Origin},
-        process, text,
-    },
+    capture::{call, path, process, text},
     hooks::sys_exit::{self, EROFS, SYS_BIND, X32_BIT},
     memory::{self, Plain, Readable as _, Structure},
     offsets::offset,
+    quick,
     scratch::{self, Scratch},
 };
 
@@ -58,8 +51,6 @@ pub struct Request {
     pub path: u64,
     /// Address of the mount that has refused, as [`Refused`](crate::capture::mount::Refused); 0 where none has.
     pub refused: u64,
-    /// Address of the `struct open_flags`; else 0.
-    pub open: u64,
     /// What the function returned.
     pub result: i64,
     /// The function's arguments that a request of an io_uring has, too.
@@ -73,36 +64,44 @@ pub struct Request {
     pub opcode: u32,
     /// 1: the function has no more than the syscall, whose arguments tell.
     pub by_syscall_alone: u32,
-    pub padding: u32,
+    /// 1: `flags`, `mode` and `resolve` are those of an open as the kernel has understood them.
+    pub has_how: u32,
+    /// The `RESOLVE_` bits of an open.
+    pub resolve: u32,
+    /// What is known of a repeat: see [`quick`].
+    pub answer: u32,
 }
 impl Plain for Request {}
 
 impl Request {
     /// A refused write.
     #[inline(always)]
-    pub const fn of(operation: Operation, opcode: u8) -> Self {
+    pub fn of(operation: Operation, opcode: u8) -> Self {
+        // A number that the compiler does not know, or it would make a `memset` of this, which goes byte by byte.
+        let none = memory::opaque(0);
         Self {
-            name: 0,
-            name2: 0,
-            source: 0,
-            path: 0,
-            refused: 0,
-            open: 0,
+            name: none,
+            name2: none,
+            source: none,
+            path: none,
+            refused: none,
             result: -EROFS,
-            dirfd: 0,
-            dirfd2: 0,
-            flags: 0,
-            mode: 0,
+            dirfd: none as u32,
+            dirfd2: none as u32,
+            flags: none as u32,
+            mode: none as u32,
             operation: operation as u32,
             opcode: opcode as u32,
-            by_syscall_alone: 0,
-            padding: 0,
+            by_syscall_alone: none as u32,
+            has_how: none as u32,
+            resolve: none as u32,
+            answer: none as u32,
         }
     }
 
     /// The end of a syscall whose strings are read from the program's memory.
     #[inline(always)]
-    pub const fn of_syscall(operation: Operation, result: i64) -> Self {
+    pub fn of_syscall(operation: Operation, result: i64) -> Self {
         Self { result, by_syscall_alone: 1, ..Self::of(operation, NONE) }
     }
 }
@@ -133,28 +132,34 @@ fn enter_gate(context: FEntryContext) -> i32 {
 #[inline(always)]
 fn take(request: &Request) {
     let Some(task) = Structure::current_task() else { return };
-    // SAFETY: the verifier checks that it is a task.
-    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
-    let number = memory::kernel_at::<u64>(registers, core::mem::offset_of!(pt_regs, orig_rax) as u32) & !X32_BIT;
+    let registers = memory::current_registers();
+    let number = registers.orig_rax & !X32_BIT;
     let is_worker = process::is_io_worker(task);
     let compat = sys_exit::is_compat(task);
     let index = memory::opaque(number) as usize & (TABLE_LEN - 1);
     let row = sys_exit::row(compat, index);
-    let by_syscall = !is_worker && number < TABLE_LEN as u64 && does(request.operation, row);
+    let by_syscall = !is_worker && number < TABLE_LEN as u64 && quick::does(request.operation, row);
     let by_io_uring =
         request.opcode != u32::from(NONE) && (is_worker || number == IO_URING_ENTER || has_io_uring(task));
     if !by_syscall && !by_io_uring {
         // The kernel's own doing, such as the file of a core dump.
         return;
     }
-    let opcode =
-        if request.open != 0 && resolve(request.open) & !RESOLVE_CACHED != 0 { OPENAT2 } else { request.opcode };
+    let opcode = if request.resolve & !RESOLVE_CACHED != 0 { OPENAT2 } else { request.opcode };
     let call = if by_syscall { row } else { &IO_URING[opcode as usize & (OPCODES - 1)] };
-    scratch::with(|scratch| {
-        memory::kernel_to(&mut scratch.registers, registers);
-        let copy = &raw const scratch.registers;
-        // SAFETY: the record and the registers are different members of the scratch.
-        sys_exit::note_call(scratch, unsafe { &*copy }, index, compat, request.result);
+    let mut answer = request.answer;
+    // A path that should have been kept, and was not, is not the one that stands in the program's memory now.
+    let has_path = request.name != 0 || request.by_syscall_alone != 0;
+    let asks = by_syscall && has_path && answer == quick::UNASKED && request.result == -EROFS;
+    if asks {
+        answer = quick::ask_quickly(index as u32, compat.into(), request.name);
+        if answer == quick::REPEAT {
+            return;
+        }
+    }
+    let claimed = answer.checked_sub(quick::NEW);
+    scratch::with(claimed, |scratch| {
+        sys_exit::note_call(scratch, registers, index, compat, request.result);
         // A copy in the map: the verifier takes the two tables for different places, and would follow all that comes behind once
         // for each.
         scratch.row = *call;
@@ -167,24 +172,21 @@ fn take(request: &Request) {
         } else if !is_watched(scratch, request, call) {
             return;
         }
-        if request.open != 0 {
-            note_open(scratch, request.open, call);
+        if request.has_how != 0 {
+            note_how(scratch, request, call);
         }
-        capture(scratch, request, call, task);
+        sys_exit::note_strings(scratch, call);
+        if !capture(scratch, request, call) {
+            return;
+        }
         if is_worker {
             process::fill_submitter(scratch, task.untyped());
         }
         sys_exit::send(scratch, call, task);
     });
-}
-
-/// Whether a function that does `operation` can be what the syscall of `row` comes to.
-#[inline(always)]
-fn does(operation: u32, row: &Call) -> bool {
-    // unlinkat removes folders, too.
-    let removes = |operation: u32| operation == Operation::Unlink as u32 || operation == Operation::Rmdir as u32;
-    let of_row = u32::from(row.operation);
-    of_row == operation || removes(of_row) && removes(operation)
+    if asks && let Some(place) = claimed {
+        scratch::release(place);
+    }
 }
 
 /// Whether the task has an io_uring: then a request of it may be run at the end of any syscall.
@@ -233,59 +235,53 @@ fn set(scratch: &mut Scratch, index: u8, value: u32) {
 
 /// Notes flags, mode and `resolve` of an open as the kernel has understood them; openat2's stand in the program's memory otherwise.
 #[inline(always)]
-fn note_open(scratch: &mut Scratch, open: u64, call: &Call) {
+fn note_how(scratch: &mut Scratch, request: &Request, call: &Call) {
     let by_io_uring = scratch.record.call.abi == Abi::IoUring as u8;
-    let flags: u32 = memory::kernel_at(open, offset!(open_flags_flags));
-    let flags = if by_io_uring { flags & !O_LARGEFILE } else { flags };
-    let mode: u16 = memory::kernel_at(open, offset!(open_flags_mode));
-    let mode = u32::from(mode & 0o7777);
+    let flags = if by_io_uring { request.flags & !O_LARGEFILE } else { request.flags };
     if call.form == Form::OpenHow as u8 {
-        let resolve = resolve(open);
-        let resolve = if by_io_uring { resolve & !RESOLVE_CACHED } else { resolve };
-        scratch.record.call.extra = [flags, mode, resolve, 0].map(u64::from);
+        let resolve = if by_io_uring { request.resolve & !RESOLVE_CACHED } else { request.resolve };
+        scratch.record.call.extra = [flags, request.mode, resolve, 0].map(u64::from);
     } else if by_io_uring {
         set(scratch, call.flags, flags);
-        set(scratch, call.mode, mode);
+        set(scratch, call.mode, request.mode);
     }
 }
 
-/// The `RESOLVE_` bits of an open, from the `LOOKUP_` bits that the kernel has made of them: six in a row from the 16th on, of which
-/// the first and the third have changed places (`build_open_flags`, `fs/open.c`; `include/linux/namei.h`).
+/// Fills the record but its kind, and what was noted before; false where none has to be made.
 #[inline(always)]
-fn resolve(open: u64) -> u32 {
-    let lookup: u32 = memory::kernel_at(open, offset!(open_flags_lookup));
-    let bits = lookup >> 16 & 0x3f;
-    bits & !5 | bits >> 2 & 1 | (bits & 1) << 2
-}
-
-/// Fills the record but its kind, and what was noted before.
-#[inline(always)]
-fn capture(scratch: &mut Scratch, request: &Request, call: &Call, task: Structure) {
+fn capture(scratch: &mut Scratch, request: &Request, call: &Call) -> bool {
     call::begin_header(scratch);
+    scratch.record.header.cgroup_id = process::current_cgroup_id();
     call::begin(scratch, call);
     scratch.used = 0;
-    process::fill_current(scratch);
-    let origin = Origin::of(task.untyped());
-    let executed = process::executed_by_current();
+    scratch.actor.note_current();
+    scratch.bases = [[0; 2]; 2];
     memory::fill(&mut scratch.walk.places, 0);
+    // First what is cheap, and tells whether the rest is needed.
     if request.path != 0 {
         scratch.record.call.base = Base::File as u8;
         scratch.walk.places[0] = request.path;
-    } else if request.by_syscall_alone != 0 {
-        scratch.strings = sys_exit::strings(scratch, call);
-        text::append_strings::<false>(scratch, call::strings_of(call));
-        call::find_bases(scratch, call, 0, &origin);
+        scratch.bases[0] = path::pair_at(request.path);
+    } else if request.by_syscall_alone != 0 || scratch.is_new != 0 {
+        text::append_strings(scratch, call::strings_of(call));
+        call::find_bases(scratch, call, 0);
     } else if request.name == 0 {
         text::mark_unreadable(scratch, Section::Path as u32);
     } else {
         scratch.strings = [request.name, request.name2, request.source, 0, 0];
-        text::append_strings::<true>(scratch, call::strings_of(call));
-        call::find_bases(scratch, call, 0, &origin);
+        scratch.of_kernel = 1;
+        text::append_strings(scratch, call::strings_of(call));
+        call::find_bases(scratch, call, 0);
     }
+    if !sys_exit::admit(scratch, call) {
+        return false;
+    }
+    process::fill_current(scratch);
     find_mount(scratch, request, call);
     let mount = scratch.refused.root();
-    call::append_walks(scratch, &origin, &executed, mount);
-    text::append_args(scratch, executed.args, executed.args_length);
+    call::append_walks(scratch, mount);
+    text::append_args(scratch);
+    true
 }
 
 /// Finds the mount that the write hit: that of the object, or the one that has refused. Of an open of what is there already, no

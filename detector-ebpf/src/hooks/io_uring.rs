@@ -4,17 +4,15 @@
 //! its result.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use detector_common::{
-    counter::Counter,
-    record::{RecordKind, Section},
-};
+use detector_common::record::{RecordKind, Section};
 
 use crate::{
     capture::{call, process, request, text},
+    fold,
     hooks::covers,
     memory::{Readable as _, Structure, Untyped},
     offsets::offset,
-    ring, scratch,
+    scratch,
 };
 
 /// `io_uring:io_uring_submit_req` (`io_uring_submit_sqe` before 6.4).
@@ -25,7 +23,7 @@ fn io_uring_submit(context: BtfTracePointContext) -> i32 {
     if let Some((opcode, call)) = request::watched(request)
         && !covers::io_uring(call.operation)
     {
-        scratch::with(|scratch| request::keep(scratch, request, opcode, call));
+        scratch::with(None, |scratch| request::keep(scratch, request, opcode, call));
     }
     0
 }
@@ -62,24 +60,27 @@ fn report(request: u64) {
     if covers::io_uring(call.operation) {
         return;
     }
-    scratch::with(|scratch| {
+    scratch::with(None, |scratch| {
         let task = request::submitter(request);
-        let origin = request::take(scratch, request, opcode, call, task);
+        request::take(scratch, request, opcode, call, task);
+        scratch.record.header.cgroup_id = process::cgroup_id(task);
+        scratch.is_new = 0;
+        if !fold::admit(scratch, call) {
+            return;
+        }
         process::fill(scratch, task);
         if process::is_io_worker(task) {
             process::fill_submitter(scratch, task);
         }
-        let executed = process::executed(task);
-        call::append_walks(scratch, &origin, &executed, 0);
+        call::append_walks(scratch, 0);
         // Another process may be running, and only the memory of the running one can be read.
         let memory_of = |task: Untyped| task.load::<u64>(offset!(task_mm));
         if Structure::current_task().is_some_and(|running| memory_of(running.untyped()) == memory_of(task)) {
-            text::append_args(scratch, executed.args, executed.args_length);
+            text::append_args(scratch);
         } else {
             text::mark_unreadable(scratch, Section::Args as u32);
         }
-        ring::count(Counter::WriteDenied);
         scratch.record.header.kind = RecordKind::WriteDenied as u16;
-        ring::send_write(scratch);
+        fold::send(scratch, call);
     });
 }

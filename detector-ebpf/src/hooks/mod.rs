@@ -5,4 +5,4 @@ mod covers;
 mod fexit;
 mod gate;
 mod io_uring;
-mod sys_exit;
+pub mod sys_exit;

@@ -10,19 +10,18 @@ use aya_log_ebpf::debug;
 use detector_common::{
     abi::Abi,
     counter::Counter,
-    record::{Hook, RecordKind},
+    record::{FoldRecord, Hook, RecordKind},
     syscalls::{self, Call, CallTable, Form, Report, TABLE_LEN},
 };
 
 use crate::{
-    capture::{
-        call::{self, Origin},
-        process, text,
-    },
+    budget,
+    capture::{call, process, text},
+    fold,
     hooks::covers,
     memory::{self, Readable as _, Structure},
     offsets::offset,
-    ring,
+    quick, ring,
     scratch::{self, Scratch},
 };
 
@@ -34,7 +33,7 @@ pub(super) const EROFS: i64 = 30;
 /// A 32-bit call is under way (`arch/x86/include/asm/thread_info.h`, 6.18).
 const TS_COMPAT: u32 = 0x2;
 /// Set in the number of a call of the x32 ABI, which uses the 64-bit numbers (`__X32_SYSCALL_BIT`).
-pub(super) const X32_BIT: u64 = 0x4000_0000;
+pub const X32_BIT: u64 = 0x4000_0000;
 const AF_UNIX: u16 = 1;
 pub(super) const SYS_BIND: u64 = 2;
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
@@ -78,13 +77,21 @@ fn report(context: *mut c_void) {
     {
         return;
     }
-    scratch::with(|scratch| {
+    let answer = if result == -EROFS { quick::ask_quickly(number as u32, compat.into(), 0) } else { quick::NOT_QUICK };
+    if answer == quick::REPEAT {
+        return;
+    }
+    let claimed = answer.checked_sub(quick::NEW);
+    scratch::with(claimed, |scratch| {
         note_call(scratch, registers, number, compat, result);
         scratch.record.call.hook = Hook::Tracepoint as u8;
         if !prepare(scratch, call) {
             return;
         }
-        capture(scratch, call, task);
+        note_strings(scratch, call);
+        if !capture(scratch, call) {
+            return;
+        }
         let record = &scratch.record;
         if record.call.unreadable != 0 {
             debug!(
@@ -97,17 +104,20 @@ fn report(context: *mut c_void) {
         }
         send(scratch, call, task);
     });
+    if let Some(place) = claimed {
+        scratch::release(place);
+    }
 }
 
 /// Whether the task is in a 32-bit call.
 #[inline(always)]
-pub(super) fn is_compat(task: Structure) -> bool {
+pub fn is_compat(task: Structure) -> bool {
     task.load::<u32>(offset!(task_status)) & TS_COMPAT != 0
 }
 
 /// The row of the table for a syscall; `number` must be less than [`TABLE_LEN`].
 #[inline(always)]
-pub(super) fn row(compat: bool, number: usize) -> &'static Call {
+pub fn row(compat: bool, number: usize) -> &'static Call {
     if compat { &IA32[number] } else { &X86_64[number] }
 }
 
@@ -121,7 +131,6 @@ pub(super) fn note_call(scratch: &mut Scratch, registers: &pt_regs, number: usiz
     } else {
         [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]
     };
-    memory::fill(&mut record.args, 0);
     for (to, arg) in record.args.iter_mut().zip(args) {
         *to = arg;
     }
@@ -132,18 +141,29 @@ pub(super) fn note_call(scratch: &mut Scratch, registers: &pt_regs, number: usiz
     record.result = result;
 }
 
-/// Counts and sends the record of a call.
+/// Counts a call whose strings and bases are in the scratch; whether a record of it has to be made.
+#[inline(always)]
+pub(super) fn admit(scratch: &mut Scratch, call: &Call) -> bool {
+    if call.report == Report::Always as u8 {
+        ring::count(Counter::MountAttempt);
+        scratch.record.call.fold = FoldRecord::NONE;
+        scratch.cgroup_row = budget::row_of(scratch.record.header.cgroup_id);
+        budget::admits_mount(scratch.cgroup_row, scratch.record.header.time_ns)
+    } else {
+        fold::admit(scratch, call)
+    }
+}
+
+/// Sends the record of a call.
 #[inline(always)]
 pub(super) fn send(scratch: &mut Scratch, call: &Call, task: Structure) {
     if call.report == Report::Always as u8 {
         process::fill_parent(scratch, task.untyped());
-        ring::count(Counter::MountAttempt);
         scratch.record.header.kind = RecordKind::MountAttempt as u16;
         ring::send_mount_attempt(scratch);
     } else {
-        ring::count(Counter::WriteDenied);
         scratch.record.header.kind = RecordKind::WriteDenied as u16;
-        ring::send_write(scratch);
+        fold::send(scratch, call);
     }
 }
 
@@ -190,24 +210,37 @@ pub(super) fn sets_flags(command: u64) -> bool {
     matches!(command as u32, FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS | FS_IOC_FSSETXATTR)
 }
 
-/// Fills the whole record but its kind.
+/// Fills the whole record but its kind; false where none has to be made.
 #[inline(always)]
-fn capture(scratch: &mut Scratch, call: &Call, task: Structure) {
+fn capture(scratch: &mut Scratch, call: &Call) -> bool {
     call::begin_header(scratch);
+    scratch.record.header.cgroup_id = process::current_cgroup_id();
     call::begin(scratch, call);
     scratch.used = 0;
 
+    // First what is cheap, and tells whether the rest is needed. The payload is in the order of the sections.
+    text::append_strings(scratch, call::strings_of(call));
+    scratch.actor.note_current();
+    call::find_bases(scratch, call, 0);
+    if !admit(scratch, call) {
+        return false;
+    }
+
     process::fill_current(scratch);
+    call::append_walks(scratch, 0);
+    text::append_args(scratch);
+    true
+}
 
-    // The payload, in the order of the sections.
+/// Notes where the strings of the call are: the program's, or the one that was read before.
+#[inline(always)]
+pub(super) fn note_strings(scratch: &mut Scratch, call: &Call) {
     scratch.strings = strings(scratch, call);
-    text::append_strings::<false>(scratch, call::strings_of(call));
-
-    let origin = Origin::of(task.untyped());
-    let executed = process::executed_by_current();
-    call::find_bases(scratch, call, 0, &origin);
-    call::append_walks(scratch, &origin, &executed, 0);
-    text::append_args(scratch, executed.args, executed.args_length);
+    scratch.of_kernel = 0;
+    if scratch.is_new != 0 {
+        scratch.strings[0] = (&raw const scratch.text) as u64;
+        scratch.of_kernel = 1;
+    }
 }
 
 /// Addresses of the strings of the program, by section.

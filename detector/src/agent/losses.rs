@@ -36,6 +36,9 @@ const AGENT_STAGES: &[&str] = &[DECODE, WRITER, STOP];
 /// What a sink had no room for. Others have it, so it is told in that sink's stream alone, by the outbox.
 pub const SINK: &str = "sink";
 
+/// The stage in the kernel that is told by container: attempts beyond the budget of their cgroup.
+pub const BUDGET: &str = "budget";
+
 /// Remembers what has been told.
 pub struct Losses {
     counters: Arc<Counters>,
@@ -82,7 +85,13 @@ impl Losses {
             pipeline.outbox.send(notes::lost(&new));
         }
         self.told = now;
-        if !pipeline.outbox.tell_losses() {
+        for cut in pipeline.ledger.settle(&pipeline.metrics) {
+            pipeline.metrics.lost(BUDGET, cut.writes + cut.mounts);
+            pipeline.outbox.send(notes::cut(&cut));
+        }
+        // Both are asked.
+        let waits = !pipeline.outbox.tell_losses();
+        if waits || pipeline.ledger.is_open() {
             self.due = Some(self.looked_at + INTERVAL);
         }
     }

@@ -3,11 +3,13 @@
 mod ancestry;
 mod escaped;
 mod held;
+mod ledger;
 mod losses;
 pub mod mountinfo;
 mod notes;
 mod outbox;
 mod pipeline;
+mod repeats;
 pub mod resolve;
 mod seals;
 mod weight;
@@ -26,8 +28,8 @@ use tokio::{
 use tracing::info;
 
 use self::{
-    ancestry::Ancestry, escaped::Escaped, held::Held, losses::Losses, outbox::Outbox, pipeline::Pipeline,
-    resolve::Resolver, seals::Seals,
+    ancestry::Ancestry, escaped::Escaped, held::Held, ledger::Ledger, losses::Losses, outbox::Outbox,
+    pipeline::Pipeline, repeats::Repeats, resolve::Resolver, seals::Seals,
 };
 use crate::{
     cli::config::RunConfig,
@@ -37,6 +39,7 @@ use crate::{
         metrics::{Build, Sources},
         sinks::{Reopen, SinkError, Sinks},
     },
+    finding::event::Kind,
     identity::{Identity, IdentityConfig, IdentityError, ProbeError, probe},
     kernel::{
         KernelError, Sensor,
@@ -102,9 +105,15 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let counters = Arc::new(counters);
     let resolver = Arc::new(Resolver::new(config.host_proc.clone())?);
     let seals = Seals::watch(&config.host_proc, &identity)?;
-    let metrics = Arc::new(Metrics::new(&build(sensor.mode()), sources(&identity, &counters, &resolver, &seals))?);
+    let repeats = Repeats::new(stream.folds());
+    let ledger = Ledger::new(Arc::clone(&counters), identity.clone(), config.scope);
+    let sources = sources(&identity, &counters, &resolver, &seals, &repeats);
+    let metrics = Arc::new(Metrics::new(&build(sensor.mode()), sources)?);
     for &(surface, seen) in sensor.coverage() {
         metrics.coverage(surface, seen);
+    }
+    for serving in sensor.serving() {
+        metrics.serving(serving);
     }
     let http =
         HttpServer::bind(config.metrics_listen, Arc::clone(&metrics), readiness(&identity, sensor.mode())).await?;
@@ -127,9 +136,12 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         metrics,
         scope: config.scope,
         held: Held::default(),
+        repeats,
+        ledger,
         follow_links: true,
     };
-    let result = Agent { stream, pipeline, seals, losses: Losses::new(counters), batch: Vec::new() }
+    let losses = Losses::new(counters);
+    let result = Agent { stream, pipeline, seals, losses, batch: Vec::new(), sweep_due: None }
         .serve(sensor, stop, writer_ended)
         .await;
     http.abort();
@@ -151,6 +163,8 @@ struct Agent {
     seals: Seals,
     losses: Losses,
     batch: Vec<Record>,
+    /// When to tell of repeats next; none where nothing was told that could be repeated.
+    sweep_due: Option<Instant>,
 }
 
 impl Agent {
@@ -164,7 +178,8 @@ impl Agent {
         self.pipeline.outbox.send(notes::coverage(sensor.coverage()));
         let mut changed = self.pipeline.identity.changed();
         let reason = loop {
-            let deadline = earliest(self.pipeline.held.deadline(), self.losses.due());
+            let deadlines = [self.pipeline.held.deadline(), self.losses.due(), self.sweep_due];
+            let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
                 biased;
                 reason = stop.received() => break reason,
@@ -185,6 +200,7 @@ impl Agent {
             for event in self.seals.take_due(now) {
                 self.pipeline.send(event);
             }
+            self.sweep(now);
             self.losses.report(&self.pipeline, &self.stream);
         };
         info!(reason, "stopping");
@@ -203,6 +219,7 @@ impl Agent {
             }
         }
         self.pipeline.release_all().await;
+        self.pipeline.metrics.lost(losses::STOP, self.pipeline.finish());
         for event in self.seals.stop() {
             self.pipeline.send(event);
         }
@@ -210,10 +227,17 @@ impl Agent {
         self.pipeline.outbox.send(notes::stop(reason));
         self.pipeline.outbox.close(LAST_WORDS).map_err(AgentError::from)
     }
-}
 
-fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    one.into_iter().chain(other).min()
+    /// Tells of repeats, if it is time.
+    fn sweep(&mut self, now: Instant) {
+        if self.sweep_due.is_some_and(|due| now >= due) {
+            self.pipeline.sweep();
+            self.sweep_due = None;
+        }
+        if self.sweep_due.is_none() && !self.pipeline.repeats.is_empty() {
+            self.sweep_due = Some(now + repeats::INTERVAL);
+        }
+    }
 }
 
 async fn at(deadline: Option<Instant>) {
@@ -250,7 +274,14 @@ fn build(mode: &str) -> Build {
     }
 }
 
-fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolver>, seals: &Seals) -> Sources {
+fn sources(
+    identity: &Identity,
+    counters: &Arc<Counters>,
+    resolver: &Arc<Resolver>,
+    seals: &Seals,
+    repeats: &Repeats,
+) -> Sources {
+    let repeats = repeats.clone();
     let resolver = Arc::clone(resolver);
     let [identity, identity_link, identity_counts] = [(); 3].map(|()| identity.clone());
     let [events, lost, incomplete] = [(); 3].map(|()| Arc::clone(counters));
@@ -262,7 +293,12 @@ fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolve
         // Asked as readiness does, so that no two answers of one moment contradict each other.
         containerd_up: Box::new(move || identity_link.status().up),
         seal_broken: Box::new(seals.states()),
-        kernel_events: Box::new(move || read(&events, KERNEL_EVENTS)),
+        with_untold: Box::new(move |read| repeats.with_untold(read)),
+        kernel_events: Box::new(move || {
+            let mut kinds = read(&events, KERNEL_EVENTS);
+            kinds.push((Kind::WriteDenied.name(), events.tallies().write_denied()));
+            kinds
+        }),
         kernel_lost: Box::new(move || {
             let mut stages = read(&lost, losses::KERNEL_STAGES);
             stages.push((losses::RECURSION, lost.recursion_misses()));
@@ -274,9 +310,8 @@ fn sources(identity: &Identity, counters: &Arc<Counters>, resolver: &Arc<Resolve
     }
 }
 
-/// Counters of `rosentry_kernel_events_total`, by kind.
+/// Counters of `rosentry_kernel_events_total`, by kind; refused writes are counted by cgroup.
 const KERNEL_EVENTS: &[(&str, Counter)] = &[
-    ("write_denied", Counter::WriteDenied),
     ("mount_attempt", Counter::MountAttempt),
     ("cgroup_created", Counter::CgroupCreated),
     ("cgroup_removed", Counter::CgroupRemoved),

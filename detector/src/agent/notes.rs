@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use super::{ledger::Cut, losses};
 use crate::{
     clock,
     finding::{
         Event,
-        event::{AgentNote, AgentValue, AgentWhat, Severity},
+        event::{AgentNote, AgentValue, AgentWhat, Cgroup, Kind, Severity},
     },
     identity::model::Container,
+    kernel::counters::SHARED,
 };
 
 /// The stream begins.
@@ -38,6 +40,22 @@ pub fn coverage(coverage: &[(&str, bool)]) -> Event {
 pub fn lost(stages: &[(&str, u64)]) -> Event {
     let counts = stages.iter().map(|&(stage, lost)| (stage.to_owned(), lost)).collect();
     note(AgentWhat::Lost, Severity::Medium, vec![("events", AgentValue::Counts(counts))])
+}
+
+/// What a container did was beyond its budget, so that no event tells of it.
+pub fn cut(cut: &Cut) -> Event {
+    let Cut { container, cgroup_path, cgroup_id, writes, mounts } = cut;
+    let count = AgentValue::Counts(vec![(losses::BUDGET.to_owned(), writes + mounts)]);
+    let by_kind = [(Kind::WriteDenied, *writes), (Kind::MountAttempt, *mounts)];
+    let by_kind =
+        by_kind.into_iter().filter(|(_, count)| *count > 0).map(|(kind, count)| (kind.name().to_owned(), count));
+    let details = vec![("events", count), ("kinds", AgentValue::Counts(by_kind.collect()))];
+    Event {
+        container: container.clone(),
+        cgroup: (container.is_none() && *cgroup_id != SHARED)
+            .then(|| Cgroup { id: *cgroup_id, path: cgroup_path.as_ref().map(|path| path.to_string()) }),
+        ..note(AgentWhat::Lost, Severity::Medium, details)
+    }
 }
 
 /// A sink had no room for so many events, into which so many attempts were folded: told in its own stream.

@@ -13,14 +13,16 @@ use super::{
     ancestry::Ancestry,
     escaped::Escaped,
     held::Held,
+    ledger::Ledger,
     outbox::Outbox,
+    repeats::{First, Repeated, Repeats, Told},
     resolve::{Resolver, Subject},
 };
 use crate::{
     cli::config::Scope,
     clock,
     export::Metrics,
-    finding::{Event, Sighting, assess, is_runtime_setup, questions},
+    finding::{Event, Sighting, assess, is_runtime_setup, operation::refine, questions},
     identity::{
         Identity, Lookup,
         model::{Container, TaskState},
@@ -67,6 +69,10 @@ pub struct Pipeline {
     pub scope: Scope,
     /// What waits.
     pub held: Held,
+    /// What was told once.
+    pub repeats: Repeats,
+    /// What was told of each cgroup, against what the kernel has counted.
+    pub ledger: Ledger,
     /// Whether paths are worth the time to look into a container's root; not when the agent ends.
     pub follow_links: bool,
 }
@@ -80,9 +86,34 @@ impl Pipeline {
         for record in records.drain(..) {
             match record {
                 Record::CgroupCreated { id, path, time_ns: _ } => self.identity.cgroup_created(id, &path),
-                Record::CgroupRemoved { id, time_ns: _ } => self.identity.cgroup_removed(id),
+                Record::CgroupRemoved { id, time_ns: _ } => {
+                    self.identity.cgroup_removed(id);
+                    self.repeats.forget(id, |repeated| self.tell_again(repeated));
+                    self.ledger.gone(id);
+                }
                 Record::Attempt(attempt) => self.attempt(attempt, now).await,
             }
+        }
+    }
+
+    /// Tells of the repeats since the last time.
+    pub fn sweep(&self) {
+        self.repeats.sweep(|repeated| self.tell_again(repeated));
+    }
+
+    /// Tells of all repeats that are left; how many there were of what was never told.
+    pub fn finish(&self) -> u64 {
+        self.repeats.finish(|repeated| self.tell_again(repeated))
+    }
+
+    fn tell_again(&self, repeated: &Repeated<'_>) {
+        match repeated.told {
+            Told::Ignored(reason) => self.metrics.ignored(reason, repeated.count),
+            Told::Event(_) | Told::Unattributed(_) => {}
+        }
+        self.ledger.told(repeated.cgroup_id, repeated.operation, repeated.count);
+        if let Some(event) = repeated.event() {
+            self.send(event);
         }
     }
 
@@ -127,7 +158,7 @@ impl Pipeline {
             verdict => verdict,
         };
         match verdict {
-            Verdict::Ignore(reason) => self.metrics.ignored(reason),
+            Verdict::Ignore(reason) => self.ignore(attempt, reason),
             Verdict::Report { container, cgroup_path, unattributed } => {
                 let (mut container, mut unattributed) = (container, unattributed);
                 // A cgroup may be called like a container's, or be nested deeper than anybody can look, to be taken for no one's.
@@ -137,17 +168,37 @@ impl Pipeline {
                 }
                 let outside = unattributed.is_none() && container.is_none();
                 if outside && self.scope == Scope::Containers {
-                    self.metrics.ignored("host_process");
+                    self.ignore(attempt, "host_process");
                     return;
                 }
                 if let Some(reason) = unattributed {
                     self.metrics.unattributed(reason);
                 }
                 let event = self.event(attempt, container.as_ref(), cgroup_path.as_deref()).await;
-                self.send(event);
+                self.send(event.clone());
+                let first = Box::new(event);
+                self.keep(attempt, if unattributed.is_some() { Told::Unattributed(first) } else { Told::Event(first) });
             }
             // `out_of_patience` never waits.
             Verdict::Wait => {}
+        }
+    }
+
+    fn ignore(&self, attempt: &Attempt, reason: &'static str) {
+        self.metrics.ignored(reason, 1);
+        self.keep(attempt, Told::Ignored(reason));
+    }
+
+    /// Notes that a refused write was told, and what of, for its repeats.
+    fn keep(&self, attempt: &Attempt, told: Told) {
+        if attempt.kind != RecordKind::WriteDenied {
+            return;
+        }
+        let operation = refine(attempt);
+        self.ledger.told(attempt.cgroup_id, operation, 1);
+        if let Some(id) = attempt.fold {
+            let first = First { id, cgroup_id: attempt.cgroup_id, operation, time_ns: attempt.time_ns, told };
+            self.repeats.keep(first, |repeated| self.tell_again(repeated));
         }
     }
 

@@ -1,7 +1,13 @@
-//! What attempts take in memory, about: their bounds are in bytes, for the paths and arguments in one can be a
+//! What attempts and events take in memory, about: their bounds are in bytes, for the paths and arguments in one can be a
 //! hundred times as long as those in another.
 
-use crate::kernel::attempt::{Attempt, PassedPath, PathBase, Walk};
+use crate::{
+    finding::{
+        Event,
+        event::{AgentNote, AgentValue, File, Mount, Process},
+    },
+    kernel::attempt::{Attempt, PassedPath, PathBase, Walk},
+};
 
 /// What an attempt takes.
 pub fn of_attempt(attempt: &Attempt) -> usize {
@@ -19,6 +25,19 @@ pub fn of_attempt(attempt: &Attempt) -> usize {
         + mount.as_ref().and_then(|mount| mount.point.as_ref()).map_or(0, of_walk)
 }
 
+/// What an event takes; its container is shared with others.
+pub fn of_event(event: &Event) -> usize {
+    let Event { hint, file, mount, process, cgroup, agent, attack, .. } = event;
+    size_of_val(event)
+        + size_of_val(attack.as_slice())
+        + hint.as_ref().map_or(0, String::capacity)
+        + file.as_ref().map_or(0, of_file)
+        + mount.as_ref().map_or(0, of_mount)
+        + process.as_ref().map_or(0, of_process)
+        + cgroup.as_ref().and_then(|cgroup| cgroup.path.as_ref()).map_or(0, String::capacity)
+        + agent.as_ref().map_or(0, of_note)
+}
+
 fn of_walk(walk: &Walk) -> usize {
     walk.in_namespace.capacity() + of_bytes(&walk.in_root)
 }
@@ -31,6 +50,42 @@ fn of_passed(passed: &PassedPath) -> usize {
     of_bytes(&passed.requested) + base
 }
 
+fn of_file(file: &File) -> usize {
+    let File { path, requested, flags, new_path, link_target, xattr, .. } = file;
+    [path, requested, new_path, link_target, xattr].into_iter().map(of_bytes).sum::<usize>() + of_names(flags)
+}
+
+fn of_mount(mount: &Mount) -> usize {
+    match mount {
+        Mount::Place(place) => of_bytes(&place.point) + of_bytes(&place.fstype),
+        Mount::Attempt(attempt) => {
+            let texts = [&attempt.target, &attempt.requested, &attempt.source, &attempt.fstype, &attempt.options];
+            texts.into_iter().map(of_bytes).sum::<usize>() + of_names(&attempt.flags)
+        }
+        Mount::Seal { breach, .. } => breach.point.capacity() + breach.fstype.capacity(),
+    }
+}
+
+fn of_process(process: &Process) -> usize {
+    let Process { comm, exe, args, cwd, ancestors, .. } = process;
+    let above =
+        |above: &crate::finding::event::Ancestor| size_of_val(above) + above.comm.capacity() + of_bytes(&above.exe);
+    comm.capacity() + of_bytes(exe) + of_all(args) + of_bytes(cwd) + ancestors.iter().map(above).sum::<usize>()
+}
+
+fn of_note(note: &AgentNote) -> usize {
+    let value = |detail: &(&'static str, AgentValue)| {
+        let text = match &detail.1 {
+            AgentValue::Text(text) => text.capacity(),
+            AgentValue::Number(_) | AgentValue::Flag(_) => 0,
+            AgentValue::List(list) => of_names(list),
+            AgentValue::Counts(counts) => counts.iter().map(|(of, count)| of.capacity() + size_of_val(count)).sum(),
+        };
+        size_of_val(detail) + text
+    };
+    note.details.iter().map(value).sum()
+}
+
 fn of_bytes(bytes: &Option<Vec<u8>>) -> usize {
     bytes.as_ref().map_or(0, Vec::capacity)
 }
@@ -39,10 +94,17 @@ fn of_all(texts: &[Vec<u8>]) -> usize {
     texts.iter().map(|text| size_of_val(text) + text.capacity()).sum()
 }
 
+fn of_names(names: &[String]) -> usize {
+    names.iter().map(|name| size_of_val(name) + name.capacity()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::testing::attempt;
+    use crate::{
+        export::testing::{remount, start, touch},
+        finding::testing::attempt,
+    };
 
     #[test]
     fn each_path_and_argument_of_an_attempt_counts() {
@@ -62,5 +124,31 @@ mod tests {
             lengthen(&mut long, vec![b'x'; 4096]);
             assert!(of_attempt(&long) >= of_attempt(&short) + 4000, "{number}");
         }
+    }
+
+    #[test]
+    fn each_path_and_argument_of_an_event_counts() {
+        let lengthened: [fn(&mut Event, Vec<u8>); 6] = [
+            |event, text| event.file.as_mut().unwrap().path = Some(text),
+            |event, text| event.file.as_mut().unwrap().new_path = Some(text),
+            |event, text| event.process.as_mut().unwrap().args.push(text),
+            |event, text| event.process.as_mut().unwrap().cwd = Some(text),
+            |event, text| event.process.as_mut().unwrap().ancestors[0].exe = Some(text),
+            |event, text| event.mount.clone_from(&options(text)),
+        ];
+        for (number, lengthen) in lengthened.iter().enumerate() {
+            let mut long = touch();
+            lengthen(&mut long, vec![b'x'; 4096]);
+            assert!(of_event(&long) >= of_event(&touch()) + 4000, "{number}");
+        }
+        assert!(of_event(&start()) > size_of::<Event>());
+    }
+
+    fn options(text: Vec<u8>) -> Option<Mount> {
+        let mut mount = remount().mount;
+        if let Some(Mount::Attempt(attempt)) = &mut mount {
+            attempt.options = Some(text);
+        }
+        mount
     }
 }

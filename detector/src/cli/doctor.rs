@@ -11,7 +11,10 @@ mod text;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
-use self::check::{Report, Status};
+use self::{
+    check::{Report, Status},
+    hooks::Hooks,
+};
 use super::{
     node::{Places, given},
     terminal::{Stdout, complain},
@@ -65,7 +68,7 @@ fn examine(args: &Args) -> io::Result<Report> {
     let socket = given(args.containerd_socket.as_ref(), "ROSENTRY_CONTAINERD_SOCKET", containerd::USUAL_SOCKET);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (hooks, coverage) = hooks::examine();
+        let Hooks { check, coverage, serving } = hooks::examine();
         let checks = vec![
             node::kernel(),
             node::btf(),
@@ -75,11 +78,11 @@ fn examine(args: &Args) -> io::Result<Report> {
             node::cgroup2(&host_proc, &host_cgroup),
             node::pids(&host_proc),
             containerd::examine(&socket).await,
-            hooks,
+            check,
             doors::ia32(),
             doors::io_uring(&coverage),
         ];
-        Ok(Report { checks, coverage })
+        Ok(Report { checks, coverage, serving })
     })
 }
 

@@ -54,6 +54,27 @@ fn links_that_were_followed_in_the_real_root_outweigh_the_text() {
 }
 
 #[test]
+fn the_mount_that_the_kernel_saw_refuse_outweighs_one_that_a_later_look_found() {
+    let of_kernel = |point: Walk| {
+        let fstype = b"tmpfs".to_vec();
+        let mut mkdir = attempt("mkdir").path("/data/x");
+        mkdir.mount = Some(attempt::Mount { id: 77, flags: 0x40, super_flags: 0, fstype, point: Some(point) });
+        mkdir
+    };
+    let later = [answer("/data/x", "/"), None];
+    let place = place_of(assessed(&of_kernel(walk("/data")), Some(&sealed()), later.clone()));
+    assert_eq!((place.point.as_deref(), place.fstype.as_deref()), (Some(&b"/data"[..]), Some(&b"tmpfs"[..])));
+    let facts = place.facts.unwrap();
+    assert_eq!((facts.id, facts.told_by), (77, Resolution::Kernel));
+    assert_eq!((facts.flags.of_mount(), facts.flags.of_superblock()), (vec!["ro"], vec!["rw"]));
+
+    // One whose point was cut is not told; the look is.
+    let cut = Walk { truncated: true, ..walk("/data") };
+    let place = place_of(assessed(&of_kernel(cut), Some(&sealed()), later));
+    assert_eq!(place.facts.unwrap().told_by, Resolution::Root);
+}
+
+#[test]
 fn what_the_kernel_saw_at_the_time_of_the_call_outweighs_a_later_look() {
     let mut chmod = attempt("fchmod").arg(1, 0o600);
     chmod.path.base = PathBase::File(walk("/etc/x"));

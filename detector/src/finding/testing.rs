@@ -59,6 +59,7 @@ pub fn attempt(syscall: &str) -> Attempt {
         source: None,
         fstype: None,
         data: None,
+        fold: None,
         mount: None,
     }
 }

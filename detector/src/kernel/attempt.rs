@@ -7,6 +7,8 @@ use detector_common::{
     syscalls::Syscall,
 };
 
+use super::folds::FoldId;
+
 /// One operation that was asked for, as the kernel side captured it.
 ///
 /// Byte strings are as the kernel or the program wrote them: any bytes but NUL, hostile until shown otherwise.
@@ -46,6 +48,8 @@ pub struct Attempt {
     pub fstype: Option<Vec<u8>>,
     /// Mount options, value of fsconfig, name of an extended attribute.
     pub data: Option<Vec<u8>>,
+    /// Where its repeats are counted; none where each is told.
+    pub fold: Option<FoldId>,
     /// The mount that a write hit, where the kernel side knew it.
     pub mount: Option<Mount>,
 }

@@ -14,6 +14,7 @@ use zerocopy::FromBytes;
 
 use super::{
     attempt::{Ancestor, Attempt, Mount, PassedPath, PathBase, Process, Walk},
+    folds::FoldId,
     stream::Record,
 };
 
@@ -105,6 +106,7 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         fstype: sections.string(Section::Fstype),
         data: sections.string(Section::Data),
         mount: mount(&call.mount, &sections),
+        fold: FoldId::from_wire(call.fold),
     };
     mark_unreachable(&mut attempt);
     cut_socket_name(&mut attempt);

@@ -1,6 +1,6 @@
 //! Tests of [`super`], over records as the kernel side sends them.
 
-use detector_common::record::{COMM_LEN, FSTYPE_LEN, LENGTHS_ROOM, MAX_ANCESTORS};
+use detector_common::record::{COMM_LEN, FSTYPE_LEN, FoldRecord, LENGTHS_ROOM, MAX_ANCESTORS};
 
 use super::*;
 use crate::finding::testing::{attempt, walk, walk_in};
@@ -64,6 +64,7 @@ fn of_io_uring(opcode: u16) -> Vec<u8> {
             lengths,
             padding2: 0,
             mount: MountRecord { known: 1, id: 36, flags: 0x61, super_flags: 1, fstype },
+            fold: FoldRecord { slot: 7, generation: 3 },
         },
     };
     // SAFETY: a live record without implicit padding, as its definition asserts.

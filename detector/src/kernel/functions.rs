@@ -26,8 +26,8 @@ pub(super) struct Functions {
     /// That of the program which the others report to.
     gate: Option<OwnedFd>,
     pub(super) verified: Vec<Verified>,
-    /// The programs at exits, for what they have missed.
-    pub(super) exits: Vec<OwnedFd>,
+    /// The programs without which a write is not told, for what they have missed.
+    pub(super) reporting: Vec<OwnedFd>,
     missing: Vec<&'static Point>,
 }
 
@@ -47,12 +47,13 @@ impl Functions {
             attached: Vec::new(),
             gate: None,
             verified: Vec::new(),
-            exits: Vec::new(),
+            reporting: Vec::new(),
             missing: Vec::new(),
         };
         // First: the others report to it.
         let (program, function) = GATE;
         functions.gate = Some(functions.attach_entry(ebpf, btf, program, function)?);
+        functions.watch_misses(find::<FEntry>(ebpf, program)?.fd());
         for &(point, place) in places {
             let attached = match place {
                 Place::NotNeeded => continue,
@@ -96,9 +97,10 @@ impl Functions {
         program.load(function, btf).map_err(refused)?;
         links.push((point, attach(program.fd(), name, function)?));
         self.verified.push(verified(name, program.info().ok()));
-        if let Ok(descriptor) = program.fd().map_err(drop).and_then(|fd| fd.as_fd().try_clone_to_owned().map_err(drop))
-        {
-            self.exits.push(descriptor);
+        let fd = program.fd();
+        // Without the others something is not told, but nothing is lost.
+        if !point.operations.is_empty() {
+            self.watch_misses(fd);
         }
         self.links.append(&mut links);
         debug!(function, "attached");
@@ -118,6 +120,12 @@ impl Functions {
         let link = attach(program.fd(), name, function)?;
         self.verified.push(verified(name, program.info().ok()));
         Ok(link)
+    }
+
+    /// Has the program's misses counted as losses.
+    fn watch_misses(&mut self, program: Result<&ProgramFd, ProgramError>) {
+        let descriptor = program.ok().and_then(|program| program.as_fd().try_clone_to_owned().ok());
+        self.reporting.extend(descriptor);
     }
 
     /// Detaches the programs of one point, named by that at its exit, and waits until they are gone; whether they were attached.

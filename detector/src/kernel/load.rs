@@ -6,18 +6,20 @@ use aya::{
     programs::{BtfTracePoint, ProgramError},
 };
 use aya_log::EbpfLogger;
-use detector_common::uring::MembersTable;
+use detector_common::{budget::ROWS, uring::MembersTable};
 use tracing::{debug, info, warn};
 
 use crate::error_chain::chain;
 
 use super::{
-    counters::Counters,
+    counters::{Counters, Tallies},
+    folds::{self, Folds},
     functions::Functions,
     layout::{self, Layout, LayoutError},
     plan::{self, Attachment, Group, Hooks},
     preflight::{self, Capability},
     serving::{Attached, Serving, serving},
+    shared::Shared,
     stream::Stream,
 };
 
@@ -62,8 +64,8 @@ pub enum KernelError {
     /// A map of the object is not there or not as expected: object and binary don't belong together.
     #[error("the kernel object does not belong to this binary ({0}): build both with `cargo xtask build`")]
     Mismatch(String),
-    /// The rings could not be watched.
-    #[error("cannot wait for the kernel's rings: {0}")]
+    /// The rings could not be watched, or the kernel's memory not be shared.
+    #[error("cannot reach the kernel's rings and tables: {0}")]
     Rings(#[from] std::io::Error),
 }
 
@@ -119,10 +121,12 @@ impl Sensor {
         // Whoever can guess it can call helpers, and needs no key.
         let gate_key = u64::from(std::process::id()) << 32
             | u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos()));
+        let secret = folds::secret()?;
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", &layout.offsets, true)
             .override_global("URING_MEMBERS", &layout.io_uring.unwrap_or(MembersTable::UNSET), true)
             .override_global("GATE_KEY", &gate_key, true)
+            .override_global("FOLD_SECRET", &*secret, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)?;
         let mismatch = |map: &str| KernelError::Mismatch(format!("map {map} is missing"));
@@ -134,8 +138,15 @@ impl Sensor {
         let (writes, urgent, cgroups) = (ring("WRITES")?, ring("URGENT")?, ring("CGROUPS")?);
         let counters = ebpf.take_map("COUNTERS").ok_or_else(|| mismatch("COUNTERS"))?;
         let counters = PerCpuArray::try_from(counters).map_err(map_error)?;
+        let denied = ebpf.take_map("DENIED").ok_or_else(|| mismatch("DENIED"))?;
+        let denied = PerCpuArray::try_from(denied).map_err(map_error)?;
+        // These stay: a map that is mapped is not open thereby, and the programs are loaded with it.
+        let map = |name: &str| ebpf.map(name).ok_or_else(|| mismatch(name));
+        let folds = Folds::new(map("FOLD")?).map_err(map_error)?;
+        let rows = Shared::of_map(map("CGROUP_ROWS")?, ROWS as usize).map_err(map_error)?;
+        let tallies = Tallies::new(rows, denied);
         let logger = EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Mismatch(chain(&error)))?;
-        let stream = Stream::new(writes, urgent, cgroups, logger)?;
+        let stream = Stream::new(writes, urgent, cgroups, folds, logger)?;
 
         let btf = Btf::from_sys_fs()
             .map_err(|error| LayoutError::Malformed { path: layout::BTF_PATH.into(), reason: chain(&error) })?;
@@ -153,12 +164,12 @@ impl Sensor {
                 Err(error) => return Err(error),
             }
         }
-        let mut exits = Vec::new();
+        let mut reporting = Vec::new();
         match &mut sensor.functions {
             None => sensor.attach_groups(&btf, &[plan::IO_URING, plan::SYSCALLS], &layout)?,
             Some(functions) => {
                 functions.announce(&mut sensor.ebpf)?;
-                exits.append(&mut functions.exits);
+                reporting.append(&mut functions.reporting);
                 sensor.verified.append(&mut functions.verified);
                 let needed = functions.need_no_tracepoint();
                 for (not_needed, group) in needed.into_iter().zip([plan::SYSCALLS, plan::IO_URING]) {
@@ -171,14 +182,16 @@ impl Sensor {
             }
         }
         let functions = sensor.functions.as_ref();
-        sensor.coverage.extend(plan::limits(functions.is_some()));
+        // What falls back has the limits of the tracepoints.
+        let at_functions = functions.is_some_and(|functions| functions.need_no_tracepoint()[0]);
+        sensor.coverage.extend(plan::limits(at_functions));
         sensor.coverage.push((plan::KERNEL_MOUNTS, functions.is_some_and(Functions::tell_mounts)));
         sensor.serving = serving(&Attached {
             functions: functions.map_or(&[], |functions| &functions.attached),
             covered: functions.map_or([0; 2], Functions::covered),
             io_uring: sensor.coverage.contains(&("writes_io_uring", true)),
         });
-        Ok((sensor, stream, Counters::new(counters, exits)))
+        Ok((sensor, stream, Counters::new(counters, tallies, reporting)))
     }
 
     fn attach_groups(&mut self, btf: &Btf, groups: &[Group], layout: &Layout) -> Result<(), KernelError> {

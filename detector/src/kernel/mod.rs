@@ -6,6 +6,7 @@ pub mod attempt;
 mod btf;
 pub mod counters;
 mod decode;
+pub mod folds;
 mod functions;
 mod layout;
 mod links;
@@ -14,6 +15,7 @@ pub mod plan;
 pub mod points;
 mod preflight;
 pub mod serving;
+mod shared;
 pub mod stream;
 
 pub use decode::DecodeError;

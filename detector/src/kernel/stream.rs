@@ -1,7 +1,8 @@
-//! The stream of records: awaits the two rings, decodes, and gives them in order.
+//! The stream of records: awaits the rings, decodes, and gives them in order.
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,6 +15,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::{
     attempt::Attempt,
     decode::{self, DecodeError},
+    folds::Folds,
 };
 
 /// A decoded record.
@@ -60,6 +62,7 @@ pub struct Stream {
     writes: AsyncFd<RingBuf<MapData>>,
     urgent: AsyncFd<RingBuf<MapData>>,
     cgroups: AsyncFd<RingBuf<MapData>>,
+    folds: Arc<Folds>,
     logger: EbpfLogger<&'static dyn Log>,
     /// When to look again without having been woken.
     look_again: Option<Instant>,
@@ -77,10 +80,17 @@ impl Stream {
         writes: RingBuf<MapData>,
         urgent: RingBuf<MapData>,
         cgroups: RingBuf<MapData>,
+        folds: Folds,
         logger: EbpfLogger<&'static dyn Log>,
     ) -> io::Result<Self> {
         let (writes, urgent, cgroups) = (watch(writes)?, watch(urgent)?, watch(cgroups)?);
-        Ok(Self { writes, urgent, cgroups, logger, look_again: None, undecodable: 0 })
+        let folds = Arc::new(folds);
+        Ok(Self { writes, urgent, cgroups, folds, logger, look_again: None, undecodable: 0 })
+    }
+
+    /// Where the repeats of what the records tell are counted.
+    pub fn folds(&self) -> Arc<Folds> {
+        Arc::clone(&self.folds)
     }
 
     /// Awaits records and appends them to `batch`, in the order of their time. May append none. Cancel-safe.
@@ -111,7 +121,8 @@ impl Stream {
             new.sort_by_key(Record::time_ns);
         }
         let full = [writes, urgent, cgroups].contains(&BATCH);
-        self.look_again = next_look(writes, full, self.look_again, Instant::now());
+        // Neither always wakes the reader.
+        self.look_again = next_look(writes + urgent, full, self.look_again, Instant::now());
         self.logger.flush();
         full
     }
@@ -134,12 +145,12 @@ async fn sleep_until(instant: Option<Instant>) {
     }
 }
 
-/// When to look again without having been woken, after `writes` refused writes were found at `now`.
+/// When to look again without having been woken, after so many refused writes and mount attempts were `found` at `now`.
 ///
 /// A look that is due later stands, even when there was nothing now: it is for those that will come before the kernel side
 /// wakes the reader again.
-fn next_look(writes: usize, full: bool, due: Option<Instant>, now: Instant) -> Option<Instant> {
-    match writes {
+fn next_look(found: usize, full: bool, due: Option<Instant>, now: Instant) -> Option<Instant> {
+    match found {
         _ if full => Some(now),
         0 => due.filter(|&due| due > now),
         _ => Some(now + LOOK_AGAIN),

@@ -98,6 +98,24 @@ fn this_kernel_takes_the_programs_and_every_surface_is_told() {
 }
 
 #[test]
+fn each_operation_is_told_with_what_serves_it() {
+    let report = Report::with_socket(NO_SOCKET);
+    let hooks = report.json["hooks"].as_array().unwrap();
+    let serves = |surface: &str, operation: &str| {
+        hooks.iter().any(|row| row["surface"] == surface && row["operation"] == operation && row["point"].is_string())
+    };
+    for operation in ["open", "mkdir", "rename", "setxattr", "setflags"] {
+        assert!(serves("writes_x86_64", operation) && serves("writes_ia32", operation), "{operation}: {hooks:?}");
+    }
+    for operation in ["mount", "move_mount", "pivot_root"] {
+        assert!(serves("mounts_x86_64", operation) && serves("mounts_ia32", operation), "{operation}: {hooks:?}");
+    }
+    let text = said(&rosentry(&["doctor", "--containerd-socket", NO_SOCKET]).output().unwrap());
+    let line = text.lines().find(|line| line.starts_with("mkdir ")).unwrap();
+    assert!(line.contains(hooks.iter().find(|row| row["operation"] == "mkdir").unwrap()["point"].as_str().unwrap()));
+}
+
+#[test]
 fn a_node_with_containerd_is_told_its_version() {
     let containerd = Containerd::start();
     let report = Report::with_socket(containerd.socket().to_str().unwrap());

@@ -12,6 +12,7 @@ mod lab;
 mod mounts;
 mod outage;
 mod refused_writes;
+mod repeats;
 mod seal;
 mod short_lived;
 mod stopping;

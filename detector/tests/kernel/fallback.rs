@@ -53,6 +53,9 @@ async fn an_operation_without_its_function_falls_back_alone_and_is_seen_once() {
     assert_eq!(hook_of("mkdir", "writes_x86_64"), BTreeSet::from(["tracepoint"]));
     assert_eq!(hook_of("mkdir", "writes_io_uring"), BTreeSet::from(["tracepoint"]));
     assert_eq!(hook_of("unlink", "writes_x86_64"), BTreeSet::from(["fexit"]));
+    let coverage = attached.sensor.coverage();
+    assert!(coverage.contains(&("kernel_paths", false)), "of a mkdir the path is read after the call: {coverage:?}");
+    assert!(coverage.contains(&("writes_x86_64", true)), "{coverage:?}");
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ async fn the_programs_are_attached_and_detached_in_time() {
 /// How much of a processor the start took, and how long the stop.
 fn start_and_stop() -> (Duration, Duration) {
     let (start, taken) = (Instant::now(), processor_time());
-    let Attached { sensor, stream, counters } = Attached::new();
+    let Attached { sensor, stream, counters, .. } = Attached::new();
     let taken = processor_time() - taken;
     let programs = sensor.verified().len();
     println!("{programs} programs attached in {:?}, of which the processor's {taken:?}", start.elapsed());

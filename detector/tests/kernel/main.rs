@@ -10,10 +10,13 @@
 )]
 
 mod actor;
+mod cgroup;
 mod door;
 mod evasion;
 mod every_syscall;
+mod fairness;
 mod fallback;
+mod folding;
 mod generator;
 mod io_uring;
 mod lifecycle;

@@ -1,15 +1,19 @@
 //! The attached programs, as the tests use them: run something on a thread, get what the kernel side saw of that thread.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use detector::kernel::{
     Sensor,
     attempt::{Attempt, PathBase},
-    counters::Counters,
+    counters::{Counters, Tally},
+    folds::{Counted, FoldId, Repeats},
     plan::Hooks,
     stream::{Record, Stream},
 };
-use detector_common::abi::Abi;
+use detector_common::{abi::Abi, operation::Operation};
 
 /// How long whatever a test waits for may take, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,12 +22,17 @@ pub struct Attached {
     pub sensor: Sensor,
     pub stream: Stream,
     pub counters: Counters,
+    /// What [`Attached::records`] has given, and whose repeats are counted.
+    told: HashMap<FoldId, Box<Attempt>>,
 }
 
 /// What a thread of the tests returned, and what was seen of it.
 pub struct Seen<T> {
     pub returned: T,
+    /// Each attempt, repeats too: these stand behind the first of their kind.
     pub attempts: Vec<Attempt>,
+    /// Each record, with how often its attempt was made.
+    pub counted: Vec<(Attempt, u64)>,
 }
 
 /// The mode that is tested: that which the environment's `ROSENTRY_TEST_HOOKS` names, else the tracepoints.
@@ -49,12 +58,19 @@ impl Attached {
     pub fn without(left_out: &[&str]) -> Self {
         let (sensor, stream, counters) =
             Sensor::attach_without(hooks_under_test(), left_out).expect("the programs load into this kernel");
-        Self { sensor, stream, counters }
+        Self { sensor, stream, counters, told: HashMap::new() }
+    }
+
+    /// Nothing from now on is a repeat of what was done before.
+    pub fn begin_anew(&mut self) {
+        self.stream.folds().release_all();
+        self.told.clear();
     }
 
     /// Runs `act` on a thread of its own in a mount namespace of its own, and gives what was seen of that thread, once
-    /// everything it did has come.
+    /// everything it did has come. Each repeat is an attempt of its own there, behind the first of its kind.
     pub fn watch<T: Send>(&mut self, act: impl FnOnce() -> T + Send) -> Seen<T> {
+        self.begin_anew();
         let (returned, tid) = std::thread::scope(|scope| {
             scope
                 .spawn(|| {
@@ -94,7 +110,71 @@ impl Attached {
         // What the thread did to make its namespace is not what the tests are about.
         let begun = attempts.iter().position(|attempt| attempt.path.requested.as_deref() == Some(BEGIN));
         let attempts = attempts.split_off(begun.map_or(0, |begun| begun + 1));
-        Seen { returned, attempts }
+        let counted = self.counted(attempts);
+        let expanded = counted.iter().flat_map(|(attempt, count)| {
+            std::iter::repeat_n(attempt, usize::try_from(*count).expect("a test repeats little")).cloned()
+        });
+        Seen { returned, attempts: expanded.collect(), counted }
+    }
+
+    /// Runs `act` on a thread of its own in a mount namespace of its own, and takes all records meanwhile: what was seen of this
+    /// process and its children, with how often.
+    pub fn watch_all(&mut self, act: impl FnOnce() + Send) -> Vec<(Attempt, u64)> {
+        self.watch_reading(act, true)
+    }
+
+    /// The same, but the records are taken only when `act` has ended.
+    pub fn watch_undrained(&mut self, act: impl FnOnce() + Send) -> Vec<(Attempt, u64)> {
+        self.watch_reading(act, false)
+    }
+
+    fn watch_reading(&mut self, act: impl FnOnce() + Send, meanwhile: bool) -> Vec<(Attempt, u64)> {
+        self.begin_anew();
+        let mut batch = Vec::new();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                super::sealed::enter_own_mount_namespace();
+                act();
+            });
+            while !thread.is_finished() {
+                if meanwhile {
+                    self.stream.drain(&mut batch);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            thread.join().expect("the thread of the test ends well");
+        });
+        // A system call that has returned has its record in the ring.
+        while self.stream.drain(&mut batch) {}
+        let attempts = batch.into_iter().filter_map(|record| match record {
+            Record::Attempt(attempt) if is_of_this_test(&attempt) => Some(*attempt),
+            _ => None,
+        });
+        self.counted(attempts.collect())
+    }
+
+    /// What the kernel side has counted of a cgroup.
+    pub fn tally(&self, cgroup_id: u64) -> Tally {
+        self.counters.tallies().read().get(&cgroup_id).copied().unwrap_or_default()
+    }
+
+    /// How many refused writes of an operation it has counted of a cgroup.
+    pub fn denied(&self, cgroup_id: u64, operation: Operation) -> u64 {
+        self.tally(cgroup_id).denied[operation as usize]
+    }
+
+    /// The attempts, each with how often it was made: as a record, and as the repeats that were counted since.
+    pub fn counted(&self, attempts: Vec<Attempt>) -> Vec<(Attempt, u64)> {
+        let folds = self.stream.folds();
+        let count = |attempt: &Attempt| match attempt.fold.map(|id| folds.take(id)) {
+            Some(Counted::Some(repeats)) => 1 + repeats.count,
+            _ => 1,
+        };
+        attempts
+            .into_iter()
+            .map(|attempt| (count(&attempt), attempt))
+            .map(|(count, attempt)| (attempt, count))
+            .collect()
     }
 }
 
@@ -109,10 +189,25 @@ impl Attached {
         self.records().into_iter().filter_map(attempt).collect()
     }
 
-    /// All that has come since it was asked before.
+    /// All that has come since it was asked before; each repeat is a record of its own.
     pub fn records(&mut self) -> Vec<Record> {
         let mut batch = Vec::new();
         while self.stream.drain(&mut batch) {}
+        for record in &batch {
+            if let Record::Attempt(attempt) = record
+                && let Some(id) = attempt.fold
+            {
+                self.told.insert(id, attempt.clone());
+            }
+        }
+        let folds = self.stream.folds();
+        self.told.retain(|&id, attempt| {
+            let counted = folds.take(id);
+            if let Counted::Some(Repeats { count, .. }) = counted {
+                batch.extend((0..count).map(|_| Record::Attempt(attempt.clone())));
+            }
+            counted != Counted::Gone
+        });
         batch
     }
 

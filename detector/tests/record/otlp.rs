@@ -4,7 +4,6 @@
 //! OpenTelemetry is packaged by Debian, and those elsewhere answer before anything is safe, so they can't show what is lost.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -21,10 +20,10 @@ use opentelemetry_proto::tonic::{
     common::v1::any_value::Value,
 };
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::{net::TcpListener, runtime::Runtime};
 use tonic::{
     Request, Response, Status,
-    transport::{Certificate, Identity, Server, ServerTlsConfig},
+    transport::{Certificate, Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
 
 use super::{
@@ -110,7 +109,16 @@ impl Collector {
             server = server.tls_config(tls).unwrap();
         }
         let service = server.add_service(LogsServiceServer::new(self.clone()));
-        runtime.spawn(async move { service.serve(SocketAddr::from(([127, 0, 0, 1], port))).await.unwrap() });
+        runtime.spawn(async move {
+            // The one before may be on its way out.
+            let listener = loop {
+                match TcpListener::bind(("127.0.0.1", port)).await {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            };
+            service.serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
+        });
         runtime
     }
 }

@@ -4,6 +4,8 @@
 //! `cargo xtask bench cost` runs it inside an emulated machine whose clock counts instructions. Run as root on a real machine it
 //! gives nanoseconds, which are as noisy as the machine.
 //!
+//! With the argument `bare`, what each kind of hook costs by itself.
+//!
 //! One line a figure: `cost HOOKS OPERATION ALONE ALL`, per operation the time of the thread that does it alone, and all that
 //! passes meanwhile, the reader's work among it.
 
@@ -11,26 +13,38 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use detector::kernel::{Sensor, plan::Hooks, stream::Stream};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    rand::{GetRandomFlags, getrandom},
+    time::{ClockId, clock_gettime},
+};
 
+mod bare;
 mod operations;
 
 use operations::Operation;
 
 /// The least of so many samples is taken: what disturbs only adds.
-const SAMPLES: usize = 7;
-/// Long enough for the reader to have emptied the rings and to have gone to sleep.
+const SAMPLES: u32 = 16;
+/// Long enough for the reader to have emptied the rings and to have gone to sleep, and for the kernel to have freed what was closed.
 const QUIET: Duration = Duration::from_millis(40);
+/// How much later each sample begins than the one before, so that some meet no tick of the kernel's clock. A tick costs as much as
+/// some opens, and what the kernel has put off is done with it.
+const STEP: Duration = Duration::from_micros(730);
 
 fn main() -> Result<()> {
+    // Before it is seeded, the kernel's random numbers cost whoever makes a file more.
+    getrandom(&mut [0_u8; 8], GetRandomFlags::empty())?;
     let operations = operations::prepare()?;
     // Before anything is measured, because a process with more than one thread pays more for its file descriptors.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     // The first round fills caches and grows what grows once; its figures are not told.
     for operation in &operations {
-        sample(operation);
+        sample(operation, 0);
     }
     measure("nothing", &operations);
+    if std::env::args().any(|argument| argument == "bare") {
+        return measure_bare(&operations);
+    }
 
     // In this order: the kernel takes its time to take programs off its functions.
     for (name, hooks) in [("tracepoint", Hooks::Tracepoint), ("fexit", Hooks::Fexit)] {
@@ -63,6 +77,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+fn measure_bare(operations: &[Operation]) -> Result<()> {
+    for (name, kind) in bare::Kind::ALL {
+        let attached = kind.attach().with_context(|| format!("{name} could not be attached"))?;
+        measure(name, operations);
+        drop(attached);
+    }
+    Ok(())
+}
+
 /// Takes records as the agent does, and forgets them.
 async fn read(mut stream: Stream) {
     let mut batch = Vec::new();
@@ -73,17 +96,16 @@ async fn read(mut stream: Stream) {
 
 fn measure(hooks: &str, operations: &[Operation]) {
     for operation in operations {
-        // Once more than counts, because the first time fills caches.
-        let samples: Vec<[f64; 2]> = (0..=SAMPLES).map(|_| sample(operation)).collect();
-        let least = |which: usize| samples.iter().skip(1).map(|sample| sample[which]).fold(f64::INFINITY, f64::min);
+        let samples: Vec<[f64; 2]> = (0..SAMPLES).map(|index| sample(operation, index)).collect();
+        let least = |which: usize| samples.iter().map(|sample| sample[which]).fold(f64::INFINITY, f64::min);
         println!("cost {hooks} {} {:.1} {:.1}", operation.name, least(0), least(1));
     }
 }
 
 /// Time per operation: of this thread, of all.
-fn sample(operation: &Operation) -> [f64; 2] {
+fn sample(operation: &Operation, index: u32) -> [f64; 2] {
     const CLOCKS: [ClockId; 2] = [ClockId::ThreadCPUTime, ClockId::Monotonic];
-    std::thread::sleep(QUIET);
+    std::thread::sleep(QUIET + STEP * index);
     let before = CLOCKS.map(now);
     for _ in 0..operation.times {
         (operation.act)();

@@ -1,10 +1,19 @@
 //! What is timed: operations that rosentry must not slow down, and those that it reports.
 
-use std::{cell::Cell, ffi::CString, fs, path::Path};
+use std::{
+    cell::Cell,
+    ffi::CString,
+    fs::{self, File},
+    os::fd::IntoRawFd as _,
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use rustix::{
-    mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount},
+    mount::{
+        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+        mount_remount, unmount,
+    },
     thread::{UnshareFlags, unshare_unsafe},
 };
 
@@ -12,50 +21,47 @@ use rustix::{
 pub struct Operation {
     /// In the table; without blanks.
     pub name: &'static str,
-    /// How often in one sample.
+    /// How often in one sample: for about two million instructions, half of what lies between two ticks of the kernel's clock.
     pub times: u32,
     /// The operation itself. As few instructions around the syscall as can be.
     pub act: Box<dyn Fn()>,
 }
 
-/// Where the filesystems are mounted, in a mount namespace of this process's own.
+/// Where the root filesystem is put together, in a mount namespace of this process's own.
 const PLACE: &str = "/mnt";
+/// A library of the image, as long as a path of one is.
+const LIBRARY: &str = "/usr/lib/libc.so.6";
+/// A folder of the image in which a program writes that was not written for a read-only root.
+const CACHE: &str = "/var/cache/app";
 /// How many paths there are for refused writes of which none was there before.
-const NEW_PATHS: usize = 8192;
+const NEW_PATHS: usize = 16_384;
 
-/// Mounts a writable and a sealed tmpfs, and lists the operations.
+/// Makes the root of a container this process's own, and lists the operations.
 pub fn prepare() -> Result<Vec<Operation>> {
-    // SAFETY: this process has one thread yet.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }.context("this needs root")?;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    mount("cost", PLACE, "tmpfs", MountFlags::empty(), None)?;
-    let place = Path::new(PLACE);
-    let (writable, sealed) = (place.join("writable"), place.join("sealed"));
-    fs::create_dir(&writable)?;
-    fs::create_dir(&sealed)?;
-    fs::write(writable.join("file"), "x")?;
-    mount("sealed", &sealed, "tmpfs", MountFlags::empty(), None)?;
-    fs::create_dir_all(sealed.join("var/cache/app"))?;
-    mount_remount(&sealed, MountFlags::RDONLY, "")?;
-
-    let file = path(&writable.join("file"))?;
-    // SAFETY: a NUL-terminated path.
-    let descriptor = unsafe { libc::open(file.as_ptr(), libc::O_WRONLY) };
-    let folder = path(&writable.join("folder"))?;
-    let refused = path(&sealed.join("var/cache/app/data"))?;
-    let new: Vec<CString> =
-        (0..NEW_PATHS).map(|index| path(&sealed.join(format!("var/cache/app/{index:04}")))).collect::<Result<_>>()?;
+    become_contained().context("this needs root, and a kernel with overlayfs")?;
+    let temporary = path("/tmp/file")?;
+    fs::write("/tmp/file", "x")?;
+    let descriptor = File::options().write(true).open("/tmp/file")?.into_raw_fd();
+    let folder = path("/tmp/folder")?;
+    let library = path(LIBRARY)?;
+    let refused = path(&format!("{CACHE}/data"))?;
+    let new: Vec<CString> = (0..NEW_PATHS).map(|index| path(&format!("{CACHE}/{index:04}"))).collect::<Result<_>>()?;
     let next = Cell::new(0);
-    let root = path(&sealed)?;
+    let root = path("/")?;
 
     // Name, repetitions, and what is repeated.
     type Timed = (&'static str, u32, Box<dyn Fn()>);
     let list: Vec<Timed> = vec![
-        ("getppid", 2000, Box::new(|| _ = rustix::process::getppid())),
-        ("open_close_readable", 500, Box::new(move || open_and_close(&file, libc::O_RDONLY))),
-        ("write_writable", 500, Box::new(move || write(descriptor))),
-        ("mkdir_rmdir_writable", 300, Box::new(move || make_and_remove(&folder))),
-        ("open_refused_new_path", 300, {
+        ("getppid", 5000, Box::new(|| _ = rustix::process::getppid())),
+        ("open_close_readable", 150, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
+        ("open_close_readable_tmpfs", 200, {
+            let temporary = temporary.clone();
+            Box::new(move || open_and_close(&temporary, libc::O_RDONLY))
+        }),
+        ("open_close_writable", 200, Box::new(move || open_and_close(&temporary, WRITING))),
+        ("write_writable", 1000, Box::new(move || write(descriptor))),
+        ("mkdir_rmdir_writable", 70, Box::new(move || make_and_remove(&folder))),
+        ("open_refused_new_path", 100, {
             Box::new(move || {
                 let index = next.get();
                 next.set((index + 1) % NEW_PATHS);
@@ -64,7 +70,7 @@ pub fn prepare() -> Result<Vec<Operation>> {
                 }
             })
         }),
-        ("open_refused_again", 300, {
+        ("open_refused_again", 100, {
             let refused = refused.clone();
             Box::new(move || open_and_close(&refused, WRITING))
         }),
@@ -75,10 +81,42 @@ pub fn prepare() -> Result<Vec<Operation>> {
     Ok(list.into_iter().map(|(name, times, act)| Operation { name, times, act }).collect())
 }
 
+/// As a runtime does it: an overlay of the image as the root, sealed by a bind remount, with proc, sys and dev, and a volume at
+/// `/tmp`.
+fn become_contained() -> Result<()> {
+    // SAFETY: this process has one thread yet.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    mount("cost", PLACE, "tmpfs", MountFlags::empty(), None)?;
+    let place = Path::new(PLACE);
+    let [image, upper, work, root] = ["image", "upper", "work", "root"].map(|name| place.join(name));
+    for folder in [&upper, &work, &root, &image.join("tmp"), &image.join("old"), &image.join(&CACHE[1..])] {
+        fs::create_dir_all(folder)?;
+    }
+    fs::create_dir_all(image.join("usr/lib"))?;
+    fs::write(image.join(&LIBRARY[1..]), "x")?;
+    let system = ["proc", "sys", "dev"];
+    for folder in system {
+        fs::create_dir(image.join(folder))?;
+    }
+    let [image, upper, work] = [image, upper, work].map(|path| path.display().to_string());
+    let options = path(&format!("lowerdir={image},upperdir={upper},workdir={work}"))?;
+    mount("overlay", &root, "overlay", MountFlags::empty(), Some(options.as_c_str()))?;
+    mount_bind(&root, &root)?;
+    for folder in system {
+        mount_bind_recursive(Path::new("/").join(folder), root.join(folder))?;
+    }
+    mount("volume", root.join("tmp"), "tmpfs", MountFlags::empty(), None)?;
+    rustix::process::pivot_root(&root, root.join("old"))?;
+    rustix::process::chdir("/")?;
+    unmount("/old", UnmountFlags::DETACH)?;
+    Ok(mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, "")?)
+}
+
 const WRITING: i32 = libc::O_WRONLY | libc::O_CREAT;
 
-fn path(path: &Path) -> Result<CString> {
-    Ok(CString::new(path.as_os_str().as_encoded_bytes())?)
+fn path(path: &str) -> Result<CString> {
+    Ok(CString::new(path)?)
 }
 
 fn open_and_close(path: &CString, flags: i32) {
@@ -111,7 +149,7 @@ fn remount(root: &CString) {
             std::ptr::null(),
             root.as_ptr(),
             std::ptr::null(),
-            libc::MS_REMOUNT | libc::MS_RDONLY,
+            libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY,
             std::ptr::null(),
         )
     };

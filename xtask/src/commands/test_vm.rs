@@ -51,7 +51,7 @@ pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Res
     let initramfs = workspace.target().join("vm/tests.cpio");
     initramfs::write(
         &initramfs,
-        &initramfs::Contents { program: &program, job: include_str!("../vm/tests.sh"), words: &runs },
+        &initramfs::Contents { program: &program, job: include_str!("../vm/tests.sh"), words: &runs, modules: &[] },
     )?;
 
     let kernels = if kernels.is_empty() { &[Series::V6_1, Series::V6_12] } else { kernels };

@@ -23,6 +23,13 @@ mount -t tmpfs tmpfs /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
+for module in /modules/*; do
+    case "$module" in
+        */\*) continue ;;
+        *.xz) xzcat "$module" > /tmp/module.ko && insmod /tmp/module.ko && rm /tmp/module.ko ;;
+        *) insmod "$module" ;;
+    esac
+done
 # Else the kernel's own lines would stand amid ours; what it says when it dies is said all the same.
 dmesg -n 1
 

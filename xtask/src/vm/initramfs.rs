@@ -24,6 +24,8 @@ pub struct Contents<'a> {
     pub job: &'a str,
     /// Words for the job, one a line, in `/words`.
     pub words: &'a [String],
+    /// Modules of the kernel, which the init loads in this order.
+    pub modules: &'a [PathBuf],
 }
 
 /// Writes the archive.
@@ -39,6 +41,11 @@ pub fn write(to: &Path, contents: &Contents<'_>) -> Result<()> {
     for library in program::libraries(contents.program) {
         let bytes = read(&library)?;
         files.push((library, bytes));
+    }
+    for (index, module) in contents.modules.iter().enumerate() {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        // The order of the names is the order of loading.
+        files.push((format!("/modules/{index}-{name}").into(), read(module)?));
     }
     let written = archive(&files).and_then(|bytes| {
         let mut file = BufWriter::new(File::create(to)?);

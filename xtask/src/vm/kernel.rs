@@ -54,6 +54,16 @@ impl Series {
         image_in(&folder).with_context(|| format!("Debian's package of Linux {} holds no boot/vmlinuz-…", self.name()))
     }
 
+    /// Its modules of these names, once [`image`](Self::image) has been there.
+    pub fn modules(self, workspace: &Workspace, names: &[&str]) -> Result<Vec<PathBuf>> {
+        let folder = workspace.target().join("vm").join(self.name()).join("lib/modules");
+        let find = |name: &&str| {
+            module_in(&folder, name)
+                .with_context(|| format!("Debian's package of Linux {} holds no module {name}", self.name()))
+        };
+        names.iter().map(find).collect()
+    }
+
     fn fetch(self, folder: &Path) -> Result<()> {
         let package = match self.newest_package() {
             Some(package) => package,
@@ -113,6 +123,18 @@ fn numbers(name: &str) -> Vec<u64> {
     name.split(|character: char| !character.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
+/// A module beneath this folder: `name.ko`, or that compressed.
+fn module_in(folder: &Path, name: &str) -> Option<PathBuf> {
+    let file = format!("{name}.ko");
+    files_in(folder).find_map(|path| {
+        if path.is_dir() {
+            return module_in(&path, name);
+        }
+        let found = path.file_name()?.to_string_lossy().strip_prefix(&file)?.to_owned();
+        ["", ".xz"].contains(&found.as_str()).then_some(path)
+    })
+}
+
 fn image_in(folder: &Path) -> Option<PathBuf> {
     files_in(&folder.join("boot"))
         .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-")))
@@ -133,6 +155,18 @@ mod tests {
             linux-image-6.12.9+deb12-cloud-amd64 - Linux 6.12 for x86-64 cloud (signed)\n";
         assert_eq!(newest(list), Some("linux-image-6.12.100+deb12-cloud-amd64"));
         assert_eq!(newest(""), None);
+    }
+
+    #[test]
+    fn a_module_is_found_by_its_whole_name_compressed_or_not() {
+        let folder = std::env::temp_dir().join(format!("rosentry-modules-{}", std::process::id()));
+        let fs_folder = folder.join("6.1/kernel/fs/overlayfs");
+        fs::create_dir_all(&fs_folder).unwrap();
+        fs::write(fs_folder.join("overlay.ko.xz"), "").unwrap();
+        fs::write(fs_folder.join("over.ko"), "").unwrap();
+        let found = ["overlay", "over", "ver"].map(|name| module_in(&folder, name));
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found, [Some(fs_folder.join("overlay.ko.xz")), Some(fs_folder.join("over.ko")), None]);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::kernel::serving::Serving;
+
 /// How a thing stands, from good to bad.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,6 +63,8 @@ pub(super) type Coverage = BTreeMap<&'static str, bool>;
 pub(super) struct Report {
     pub checks: Vec<Check>,
     pub coverage: Coverage,
+    /// What serves each operation; empty where nothing could be attached.
+    pub serving: Vec<Serving>,
 }
 
 /// A report as it goes out.
@@ -69,6 +73,7 @@ pub(super) struct Told<'a> {
     status: &'static str,
     checks: &'a [Check],
     coverage: &'a Coverage,
+    hooks: &'a [Serving],
 }
 
 impl Report {
@@ -83,7 +88,7 @@ impl Report {
             Status::Degraded => "degraded",
             Status::Missing => "cannot_run",
         };
-        Told { status, checks: &self.checks, coverage: &self.coverage }
+        Told { status, checks: &self.checks, coverage: &self.coverage, hooks: &self.serving }
     }
 }
 
@@ -94,7 +99,8 @@ mod tests {
     #[test]
     fn a_report_is_as_bad_as_its_worst_check_and_told_in_the_stable_form() {
         let checks = vec![Check::ok("btf", "there"), Check::degraded("containerd", "none", "start it")];
-        let report = Report { checks, coverage: Coverage::from([("mounts_ia32", true)]) };
+        let serving = Serving { surface: "mounts_ia32", operation: "mount", hook: "tracepoint", point: "sys_exit" };
+        let report = Report { checks, coverage: Coverage::from([("mounts_ia32", true)]), serving: vec![serving] };
         assert_eq!(report.status(), Status::Degraded);
         assert_eq!(
             serde_json::to_value(report.told()).unwrap(),
@@ -105,6 +111,7 @@ mod tests {
                     {"name": "containerd", "status": "degraded", "found": "none", "mend": "start it"},
                 ],
                 "coverage": {"mounts_ia32": true},
+                "hooks": [{"surface": "mounts_ia32", "operation": "mount", "hook": "tracepoint", "point": "sys_exit"}],
             })
         );
     }
@@ -112,7 +119,7 @@ mod tests {
     #[test]
     fn what_misses_something_cannot_run() {
         let checks = vec![Check::missing("btf", "none", "boot another kernel"), Check::ok("kernel", "6.18")];
-        let report = Report { checks, coverage: Coverage::new() };
+        let report = Report { checks, coverage: Coverage::new(), serving: Vec::new() };
         assert_eq!(serde_json::to_value(report.told()).unwrap()["status"], "cannot_run");
     }
 }

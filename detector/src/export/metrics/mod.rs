@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use detector_common::operation::Operation;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -25,7 +26,11 @@ use crate::{
         event::{Kind, Mount},
     },
     identity::model::{Container, Role},
+    kernel::serving::Serving,
 };
+
+/// The value of the label `mount` where nothing but the count is known.
+const UNKNOWN: &str = "unknown";
 
 /// Series by pod that one family may have.
 const SERIES_MAX: usize = 10_000;
@@ -39,6 +44,9 @@ pub type Counts = Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 /// A yes or no about the container with this id, asked for at a scrape; none where nobody can say.
 pub type FlagById = Box<dyn Fn(&str) -> Option<bool> + Send + Sync>;
 
+/// Calls with the events of which repeats are counted and not told yet, and how many; none is told meanwhile.
+pub type WithUntold = Box<dyn Fn(&dyn Fn(&[(&Event, u64)]) -> Vec<Sample>) -> Vec<Sample> + Send + Sync>;
+
 /// What others know and a scrape asks for. Asked under no lock of ours, but at each scrape: answer quickly.
 pub struct Sources {
     /// The containers that are there.
@@ -47,6 +55,8 @@ pub struct Sources {
     pub containerd_up: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether the seal of a container is broken.
     pub seal_broken: FlagById,
+    /// Repeats that are not told yet.
+    pub with_untold: WithUntold,
     /// The kernel's own exact counts of what it saw, by kind.
     pub kernel_events: Counts,
     /// Records that the kernel side lost, by stage.
@@ -80,6 +90,7 @@ pub struct Metrics {
     ignored: IntCounterVec,
     delay: HistogramVec,
     coverage: IntGaugeVec,
+    hook_info: IntGaugeVec,
     sink_events: IntCounterVec,
     spool_bytes: IntGaugeVec,
 }
@@ -94,6 +105,7 @@ impl Metrics {
             containers,
             containerd_up,
             seal_broken,
+            with_untold,
             kernel_events,
             kernel_lost,
             incomplete_sections,
@@ -106,9 +118,17 @@ impl Metrics {
         let counters = Arc::clone(&write_denied);
         registry.register(Box::new(Family::counter(
             "rosentry_write_denied_total",
-            "Writes that ended with EROFS.",
+            "Writes that ended with EROFS, repeats and those that no event tells of included.",
             &["namespace", "pod", "container", "operation", "mount"],
-            Box::new(move || counters.samples()),
+            // Both while no repeat is told, or one that is told just now would be counted twice or not at all.
+            Box::new(move || {
+                with_untold(&|untold| {
+                    let more = untold
+                        .iter()
+                        .map(|&(event, count)| ((Owner::of(event.container.as_deref()), of_write(event)), count));
+                    counters.samples_with(more)
+                })
+            }),
         )?))?;
 
         let mount_attempts = Arc::new(PodCounters::new(SERIES_MAX));
@@ -253,6 +273,16 @@ impl Metrics {
                     &["surface"],
                 )?,
             )?,
+            hook_info: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "rosentry_hook_info",
+                        "What serves an operation on this node: a kernel function or a tracepoint; always 1.",
+                    ),
+                    &["surface", "operation", "hook", "point"],
+                )?,
+            )?,
             registry,
         })
     }
@@ -262,16 +292,18 @@ impl Metrics {
         let owner = Owner::of(event.container.as_deref());
         let operation = event.operation.map_or("", |operation| operation.name());
         match (event.kind, &event.mount) {
-            (Kind::WriteDenied, Some(Mount::Place(place))) => {
-                self.write_denied.add(owner, vec![operation, place.kind.name()], event.count);
-            }
-            (Kind::WriteDenied, _) => self.write_denied.add(owner, vec![operation, ""], event.count),
+            (Kind::WriteDenied, _) => self.write_denied.add(owner, of_write(event), event.count),
             (Kind::MountAttempt, Some(Mount::Attempt(mount))) => {
                 let outcome = event.outcome.map_or("", |outcome| outcome.name());
                 self.mount_attempts.add(owner, vec![operation, mount.effect.name(), outcome], event.count);
             }
             _ => {}
         }
+    }
+
+    /// Counts refused writes that no event tells of: where they hit is not known.
+    pub fn write_denied_unknown(&self, owner: Owner, operation: Operation, count: u64) {
+        self.write_denied.add(owner, vec![operation.name(), UNKNOWN], count);
     }
 
     /// Notes how long an event took from the kernel to the output.
@@ -295,14 +327,20 @@ impl Metrics {
         self.unattributed.with_label_values(&[reason]).inc();
     }
 
-    /// Counts something that was seen and is no event by choice.
-    pub fn ignored(&self, reason: &'static str) {
-        self.ignored.with_label_values(&[reason]).inc();
+    /// Counts what was seen and is no event by choice.
+    pub fn ignored(&self, reason: &'static str, count: u64) {
+        self.ignored.with_label_values(&[reason]).inc_by(count);
     }
 
     /// Says whether a surface is watched.
     pub fn coverage(&self, surface: &'static str, watched: bool) {
         self.coverage.with_label_values(&[surface]).set(i64::from(watched));
+    }
+
+    /// Says what serves an operation.
+    pub fn serving(&self, serving: &Serving) {
+        let &Serving { surface, operation, hook, point } = serving;
+        self.hook_info.with_label_values(&[surface, operation, hook, point]).set(1);
     }
 
     /// Counts events by what became of them at a sink.
@@ -324,6 +362,13 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
     }
+}
+
+/// The labels of a refused write besides its owner's.
+fn of_write(event: &Event) -> Vec<&'static str> {
+    let operation = event.operation.map_or("", |operation| operation.name());
+    let mount = if let Some(Mount::Place(place)) = &event.mount { place.kind.name() } else { "" };
+    vec![operation, mount]
 }
 
 fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {

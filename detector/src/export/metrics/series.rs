@@ -112,10 +112,22 @@ impl PodCounters {
 
     /// The samples for a scrape.
     pub fn samples(&self) -> Vec<Sample> {
+        self.samples_with([])
+    }
+
+    /// The samples for a scrape, with counts that are not added yet to series that are there.
+    pub fn samples_with(&self, more: impl IntoIterator<Item = ((Owner, Rest), u64)>) -> Vec<Sample> {
         let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let sample = |((owner, rest), count): (&(Owner, Rest), &u64)| {
+        let mut added: HashMap<(Owner, Rest), u64> = HashMap::new();
+        for (key, count) in more {
+            let key = if series.counts.contains_key(&key) { key } else { (Owner::overflow(), key.1) };
+            *added.entry(key).or_default() += count;
+        }
+        let sample = |(key, count): (&(Owner, Rest), &u64)| {
+            let (owner, rest) = key;
             let rest = rest.iter().map(|value| (*value).to_owned());
-            (owner.labels().into_iter().chain(rest).collect(), *count as f64)
+            let count = count.saturating_add(added.get(key).copied().unwrap_or_default());
+            (owner.labels().into_iter().chain(rest).collect(), count as f64)
         };
         series.counts.iter().map(sample).collect()
     }

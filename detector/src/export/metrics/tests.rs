@@ -23,6 +23,7 @@ fn metrics_of(containerd_up: Box<dyn Fn() -> bool + Send + Sync>) -> Metrics {
             containers: Box::new(move || vec![sealed(), Arc::clone(&older), Arc::clone(&sandbox)]),
             containerd_up,
             seal_broken: Box::new(|id| (id == sealed().id).then_some(true)),
+            with_untold: Box::new(|read| read(&[(&touch(), 2)])),
             kernel_events: Box::new(|| vec![("write_denied", 3), ("mount_attempt", 1)]),
             kernel_lost: Box::new(|| vec![("write_ring", 5)]),
             incomplete_sections: Box::new(|| vec![("truncated", 6)]),
@@ -38,17 +39,28 @@ fn assert_line(text: &str, line: &str) {
 }
 
 #[test]
-fn writes_and_mount_attempts_are_counted_by_pod() {
+fn writes_with_their_repeats_that_are_not_told_yet_and_mount_attempts_are_counted_by_pod() {
     let metrics = metrics();
     metrics.count(&touch());
     metrics.count(&Event { count: 4, ..touch() });
     metrics.count(&remount());
     let text = metrics.render().unwrap();
     let pod = r#"namespace="prod",pod="web-abc12-x",container="app""#;
-    assert_line(&text, &format!(r#"rosentry_write_denied_total{{{pod},operation="open",mount="rootfs"}} 5"#));
+    assert_line(&text, &format!(r#"rosentry_write_denied_total{{{pod},operation="open",mount="rootfs"}} 7"#));
     assert_line(
         &text,
         &format!(r#"rosentry_mount_attempts_total{{{pod},operation="remount",effect="unseal",outcome="failed"}} 1"#),
+    );
+}
+
+#[test]
+fn what_no_event_tells_of_is_counted_with_an_unknown_mount() {
+    let metrics = metrics();
+    metrics.write_denied_unknown(Owner::of(Some(&sealed())), Operation::Mkdir, 3);
+    let pod = r#"namespace="prod",pod="web-abc12-x",container="app""#;
+    assert_line(
+        &metrics.render().unwrap(),
+        &format!(r#"rosentry_write_denied_total{{{pod},operation="mkdir",mount="unknown"}} 3"#),
     );
 }
 
@@ -91,8 +103,10 @@ fn what_was_lost_in_the_kernel_and_here_is_one_family() {
 fn the_state_of_the_agent_is_told() {
     let metrics = metrics();
     metrics.coverage("ia32", false);
+    let serving = Serving { surface: "writes_ia32", operation: "mkdir", hook: "fexit", point: "do_mkdirat" };
+    metrics.serving(&serving);
     metrics.unattributed("no_container");
-    metrics.ignored("runtime_setup");
+    metrics.ignored("runtime_setup", 1);
     metrics.sink("file", "delivered", 7);
     metrics.spool_bytes("otlp", 512);
     metrics.delay(Kind::WriteDenied, Duration::from_millis(20));
@@ -103,6 +117,7 @@ fn the_state_of_the_agent_is_told() {
         r#"rosentry_identity_total{what="requests_dropped"} 4"#,
         r#"rosentry_identity_total{what="cgroups_evicted"} 0"#,
         r#"rosentry_coverage{surface="ia32"} 0"#,
+        r#"rosentry_hook_info{hook="fexit",operation="mkdir",point="do_mkdirat",surface="writes_ia32"} 1"#,
         r#"rosentry_events_unattributed_total{reason="no_container"} 1"#,
         r#"rosentry_events_ignored_total{reason="runtime_setup"} 1"#,
         r#"rosentry_sink_events_total{result="delivered",sink="file"} 7"#,

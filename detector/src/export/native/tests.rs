@@ -11,7 +11,9 @@ use crate::{
         testing::{event_in, remount, start, touch},
     },
     finding::{
-        event::Effect,
+        event::{Effect, Mount, Resolution},
+        mount_flags::MountFlags,
+        paths::MountFacts,
         seal::{self, Breach, Cause, Change},
         testing::{attempt, sealed},
     },
@@ -143,6 +145,17 @@ fn a_broken_seal_is_told_with_its_place_and_nobody_who_did_it() {
             "effect": "unseal", "cause": "remount",
         })
     );
+}
+
+#[test]
+fn the_mount_that_refused_a_write_is_told_with_its_id_its_flags_and_who_saw_it() {
+    let mut touch = touch();
+    let Some(Mount::Place(place)) = &mut touch.mount else { panic!("a write has a place") };
+    let flags = MountFlags { mount: 0x61, superblock: 0 };
+    place.facts = Some(MountFacts { id: 77, flags, told_by: Resolution::Kernel });
+    let told = &value(&touch)["mount"];
+    assert_eq!((&told["id"], &told["resolved"]), (&json!(77), &json!("kernel")));
+    assert_eq!((&told["flags"], &told["super_flags"]), (&json!(["ro", "nosuid", "relatime"]), &json!(["rw"])));
 }
 
 #[test]

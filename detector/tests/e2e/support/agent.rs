@@ -109,6 +109,12 @@ impl Agent {
         Metrics::parse(&text)
     }
 
+    /// The metrics as soon as they are as `wanted`.
+    pub async fn metrics_when(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
+        patiently(PATIENCE, what, async || wanted(&self.metrics().await)).await;
+        self.metrics().await
+    }
+
     /// Waits until it knows that this container, which is sealed, runs.
     pub async fn knows(&self, pod: &Pod, container: &str) {
         let labels = [("namespace", &*pod.namespace), ("pod", &*pod.name), ("container", container)];

@@ -81,6 +81,10 @@ const WRITE_MOUNT: Fields = &[
     ("fstype", text_or_null),
     ("volume", object_or_null),
     ("declared_readonly", flag_or_null),
+    ("id", |it| it.is_null() || it.is_u64()),
+    ("flags", |it| it.is_null() || texts(it)),
+    ("super_flags", |it| it.is_null() || texts(it)),
+    ("resolved", |it| it.is_null() || one_of(it, &["kernel", "root"])),
 ];
 const MOUNT_ATTEMPT: Fields = &[
     ("target", text_or_null),
@@ -255,7 +259,8 @@ fn example() -> Value {
         "first_time": "2026-01-02T03:04:05.123456789Z", "last_time": "2026-01-02T03:04:05.123456789Z",
         "severity": "low", "category": "temp_file", "hint": "mount an emptyDir at /tmp", "attack": ["T1105"],
         "file": { "path": "/etc/x", "requested": "../etc/x", "flags": ["O_WRONLY", "O_CREAT"], "new_path": null },
-        "mount": { "kind": "rootfs", "point": "/", "fstype": "overlay", "volume": null, "declared_readonly": true },
+        "mount": { "kind": "rootfs", "point": "/", "fstype": "overlay", "volume": null, "declared_readonly": true,
+            "id": 36, "flags": ["ro", "relatime"], "super_flags": ["rw"], "resolved": "kernel" },
         "process": { "pid": 4711, "tid": 4711, "ppid": 4700, "container_pid": 7, "uid": 0, "gid": 0, "comm": "touch",
             "exe": "/bin/busybox", "args": ["touch", "/etc/x"], "cwd": "/",
             "start_time": "2026-01-02T03:04:05.120000000Z", "cap_sys_admin": false,

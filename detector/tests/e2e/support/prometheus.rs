@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{agent::free_address, metrics::get, patiently};
 
-const START_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A Prometheus that this test started.
 pub struct Prometheus {

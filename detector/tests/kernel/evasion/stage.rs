@@ -11,7 +11,7 @@ use std::{
 use super::super::sealed::{Sealed, enter_own_mount_namespace};
 
 /// How long a case may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a case says of itself.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,0 +1,376 @@
+//! Repeats: of what was told once, the kernel side counts the rest, and here they become an event each few seconds.
+//!
+//! The first attempt of its kind comes as a record, with the slot that counts its repeats. Its event is kept, and told again with
+//! `count`, `first_time` and `last_time` when the slot has counted some. What is kept is bounded: where there is no more room, one
+//! is given up, its slot given back, and its next repeat comes as a record again. No repeat is told twice or not at all: each is
+//! taken out of the slot's count as it is told.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use detector_common::operation::Operation;
+
+use super::weight;
+use crate::{
+    clock,
+    finding::Event,
+    kernel::folds::{self, Counted, FoldId, Folds},
+};
+
+/// How often repeats are told.
+pub const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Rounds without a repeat after which one is given up.
+const IDLE_ROUNDS: u32 = 15;
+
+/// By how much two looks at the clocks may differ, nanoseconds.
+const JITTER_NS: i128 = 1_000_000;
+
+/// What is kept takes at most.
+const MOST_BYTES: usize = 8 << 20;
+
+/// What became of the first attempt, and becomes of its repeats.
+#[derive(Debug)]
+pub enum Told {
+    /// This event.
+    Event(Box<Event>),
+    /// This event, though nobody knew whose it is: it is asked again soon.
+    Unattributed(Box<Event>),
+    /// None, for this reason.
+    Ignored(&'static str),
+}
+
+/// An attempt that was told, and whose repeats are counted.
+#[derive(Debug)]
+pub struct First {
+    /// By whom.
+    pub id: FoldId,
+    /// The cgroup that the kernel side counts it for.
+    pub cgroup_id: u64,
+    /// The operation that the kernel side counts it for.
+    pub operation: Operation,
+    /// When it was, nanoseconds since boot.
+    pub time_ns: u64,
+    /// What became of it.
+    pub told: Told,
+}
+
+/// Repeats that have been taken.
+#[derive(Debug)]
+pub struct Repeated<'a> {
+    /// The cgroup that the kernel side counts them for.
+    pub cgroup_id: u64,
+    /// The operation that it counts them for.
+    pub operation: Operation,
+    /// What became of the first.
+    pub told: &'a Told,
+    /// How many.
+    pub count: u64,
+    first_ns: u64,
+    last_ns: u64,
+}
+
+impl Repeated<'_> {
+    /// The event that tells of them; none where the first was none.
+    pub fn event(&self) -> Option<Event> {
+        let (Told::Event(first) | Told::Unattributed(first)) = self.told else { return None };
+        let clock = clock::now();
+        // Two looks at the clocks differ by microseconds; that must not turn the order round.
+        let after_first = |unix_ns: i128| {
+            let told = first.last_time_unix_ns;
+            if (told - JITTER_NS..told).contains(&unix_ns) { told } else { unix_ns }
+        };
+        Some(Event {
+            count: self.count,
+            first_time_unix_ns: after_first(clock.unix_ns(self.first_ns)),
+            last_time_unix_ns: after_first(clock.unix_ns(self.last_ns)),
+            ..(**first).clone()
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Kept {
+    id: FoldId,
+    cgroup_id: u64,
+    operation: Operation,
+    told: Told,
+    /// When the attempt was told, nanoseconds since boot.
+    told_ns: u64,
+    /// The last time that was told.
+    until_ns: u64,
+    idle_rounds: u32,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_slot: HashMap<u32, Kept>,
+    bytes: usize,
+}
+
+impl Table {
+    fn remove(&mut self, slot: u32) -> Option<Kept> {
+        let kept = self.by_slot.remove(&slot)?;
+        self.bytes -= kept.bytes;
+        Some(kept)
+    }
+}
+
+/// What was told once, by the slots that count its repeats. Clones share one.
+#[derive(Clone, Debug)]
+pub struct Repeats {
+    folds: Arc<Folds>,
+    table: Arc<Mutex<Table>>,
+}
+
+impl Repeats {
+    /// Nothing told yet.
+    pub fn new(folds: Arc<Folds>) -> Self {
+        Self { folds, table: Arc::default() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is anything to look at each [`INTERVAL`].
+    pub fn is_empty(&self) -> bool {
+        self.table().by_slot.is_empty()
+    }
+
+    /// Keeps what became of an attempt. Where there is no room, others are given up; `tell` gets their repeats.
+    pub fn keep(&self, first: First, mut tell: impl FnMut(&Repeated<'_>)) {
+        let First { id, cgroup_id, operation, time_ns, told } = first;
+        let bytes = match &told {
+            Told::Event(event) | Told::Unattributed(event) => weight::of_event(event),
+            Told::Ignored(_) => 0,
+        } + size_of::<Kept>();
+        let table = &mut *self.table();
+        // Of what had the slot before, all repeats were taken, or the kernel side had not given it away. So it is with this one, if
+        // it was long in coming.
+        if !self.folds.is_current(id) {
+            return;
+        }
+        table.remove(id.slot);
+        while table.bytes + bytes > MOST_BYTES
+            && let Some(&slot) = table.by_slot.keys().next()
+        {
+            self.release(table, slot, &mut tell);
+        }
+        table.bytes += bytes;
+        table.by_slot.insert(
+            id.slot,
+            Kept { id, cgroup_id, operation, told, told_ns: time_ns, until_ns: time_ns, idle_rounds: 0, bytes },
+        );
+    }
+
+    /// Tells of all repeats since the last time, and gives up what has not been repeated for long.
+    pub fn sweep(&self, mut tell: impl FnMut(&Repeated<'_>)) {
+        let table = &mut *self.table();
+        let mut over = Vec::new();
+        for (&slot, kept) in &mut table.by_slot {
+            match self.folds.take(kept.id) {
+                Counted::Gone => over.push(slot),
+                Counted::None => kept.idle_rounds += 1,
+                Counted::Some(repeats) => tell_of(kept, repeats, &mut tell),
+            }
+            if kept.idle_rounds >= IDLE_ROUNDS || matches!(kept.told, Told::Unattributed(_)) {
+                over.push(slot);
+            }
+        }
+        for slot in over {
+            self.release(table, slot, &mut tell);
+        }
+    }
+
+    /// Tells of the repeats in a cgroup that has gone, and gives them up.
+    pub fn forget(&self, cgroup_id: u64, mut tell: impl FnMut(&Repeated<'_>)) {
+        let table = &mut *self.table();
+        let slots: Vec<u32> =
+            table.by_slot.iter().filter(|(_, kept)| kept.cgroup_id == cgroup_id).map(|(&slot, _)| slot).collect();
+        for slot in slots {
+            self.release(table, slot, &mut tell);
+        }
+    }
+
+    /// Tells of all that is left; how many repeats there were of what never came here.
+    pub fn finish(&self, mut tell: impl FnMut(&Repeated<'_>)) -> u64 {
+        let table = &mut *self.table();
+        let slots: Vec<u32> = table.by_slot.keys().copied().collect();
+        for slot in slots {
+            self.release(table, slot, &mut tell);
+        }
+        self.folds.release_all()
+    }
+
+    /// Calls `read` with the events that repeats have been counted of and not told yet, and how many. None is told meanwhile.
+    pub fn with_untold<T>(&self, read: impl FnOnce(&[(&Event, u64)]) -> T) -> T {
+        let table = self.table();
+        let untold: Vec<_> = table
+            .by_slot
+            .values()
+            .filter_map(|kept| match &kept.told {
+                Told::Event(event) | Told::Unattributed(event) => Some((&**event, self.folds.waiting(kept.id))),
+                Told::Ignored(_) => None,
+            })
+            .filter(|&(_, count)| count > 0)
+            .collect();
+        read(&untold)
+    }
+
+    fn release(&self, table: &mut Table, slot: u32, tell: &mut impl FnMut(&Repeated<'_>)) {
+        let Some(mut kept) = table.remove(slot) else { return };
+        if let Counted::Some(repeats) = self.folds.release(kept.id) {
+            tell_of(&mut kept, repeats, tell);
+        }
+    }
+}
+
+fn tell_of(kept: &mut Kept, repeats: folds::Repeats, tell: &mut impl FnMut(&Repeated<'_>)) {
+    let folds::Repeats { count, first_after, last_after } = repeats;
+    let at = |after: Duration| kept.told_ns.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
+    kept.idle_rounds = 0;
+    // The kernel side writes the times just after it has counted, and ticks are coarse.
+    let first_ns = at(first_after).max(kept.until_ns);
+    let last_ns = at(last_after).max(first_ns);
+    kept.until_ns = last_ns;
+    tell(&Repeated {
+        cgroup_id: kept.cgroup_id,
+        operation: kept.operation,
+        told: &kept.told,
+        count,
+        first_ns,
+        last_ns,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        export::testing::touch,
+        kernel::folds::testing::{self, folds},
+    };
+
+    const CGROUP: u64 = 7;
+
+    fn first(id: FoldId, told: Told) -> First {
+        First { id, cgroup_id: CGROUP, operation: Operation::Open, time_ns: 1_000, told }
+    }
+
+    fn event() -> Told {
+        Told::Event(Box::new(touch()))
+    }
+
+    /// What is told by `act`: how many of what became an event.
+    fn told(act: impl FnOnce(&mut dyn FnMut(&Repeated<'_>))) -> Vec<u64> {
+        let mut told = Vec::new();
+        act(&mut |repeated| told.extend(repeated.event().map(|event| event.count)));
+        told
+    }
+
+    /// Of one attempt that was told and repeated three times.
+    fn repeated(told: Told) -> (Arc<Folds>, Repeats, FoldId) {
+        let folds = Arc::new(folds());
+        let repeats = Repeats::new(Arc::clone(&folds));
+        let id = testing::tell(&folds, 3);
+        repeats.keep(first(id, told), |_| {});
+        (0..3).for_each(|_| testing::repeat(&folds, 3));
+        (folds, repeats, id)
+    }
+
+    #[test]
+    fn repeats_are_told_once_with_their_number() {
+        let (folds, repeats, _) = repeated(event());
+        assert_eq!(repeats.with_untold(|untold| untold.iter().map(|(_, count)| *count).sum::<u64>()), 3);
+        assert_eq!(told(|tell| repeats.sweep(tell)), [3]);
+        assert_eq!(told(|tell| repeats.sweep(tell)), [0; 0]);
+        testing::repeat(&folds, 3);
+        assert_eq!(told(|tell| repeats.sweep(tell)), [1]);
+    }
+
+    #[test]
+    fn the_times_of_repeats_are_not_before_those_that_were_told() {
+        let (_, repeats, _) = repeated(event());
+        let mut times = Vec::new();
+        repeats.sweep(|repeated| times.push((repeated.first_ns, repeated.last_ns)));
+        assert!(matches!(times.as_slice(), [(first, last)] if *first >= 1_000 && last >= first), "{times:?}");
+    }
+
+    #[test]
+    fn repeats_of_what_is_no_event_are_none_but_counted() {
+        let (_, repeats, _) = repeated(Told::Ignored("host_process"));
+        let mut counts = Vec::new();
+        repeats.sweep(|repeated| counts.push((repeated.event().is_some(), repeated.count, repeated.operation)));
+        assert_eq!(counts, [(false, 3, Operation::Open)]);
+    }
+
+    #[test]
+    fn at_the_end_all_is_told_and_what_never_came_is_counted() {
+        let (folds, repeats, _) = repeated(event());
+        testing::tell(&folds, 4);
+        testing::repeat(&folds, 4);
+        let mut left = 0;
+        assert_eq!(told(|tell| left = repeats.finish(tell)), [3]);
+        assert_eq!(left, 1);
+        assert!(repeats.is_empty());
+    }
+
+    #[test]
+    fn with_its_cgroup_an_attempt_is_told_and_given_up() {
+        let (folds, repeats, id) = repeated(event());
+        assert_eq!(told(|tell| repeats.forget(CGROUP + 1, tell)), [0; 0]);
+        assert_eq!(told(|tell| repeats.forget(CGROUP, tell)), [3]);
+        assert_eq!(folds.take(id), Counted::Gone, "the next is told in full");
+    }
+
+    #[test]
+    fn what_is_not_repeated_for_long_is_given_up() {
+        let (folds, repeats, id) = repeated(event());
+        for _ in 0..=IDLE_ROUNDS {
+            assert!(!repeats.is_empty());
+            repeats.sweep(|_| {});
+        }
+        assert!(repeats.is_empty());
+        assert_eq!(folds.take(id), Counted::Gone);
+    }
+
+    #[test]
+    fn who_did_what_nobody_knew_is_asked_again_soon() {
+        let (folds, repeats, id) = repeated(Told::Unattributed(Box::new(touch())));
+        assert_eq!(told(|tell| repeats.sweep(tell)), [3]);
+        assert_eq!(folds.take(id), Counted::Gone);
+    }
+
+    #[test]
+    fn an_attempt_that_was_long_in_coming_does_not_displace_the_one_that_has_its_slot() {
+        let (folds, repeats, late) = repeated(event());
+        repeats.sweep(|_| {});
+        let id = testing::tell(&folds, 3);
+        repeats.keep(first(id, event()), |_| {});
+        repeats.keep(first(late, Told::Ignored("late")), |_| {});
+        testing::repeat(&folds, 3);
+        assert_eq!(told(|tell| repeats.sweep(tell)), [1]);
+    }
+
+    #[test]
+    fn what_is_kept_takes_bounded_memory_and_no_count_is_lost_for_that() {
+        let folds = Arc::new(folds());
+        let repeats = Repeats::new(Arc::clone(&folds));
+        let mut counts = 0;
+        for slot in 0..1000 {
+            let mut long = touch();
+            long.file.get_or_insert_default().path = Some(vec![b'x'; 64 << 10]);
+            let id = testing::tell(&folds, slot);
+            testing::repeat(&folds, slot);
+            repeats.keep(first(id, Told::Event(Box::new(long))), |repeated| counts += repeated.count);
+        }
+        assert!(repeats.table().bytes <= MOST_BYTES, "{}", repeats.table().bytes);
+        repeats.sweep(|repeated| counts += repeated.count);
+        assert_eq!(counts, 1000);
+    }
+}

@@ -1,0 +1,281 @@
+//! The kernel side's counts of repeats, mapped into this process: see [`detector_common::fold`].
+
+use std::{
+    io,
+    mem::offset_of,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use aya::maps::{Map, MapError};
+use detector_common::{
+    fold::{HASHED_WORDS, SLOTS, Secret, Slot, State},
+    record::{FoldRecord, NOT_FOLDED},
+};
+use rustix::{
+    rand::{GetRandomFlags, getrandom},
+    time::{ClockId, clock_getres},
+};
+
+use super::shared::Shared;
+
+/// Which slot counts the repeats of an attempt, and which of the attempts that have had it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct FoldId {
+    /// Number of the slot.
+    pub slot: u32,
+    /// Its generation.
+    pub generation: u32,
+}
+
+impl FoldId {
+    /// From the wire; none where no slot counts.
+    pub(super) fn from_wire(FoldRecord { slot, generation }: FoldRecord) -> Option<Self> {
+        (slot != NOT_FOLDED && usize::try_from(slot).is_ok_and(|slot| slot < SLOTS))
+            .then_some(Self { slot, generation })
+    }
+}
+
+/// Repeats of an attempt since they were last taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Repeats {
+    /// How many.
+    pub count: u64,
+    /// When the first was, after the attempt was told; as of the kernel's last tick, some milliseconds before. Of one that is counted
+    /// at this very instant it may be the time of those before.
+    pub first_after: Duration,
+    /// When the last was.
+    pub last_after: Duration,
+}
+
+/// What a slot has to say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Counted {
+    /// The slot was given to another attempt; all repeats of this one had been taken.
+    Gone,
+    /// There were none.
+    None,
+    /// There were some; they are taken.
+    Some(Repeats),
+}
+
+/// The table of slots.
+#[derive(Debug)]
+pub struct Folds {
+    slots: Shared<Slot>,
+}
+
+impl Folds {
+    /// The table in this map.
+    pub(super) fn new(map: &Map) -> Result<Self, MapError> {
+        Ok(Self { slots: Shared::of_map(map, SLOTS)? })
+    }
+
+    /// Takes the repeats that were counted.
+    pub fn take(&self, id: FoldId) -> Counted {
+        self.exchange(id, State::taken)
+    }
+
+    /// Takes the repeats that were counted, and gives the slot back: the next repeat is told in full.
+    pub fn release(&self, id: FoldId) -> Counted {
+        // Its record comes an instant before the slot counts; to take it away from the program that is about to say so would
+        // leave it to nobody.
+        while self.state(id.slot).is_some_and(|state| {
+            let state = State(state.load(Ordering::Acquire));
+            state.generation() == id.generation && state.is_busy()
+        }) {
+            std::thread::yield_now();
+        }
+        self.exchange(id, State::freed)
+    }
+
+    /// Whether the slot is still the attempt's.
+    pub fn is_current(&self, id: FoldId) -> bool {
+        self.state(id.slot).is_some_and(|state| State(state.load(Ordering::Acquire)).generation() == id.generation)
+    }
+
+    /// How many repeats were counted and not taken yet.
+    pub fn waiting(&self, id: FoldId) -> u64 {
+        let state = self.state(id.slot).map_or(State(0), |state| State(state.load(Ordering::Acquire)));
+        if state.generation() == id.generation { state.count() } else { 0 }
+    }
+
+    /// Gives all slots back; how many repeats nobody has taken.
+    pub fn release_all(&self) -> u64 {
+        let mut left = 0;
+        for slot in 0..u32::try_from(SLOTS).unwrap_or(u32::MAX) {
+            let generation = self.state(slot).map_or(0, |state| State(state.load(Ordering::Acquire)).generation());
+            if let Counted::Some(repeats) = self.release(FoldId { slot, generation }) {
+                left += repeats.count;
+            }
+        }
+        left
+    }
+
+    fn exchange(&self, id: FoldId, to: impl Fn(State) -> State) -> Counted {
+        let Some(state) = self.state(id.slot) else { return Counted::Gone };
+        let mut before = State(state.load(Ordering::Acquire));
+        loop {
+            if before.generation() != id.generation || !before.is_live() {
+                return if before.is_busy() && before.generation() == id.generation {
+                    Counted::None
+                } else {
+                    Counted::Gone
+                };
+            }
+            match state.compare_exchange(before.0, to(before).0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => before = State(now),
+            }
+        }
+        if before.count() == 0 {
+            return Counted::None;
+        }
+        let [first_after, last_after] = self.times(id.slot);
+        Counted::Some(Repeats { count: before.count(), first_after, last_after })
+    }
+
+    /// When the first and the last were, after the attempt was told.
+    fn times(&self, slot: u32) -> [Duration; 2] {
+        let index = usize::try_from(slot).unwrap_or(usize::MAX);
+        let ticks = |ticks: Option<&AtomicU64>| ticks.map_or(0, |ticks| ticks.load(Ordering::Relaxed));
+        let told = ticks(self.slots.number(index, offset_of!(Slot, told_ticks)));
+        let first = ticks(self.slots.number(index, offset_of!(Slot, first_ticks)));
+        let last = ticks(self.slots.number(index, offset_of!(Slot, last_ticks)));
+        let after = |ticks: u64| Duration::from_nanos(ticks.saturating_sub(told).saturating_mul(tick_ns()));
+        [after(first), after(last)]
+    }
+
+    fn state(&self, slot: u32) -> Option<&AtomicU64> {
+        self.slots.number(usize::try_from(slot).ok()?, offset_of!(Slot, state))
+    }
+}
+
+/// Length of a tick of the kernel: it is what the coarse clocks resolve.
+fn tick_ns() -> u64 {
+    clock_getres(ClockId::MonotonicCoarse).tv_nsec.unsigned_abs()
+}
+
+/// A secret for the hash that nobody can guess.
+///
+/// # Errors
+/// Where the kernel has no random numbers.
+pub(super) fn secret() -> io::Result<Box<Secret>> {
+    let mut secret = Box::new(Secret::UNSET);
+    let Secret(factors) = &mut *secret;
+    // SAFETY: as many bytes as there are, and any are a value.
+    let mut bytes = unsafe { std::slice::from_raw_parts_mut(factors.as_mut_ptr().cast::<u8>(), HASHED_WORDS * 32) };
+    while !bytes.is_empty() {
+        let filled = getrandom(&mut *bytes, GetRandomFlags::empty())?;
+        bytes = bytes.split_at_mut(filled).1;
+    }
+    Ok(secret)
+}
+
+/// A kernel side for the tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    /// A table that no kernel side writes to.
+    pub fn folds() -> Folds {
+        let memory = memfd_create("fold", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&memory, u64::try_from(SLOTS * size_of::<Slot>()).unwrap()).unwrap();
+        Folds { slots: Shared::new(memory, SLOTS).unwrap() }
+    }
+
+    /// Does as the kernel side when it has told an attempt.
+    pub fn tell(folds: &Folds, slot: u32) -> FoldId {
+        let state = folds.state(slot).unwrap();
+        let claimed = State(state.load(Ordering::Relaxed)).claimed();
+        state.store(claimed.published().0, Ordering::Relaxed);
+        FoldId { slot, generation: claimed.generation() }
+    }
+
+    /// Does as the kernel side when it has counted one.
+    pub fn repeat(folds: &Folds, slot: u32) {
+        folds.state(slot).unwrap().fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        testing::{folds, repeat, tell},
+        *,
+    };
+
+    #[test]
+    fn what_is_taken_is_taken_once() {
+        let folds = folds();
+        let id = tell(&folds, 7);
+        assert_eq!(folds.take(id), Counted::None);
+        repeat(&folds, 7);
+        repeat(&folds, 7);
+        assert_eq!(folds.waiting(id), 2);
+        let Counted::Some(repeats) = folds.take(id) else { panic!("two were counted") };
+        assert_eq!(repeats.count, 2);
+        assert_eq!((folds.take(id), folds.waiting(id)), (Counted::None, 0));
+    }
+
+    #[test]
+    fn a_slot_that_another_attempt_has_says_nothing_of_the_first() {
+        let folds = folds();
+        let first = tell(&folds, 7);
+        let second = tell(&folds, 7);
+        repeat(&folds, 7);
+        assert_eq!((folds.take(first), folds.release(first), folds.waiting(first)), (Counted::Gone, Counted::Gone, 0));
+        assert_eq!(folds.waiting(second), 1);
+    }
+
+    #[test]
+    fn a_slot_that_is_given_back_counts_no_longer_and_is_of_the_next_generation() {
+        let folds = folds();
+        let first = tell(&folds, 7);
+        repeat(&folds, 7);
+        assert!(matches!(folds.release(first), Counted::Some(Repeats { count: 1, .. })));
+        assert_eq!(folds.take(first), Counted::Gone);
+        assert_ne!(tell(&folds, 7), first);
+    }
+
+    #[test]
+    fn no_count_is_lost_between_who_counts_and_who_takes() {
+        const TIMES: u64 = 200_000;
+        let folds = folds();
+        let id = tell(&folds, 7);
+        let taken = std::thread::scope(|scope| {
+            let counting = scope.spawn(|| (0..TIMES).for_each(|_| repeat(&folds, 7)));
+            let mut taken = 0;
+            let mut done = false;
+            loop {
+                if let Counted::Some(repeats) = folds.take(id) {
+                    taken += repeats.count;
+                }
+                if done {
+                    break taken;
+                }
+                done = counting.is_finished();
+            }
+        });
+        assert_eq!(taken, TIMES);
+    }
+
+    #[test]
+    fn what_nobody_has_taken_is_said_at_the_end() {
+        let folds = folds();
+        for slot in [0, 3, 8191] {
+            tell(&folds, slot);
+            repeat(&folds, slot);
+        }
+        assert_eq!((folds.release_all(), folds.release_all()), (3, 0));
+    }
+
+    #[test]
+    fn secrets_differ() {
+        let (one, other) = (secret().unwrap(), secret().unwrap());
+        assert_ne!(one.0[0], other.0[0]);
+        assert_ne!(one.0[HASHED_WORDS - 1], [0; 4]);
+    }
+}

@@ -1,0 +1,253 @@
+//! What was told once is counted from then on, and nothing is folded together that differs.
+
+use std::{collections::HashMap, fs, os::unix::process::CommandExt, path::Path, process::Command};
+
+use detector::kernel::attempt::Attempt;
+use detector_common::{counter::Counter, operation::Operation, record::RecordKind};
+
+use super::{
+    cgroup::{Cgroup, write_numbered},
+    sealed::Sealed,
+    sensor::{Attached, begin, requested},
+};
+
+fn write(path: impl AsRef<Path>) {
+    fs::write(path, "x").unwrap_err();
+}
+
+/// The paths of refused writes, with how often each was seen.
+fn by_path(counted: &[(Attempt, u64)]) -> Vec<(String, u64)> {
+    let writes = counted.iter().filter(|(attempt, _)| attempt.kind == RecordKind::WriteDenied);
+    let mut paths: Vec<_> = writes.map(|(attempt, count)| (requested(attempt), *count)).collect();
+    paths.sort();
+    paths
+}
+
+#[tokio::test]
+async fn the_first_attempt_comes_in_full_and_its_repeats_are_counted() {
+    let mut attached = Attached::new();
+    let seen = attached.watch(|| {
+        Sealed::new();
+        begin();
+        for _ in 0..1000 {
+            write("/mnt/etc/x");
+        }
+        write("/mnt/etc/y");
+    });
+    assert_eq!(by_path(&seen.counted), [("/mnt/etc/x".to_owned(), 1000), ("/mnt/etc/y".to_owned(), 1)]);
+    let first = &seen.counted[0].0;
+    assert!(first.process.exe.is_some() && !first.process.args.is_empty(), "in full: {first:?}");
+}
+
+#[tokio::test]
+async fn long_paths_that_differ_anywhere_are_told_apart() {
+    let mut attached = Attached::new();
+    // Around the lengths at which words of the text end, and the longest.
+    let lengths: Vec<usize> = (100..140).chain([250, 256, 1000, 4095]).collect();
+    let path = |length: usize, different_at: Option<usize>| {
+        let mut path = b"/mnt/etc/".to_vec();
+        path.resize(length, b'/');
+        path[length - 1] = b'x';
+        if let Some(at) = different_at {
+            path[at] = b'.';
+        }
+        String::from_utf8(path).unwrap()
+    };
+    let seen = attached.watch(|| {
+        Sealed::new();
+        begin();
+        for &length in &lengths {
+            for different_at in [None, Some(9), Some(length / 2), Some(length - 2)] {
+                for _ in 0..2 {
+                    write(path(length, different_at));
+                }
+            }
+        }
+    });
+    assert_eq!(seen.counted.len(), lengths.len() * 4);
+    for (attempt, count) in &seen.counted {
+        assert_eq!(*count, 2, "{}", requested(attempt));
+    }
+}
+
+#[tokio::test]
+async fn operations_are_told_apart() {
+    let mut attached = Attached::new();
+    let seen = attached.watch(|| {
+        Sealed::new();
+        begin();
+        for _ in 0..3 {
+            fs::create_dir("/mnt/etc/x").unwrap_err();
+            fs::remove_dir("/mnt/etc").unwrap_err();
+            fs::remove_file("/mnt/etc").unwrap_err();
+            fs::rename("/mnt/etc", "/mnt/a").unwrap_err();
+            fs::rename("/mnt/etc", "/mnt/b").unwrap_err();
+            std::os::unix::fs::symlink("one", "/mnt/etc/x").unwrap_err();
+            std::os::unix::fs::symlink("two", "/mnt/etc/x").unwrap_err();
+        }
+    });
+    let operations: Vec<_> = seen.counted.iter().map(|(attempt, count)| (attempt.operation, *count)).collect();
+    use Operation::{Mkdir, Rename, Rmdir, Symlink, Unlink};
+    let each = [Mkdir, Rmdir, Unlink, Rename, Rename, Symlink, Symlink];
+    assert_eq!(operations, each.map(|operation| (operation, 3)));
+}
+
+#[tokio::test]
+async fn an_unlinkat_that_removes_a_folder_is_told_apart_from_one_that_removes_a_file() {
+    let mut attached = Attached::new();
+    let seen = attached.watch(|| {
+        Sealed::new();
+        begin();
+        for flags in [0, libc::AT_REMOVEDIR, 0, libc::AT_REMOVEDIR] {
+            // SAFETY: a NUL-terminated path.
+            unsafe { libc::unlinkat(libc::AT_FDCWD, c"/mnt/etc".as_ptr(), flags) };
+        }
+    });
+    let counts: Vec<_> = seen.counted.iter().map(|(attempt, count)| (attempt.args[2], *count)).collect();
+    assert_eq!(counts, [(0, 2), (0x200, 2)]);
+}
+
+#[tokio::test]
+async fn the_same_text_relative_to_another_folder_is_another_path() {
+    let mut attached = Attached::new();
+    let seen = attached.watch(|| {
+        Sealed::new();
+        begin();
+        for folder in ["/mnt/etc", "/mnt/usr", "/mnt/etc"] {
+            std::env::set_current_dir(folder).unwrap();
+            write("x");
+        }
+        let folder = fs::File::open("/mnt/tmp").unwrap();
+        for _ in 0..2 {
+            // SAFETY: an open folder and a NUL-terminated path.
+            unsafe {
+                libc::openat(
+                    std::os::fd::AsRawFd::as_raw_fd(&folder),
+                    c"x".as_ptr(),
+                    libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC | libc::O_TRUNC,
+                    0o666,
+                )
+            };
+        }
+        for root in ["/mnt/usr", "lib"] {
+            rustix::process::chroot(root).unwrap();
+            rustix::process::chdir("/").unwrap();
+            write("/x");
+        }
+    });
+    assert_eq!(
+        by_path(&seen.counted),
+        [("/x", 1), ("/x", 1), ("x", 1), ("x", 2), ("x", 2)].map(|(path, count)| (path.to_owned(), count))
+    );
+}
+
+#[tokio::test]
+async fn cgroups_are_told_apart() {
+    let mut attached = Attached::new();
+    let cgroups = ["a", "b"].map(Cgroup::new);
+    let counted = attached.watch_all(|| {
+        Sealed::new();
+        for cgroup in &cgroups {
+            cgroup.run(|| (0..5).for_each(|_| write_numbered(1, 0)));
+        }
+    });
+    let is_theirs = |attempt: &Attempt| cgroups.iter().any(|cgroup| cgroup.id == attempt.cgroup_id);
+    let theirs = counted.iter().filter(|(attempt, _)| is_theirs(attempt));
+    let ids: Vec<_> = theirs.map(|(attempt, count)| (attempt.cgroup_id, *count)).collect();
+    assert_eq!(ids, cgroups.each_ref().map(|cgroup| (cgroup.id, 5)));
+}
+
+#[tokio::test]
+async fn executables_are_told_apart_but_not_their_processes() {
+    let mut attached = Attached::new();
+    let folder = tempfile::tempdir().unwrap();
+    let copies = ["one", "two"].map(|name| folder.path().join(name));
+    for copy in &copies {
+        fs::copy("/bin/busybox", copy).expect("busybox is installed: apt-get install busybox-static");
+    }
+    let counted = attached.watch_all(|| {
+        Sealed::new();
+        for copy in [&copies[0], &copies[1], &copies[0]] {
+            // It does what the name says by which it is called.
+            let refused = Command::new(copy).arg0("rmdir").arg("/mnt/etc").output().unwrap();
+            assert!(String::from_utf8_lossy(&refused.stderr).contains("Read-only file system"), "{refused:?}");
+        }
+    });
+    let of_copy = |copy: &Path| -> Vec<u64> {
+        let copy = copy.as_os_str().as_encoded_bytes();
+        let is_its =
+            |attempt: &Attempt| attempt.process.exe.as_ref().is_some_and(|exe| exe.in_namespace.ends_with(copy));
+        counted.iter().filter(|(attempt, _)| is_its(attempt)).map(|(_, count)| *count).collect()
+    };
+    assert_eq!(copies.each_ref().map(|copy| of_copy(copy)), [vec![2], vec![1]]);
+}
+
+#[tokio::test]
+async fn no_count_is_lost_between_threads_that_try_the_same() {
+    const THREADS: u64 = 4;
+    const TIMES: u64 = 20_000;
+    let mut attached = Attached::new();
+    let cgroup = Cgroup::new("threads");
+    let before = attached.counters.tallies().write_denied();
+    let counted = attached.watch_all(|| {
+        Sealed::new();
+        let children: Vec<_> = (0..THREADS)
+            .map(|_| {
+                cgroup.start(|| {
+                    for number in 0..TIMES {
+                        write_numbered(u32::try_from(number % 3).unwrap_or_default(), 0);
+                    }
+                })
+            })
+            .collect();
+        children.into_iter().for_each(super::cgroup::Child::wait);
+    });
+    let total: u64 = counted.iter().filter(|(attempt, _)| attempt.cgroup_id == cgroup.id).map(|(_, count)| count).sum();
+    assert_eq!(total, THREADS * TIMES);
+    assert_eq!(attached.denied(cgroup.id, Operation::Open), THREADS * TIMES);
+    assert!(attached.counters.tallies().write_denied() - before >= THREADS * TIMES);
+    assert!(counted.len() < 100, "most were folded: {}", counted.len());
+}
+
+#[tokio::test]
+async fn what_found_the_ring_full_is_told_in_full_the_next_time() {
+    // Longer than what is left of a ring that took no more of them.
+    const SLASHES: usize = 4000;
+    let mut attached = Attached::new();
+    let floods: Vec<_> = (0..16).map(|number| Cgroup::new(&format!("flood{number}"))).collect();
+    let late = Cgroup::new("late");
+    let first = attached.watch_undrained(|| {
+        Sealed::new();
+        for flood in &floods {
+            flood.run(|| (0..400).for_each(|number| write_numbered(number, SLASHES)));
+        }
+        // Two attempts of the same that can't be told.
+        late.run(|| (0..2).for_each(|_| write_numbered(0, SLASHES)));
+        // A flood of refused writes must not drown a mount attempt.
+        // SAFETY: a NUL-terminated path.
+        unsafe { libc::umount2(c"/mnt/etc".as_ptr(), 0) };
+    });
+    assert!(attached.counters.read(Counter::WriteRingFull).unwrap() > 0, "the floods are larger than the ring");
+    let of_late = |counted: &[(Attempt, u64)]| -> Vec<u64> {
+        counted.iter().filter(|(attempt, _)| attempt.cgroup_id == late.id).map(|(_, count)| *count).collect()
+    };
+    assert_eq!(of_late(&first), [0_u64; 0]);
+    let is_unmount = |attempt: &Attempt| attempt.operation == Operation::Umount && requested(attempt) == "/mnt/etc";
+    assert!(first.iter().any(|(attempt, _)| is_unmount(attempt)));
+    assert_eq!(attached.tally(late.id).untold[Operation::Open as usize], 2);
+    let then = attached.watch_all(|| {
+        Sealed::new();
+        late.run(|| (0..3).for_each(|_| write_numbered(0, SLASHES)));
+    });
+    assert_eq!(of_late(&then), [3]);
+    // Nothing of all that is missing in the counts.
+    let mut told: HashMap<u64, u64> = HashMap::new();
+    for (attempt, count) in &first {
+        *told.entry(attempt.cgroup_id).or_default() += count;
+    }
+    for flood in &floods {
+        let tally = attached.tally(flood.id);
+        let untold = tally.untold[Operation::Open as usize];
+        assert_eq!(told.get(&flood.id).copied().unwrap_or_default() + untold, 400);
+    }
+}
