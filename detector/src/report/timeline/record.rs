@@ -177,13 +177,15 @@ impl Record {
             }
         }
         if let Some(note) = &event.agent {
+            let of = event.pod.as_ref().map(|pod| format!("of {}/{}", &*pod.namespace, &*pod.name));
             let lost = note.lost();
             if lost > 0 {
-                self.note(filter, gap(Why::Lost, check.last.as_ref().map(|last| last.time), Some(lost)));
+                let detail = of.map(|of| names.of(&of));
+                let after = check.last.as_ref().map(|last| last.time);
+                self.note(filter, Gap { detail, ..gap(Why::Lost, after, Some(lost)) });
             } else if &*note.what == "gap" {
-                let of = event.pod.as_ref().map(|pod| format!(" of {}/{}", &*pod.namespace, &*pod.name));
                 let (surface, reason) = (note.text("surface").unwrap_or("?"), note.text("reason").unwrap_or("?"));
-                let detail = names.of(&format!("{surface}{}: {reason}", of.unwrap_or_default()));
+                let detail = names.of(&format!("{surface} {}: {reason}", of.unwrap_or_default()).replace(" :", ":"));
                 self.note(filter, Gap { detail: Some(detail), ..gap(Why::Blind, None, None) });
             }
         }
@@ -238,11 +240,12 @@ impl Record {
         };
         let found = match before {
             Some(tail) => head.is_start.then(|| gap(Why::NotWatching, Some(tail.time), None)),
-            None if head.seq == 1 => None,
+            None if head.seq <= 1 => None,
             None => {
                 let nearest = self.tails.iter().filter(of_node).filter(|tail| tail.end.seq < head.seq);
                 let nearest = nearest.max_by_key(|tail| tail.end.seq);
-                let missing = head.seq - 1 - nearest.map_or(0, |tail| tail.end.seq);
+                let before = nearest.map_or(0, |tail| tail.end.seq);
+                let missing = head.seq.saturating_sub(before + 1);
                 Some(gap(Why::LinesMissing, nearest.map(|tail| tail.time), Some(missing)))
             }
         };

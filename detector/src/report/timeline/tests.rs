@@ -291,6 +291,20 @@ fn what_the_agent_says_it_lost_or_could_not_see_is_a_gap() {
 }
 
 #[test]
+fn no_number_and_no_time_is_too_odd_to_be_told() {
+    let odd = |from: &'static str, to: &str| chained(&[line(2, 1).with(from, to), line(3, 2)]);
+    let times = ["-009999-01-02T01:59:59Z", "9999-12-30T22:00:00.999999999Z"];
+    for time in times {
+        assert_eq!(read(&[odd("2026-01-02T00:00:01.000000000Z", time)]).events, 2, "{time}");
+    }
+    for seq in ["\"seq\":0", "\"seq\":18446744073709551615"] {
+        let text = odd("\"seq\":1,", &format!("{seq},")).replace(",\"previous\":null", "");
+        assert_eq!(read(&[text.clone(), text]).events, 4, "{seq}");
+    }
+    assert_eq!(read(&[odd("\"count\":1", "\"count\":18446744073709551615")]).count, u64::MAX);
+}
+
+#[test]
 fn what_is_no_event_is_counted_with_its_place() {
     let timeline = read(&[format!("noise\n{BREAK_IN}{}", "{}\n".repeat(20))]);
     assert_eq!((timeline.events, timeline.lines_left_out, timeline.no_events.len()), (8, 21, 10));

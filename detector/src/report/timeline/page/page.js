@@ -21,7 +21,8 @@ function shape(name, attributes, parent) {
 }
 
 // Milliseconds since the Unix epoch, with what a Date has no digits for.
-const at = (time) => Date.parse(time.slice(0, 19) + "Z") + Number("0" + time.slice(19, -1)) * 1000;
+// A time that no calendar of a browser has, before the year 0, is the epoch.
+const at = (time) => (Date.parse(time.slice(0, 19) + "Z") + Number("0" + time.slice(19, -1)) * 1000) || 0;
 const clock = (time) => time.slice(0, 10) + " " + time.slice(11, 23);
 const many = (count, one, more) => count.toLocaleString("en") + " " + (count === 1 ? one : more || one + "s");
 function lasted(ms) {
@@ -105,29 +106,33 @@ function draw() {
   shape("rect", { x: LEFT - 8, y: 0, width: WIDTH - LEFT + 8, height }, clip);
   const inside = shape("g", { "clip-path": "url(#within)" }, picture);
   const wanted = (view[1] - view[0]) / 7;
-  const apart = SPANS.find((span) => span >= wanted) || SPANS[SPANS.length - 1];
+  const apart = SPANS.find((span) => span >= wanted) || Math.ceil(wanted / SPANS[SPANS.length - 1]) * SPANS[SPANS.length - 1];
   for (let tick = Math.ceil(view[0] / apart) * apart; tick < view[1]; tick += apart) {
     shape("line", { class: "grid", x1: x(tick), x2: x(tick), y1: 0, y2: height - 22 }, inside);
     const iso = new Date(tick).toISOString();
+    if (x(tick) < LEFT + 34 || x(tick) > WIDTH - 36) continue;
     const label = shape("text", { x: x(tick), y: height - 7, "text-anchor": "middle" }, inside);
     label.textContent = apart < 1000 ? iso.slice(11, 23) : apart < 86400e3 ? iso.slice(11, 19) : iso.slice(0, 10);
   }
   for (const gap of data.gaps) {
     if (!gap.before) continue;
-    const begin = x(at(gap.after || gap.before)), end = Math.max(x(at(gap.before)), begin + 3);
+    const begin = Math.max(x(at(gap.after || gap.before)), 0), end = Math.min(Math.max(x(at(gap.before)), begin + 3), WIDTH);
+    if (end <= begin) continue;
     shape("title", {}, shape("rect", { class: "gap", x: begin, y: 0, width: end - begin, height: height - 22 }, inside))
       .textContent = gap.node + ": " + WHY[gap.why];
   }
   const { begin_unix_s: first, span_s: width, counts } = data.density;
   const most = Math.max(1, ...counts.map((of) => of.reduce((sum, count) => sum + count, 0)));
   counts.forEach((of, number) => {
-    const begin = x((first + number * width) * 1000), end = x((first + (number + 1) * width) * 1000);
+    const begin = Math.max(x((first + number * width) * 1000), LEFT), end = Math.min(x((first + (number + 1) * width) * 1000), WIDTH);
+    const all = of.reduce((sum, count) => sum + count, 0);
+    if (!all || end <= begin) return;
+    const tall = Math.max((Math.log1p(all) / Math.log1p(most)) * (BAND - 14), 3);
     let y = BAND - 10;
     of.forEach((count, severity) => {
       if (!count) return;
-      const tall = Math.max((Math.log1p(count) / Math.log1p(most)) * (BAND - 14), 1.5);
-      y -= tall;
-      if (end > LEFT && begin < WIDTH) shape("rect", { class: "bar " + SEVERITIES[severity], x: begin, y: Math.max(y, 2), width: Math.max(end - begin - 0.5, 1.5), height: tall }, inside);
+      y -= (tall * count) / all;
+      shape("rect", { class: "bar " + SEVERITIES[severity], x: begin, y, width: Math.max(end - begin - 0.5, 1.5), height: (tall * count) / all }, inside);
     });
   });
   shape("text", { x: 4, y: BAND - 24 }, picture).textContent = "all events";
@@ -139,7 +144,8 @@ function draw() {
     shape("title", {}, label).textContent = owner;
     data.incidents.forEach((incident) => {
       if (ownerOf(incident) !== owner) return;
-      const begin = x(at(incident.first_time)) - 9, end = x(at(incident.last_time)) + 9;
+      const begin = Math.max(x(at(incident.first_time)) - 9, 0), end = Math.min(x(at(incident.last_time)) + 9, WIDTH + 9);
+      if (end <= begin) return;
       shape("rect", { class: "span", x: begin, y: top + 3, width: end - begin, height: LANE - 6, rx: 6 }, inside);
     });
   });
