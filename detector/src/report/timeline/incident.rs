@@ -172,10 +172,11 @@ impl Incident {
     /// Leaves out steps until so many are left: the least severe ones that are neither among the first nor the last; of those
     /// the latest, since what comes late is more often a repeat of what was told.
     pub fn keep(&mut self, steps_max: usize) {
-        while self.steps.len() > steps_max.max(2 * ENDS_KEPT) {
-            let middle = ENDS_KEPT..self.steps.len() - ENDS_KEPT;
+        let ends = ENDS_KEPT.min(steps_max / 2);
+        while self.steps.len() > steps_max.max(1) {
+            let middle = ends..self.steps.len() - ends;
             let least = middle.rev().min_by_key(|at| self.steps.get(*at).map(|step| step.severity));
-            let left_out = self.steps.remove(least.unwrap_or(ENDS_KEPT));
+            let left_out = self.steps.remove(least.unwrap_or(ends));
             self.weight -= left_out.weight();
             self.events_left_out += left_out.events;
         }
@@ -183,7 +184,7 @@ impl Incident {
 
     /// Puts the steps in order, and the processes in a tree.
     pub fn finish(&mut self) {
-        self.steps.sort_by(|one, other| (one.first_time, one.seq).cmp(&(other.first_time, other.seq)));
+        self.steps.sort_by_key(|step| (step.first_time, step.seq));
         self.processes = tree(&self.steps);
     }
 

@@ -17,6 +17,9 @@ use crate::{finding::event::Kind, report::event::Time};
 /// An incident is over when nothing has happened for so long.
 pub const QUIET: SignedDuration = SignedDuration::from_mins(5);
 
+/// Incidents that are open at a time, of which it is not known yet how bad they become, for each that is kept.
+const OPEN_PER_KEPT: usize = 8;
+
 /// What is kept at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -47,7 +50,7 @@ pub struct LeftOut {
 
 impl LeftOut {
     /// Counts one more.
-    pub(super) fn take(&mut self, incident: &Incident) {
+    fn take(&mut self, incident: &Incident) {
         self.incidents += 1;
         self.events += incident.events;
         self.count = self.count.saturating_add(incident.count);
@@ -109,10 +112,10 @@ impl Incidents {
                 place_of.insert(incident);
             }
         }
-        if self.open.len() > self.limits.incidents {
+        if self.open.len() > self.limits.incidents * OPEN_PER_KEPT {
             self.end_longest_quiet();
         }
-        while self.weight > self.limits.bytes && self.limits.steps > 8 {
+        while self.weight > self.limits.bytes && self.limits.steps > 2 {
             self.limits.steps /= 2;
             let steps = self.limits.steps;
             self.open.values_mut().chain(&mut self.over).for_each(|incident| incident.keep(steps));
@@ -140,11 +143,14 @@ impl Incidents {
         over.into_iter().for_each(|(_, incident)| self.end(incident));
     }
 
+    /// Ends a quarter of them: each time one alone would mean to look at all each time.
     fn end_longest_quiet(&mut self) {
-        let quiet = self.open.values().min_by_key(|incident| incident.last_time).map(|incident| incident.owner.clone());
-        if let Some(incident) = quiet.and_then(|owner| self.open.remove(&owner)) {
-            self.end(incident);
-        }
+        let mut times: Vec<_> = self.open.values().map(|incident| incident.last_time).collect();
+        let quarter = times.len() / 4;
+        let (_, latest, _) = times.select_nth_unstable(quarter);
+        let latest = *latest;
+        let quiet: Vec<_> = self.open.extract_if(|_, incident| incident.last_time <= latest).collect();
+        quiet.into_iter().for_each(|(_, incident)| self.end(incident));
     }
 
     fn end(&mut self, incident: Incident) {

@@ -108,11 +108,6 @@ impl Timeline {
                 incident.finish();
             }
         }
-        // So many incidents have only their first and last steps left.
-        while self.incidents.iter().map(|incident| incident.steps.len()).sum::<usize>() > steps_max {
-            let Some(incident) = self.incidents.pop() else { return };
-            self.incidents_left_out.take(&incident);
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::report::printable::printable;
 const TEXT_MAX: usize = 4096;
 
 /// Texts that are kept to be shared; beyond, all are forgotten, which costs memory for those that come again.
-const SHARED_MAX: usize = 1 << 14;
+const SHARED_MAX: usize = 1 << 12;
 
 /// A text that steers no terminal and breaks no line.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

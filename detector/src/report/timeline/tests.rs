@@ -238,6 +238,17 @@ fn where_there_is_no_room_the_least_severe_incidents_are_left_out_and_steps_fold
 }
 
 #[test]
+fn an_incident_is_not_cut_in_two_because_many_go_on_at_a_time() {
+    let of = |name: u32, second| line(2, second).with("\"workload\":\"web\"", &format!("\"workload\":\"w{name}\""));
+    let lines: Vec<_> = (0..3).flat_map(|round| (0..20).map(move |name| of(name, round * 60))).collect();
+    let files = Files::of(&[chained(&lines)]);
+    let few = Limits { incidents: 8, ..Limits::default() };
+    let timeline = Timeline::read(&files.inputs, &Filter::default(), few).unwrap();
+    assert!(timeline.incidents.iter().all(|incident| incident.events == 3));
+    assert_eq!((timeline.incidents.len(), timeline.incidents_left_out.incidents), (8, 12));
+}
+
+#[test]
 fn filters_leave_events_out_and_not_the_gaps_of_their_node() {
     let lines = [line(0, 1), line(2, 2), line(5, 3), line(0, 60), line(2, 61)];
     let files = Files::of(&[chained(&lines)]);
