@@ -97,6 +97,37 @@ fn filters_hide_the_steps_that_were_not_asked_for() {
 }
 
 #[test]
+fn a_person_zooms_points_at_a_mark_filters_and_sorts() {
+    let page = Page::of(RECORD);
+    // Scripts besides the page's own run only without its policy.
+    let html = fs::read_to_string(page.path()).unwrap();
+    let (before, policy) = html.split_once("<meta http-equiv=\"Content-Security-Policy\"").unwrap();
+    let (_, after) = policy.split_once(">\n").unwrap();
+    let driver = format!("<script>{}</script></body>", include_str!("page_driver.js"));
+    fs::write(page.path(), format!("{before}{after}").replace("</body>", &driver)).unwrap();
+
+    let shown = page.shown("");
+    let did = shown.split_once("data-did=\"").expect("the driver came to its end").1.split_once('"').unwrap().0;
+    let did: Value =
+        serde_json::from_str(&did.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">")).unwrap();
+    for done in [
+        "all_is_shown",
+        "button_zooms",
+        "wheel_zooms",
+        "drag_zooms",
+        "key_moves",
+        "incident_is_shown",
+        "sorted",
+        "nothing_is_left",
+    ] {
+        assert_eq!(did[done], true, "{done}: {did:#}");
+    }
+    assert!(did["tip"].as_str().unwrap().contains("/usr/local/bin tmpfs (shadow) succeeded"), "{did:#}");
+    assert!(did["row"].as_str().unwrap().contains("/usr/local/bin"), "{did:#}");
+    assert_eq!((&did["hidden"], &did["marks"]), (&json!(3), &json!(3)));
+}
+
+#[test]
 fn no_name_that_somebody_chose_becomes_a_part_of_the_page() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
