@@ -54,7 +54,8 @@ pub fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn must_be_escaped(character: char) -> bool {
+/// Whether a character would break a line, steer a terminal or not be seen; a backslash, too.
+pub(crate) fn must_be_escaped(character: char) -> bool {
     character == '\\'
         || character.is_control()
         || matches!(
@@ -74,7 +75,8 @@ fn must_be_escaped(character: char) -> bool {
         )
 }
 
-fn push_bytes(safe: &mut String, bytes: &[u8]) {
+/// Appends the bytes, each as `\x` and two digits.
+pub(crate) fn push_bytes(safe: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         safe.push_str("\\x");

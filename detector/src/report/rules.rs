@@ -207,7 +207,7 @@ pub fn test(rules: &RuleSet, input: &Input, out: &mut impl io::Write) -> Result<
         let told = match lines.read().map_err(unreadable)? {
             None => break,
             Some(Line::Whole(line)) => serde_json::from_slice::<Told>(line).ok(),
-            Some(Line::Cut) => None,
+            Some(Line::Cut(_)) => None,
             Some(Line::Long) => {
                 return Err(unreadable(io::Error::other("it has a line that is longer than any of rosentry's")));
             }

@@ -8,6 +8,7 @@ mod daemonset;
 mod dashboards;
 mod hostile;
 mod identity;
+mod intrusion;
 mod lab;
 mod mounts;
 mod outage;
