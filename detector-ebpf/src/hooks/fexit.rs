@@ -157,7 +157,7 @@ fn refuse_open(context: &FExitContext) {
     let (Some(filename), Some(how)) = (structure(context, 1), structure(context, 2)) else { return };
     let (name, dirfd, flags) =
         (filename.load(offset!(filename_name)), context.arg(0), how.load(offset!(open_flags_flags)));
-    let answer = quick::ask_at_function(Operation::Open as u32, name, dirfd, flags);
+    let answer = quick::ask_at_open(name, dirfd, flags);
     if answer == quick::REPEAT {
         mount::drop();
         return;
