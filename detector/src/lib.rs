@@ -8,7 +8,11 @@ pub mod clock;
 mod error_chain;
 pub mod export;
 pub mod finding;
+#[cfg(any(test, fuzzing))]
+#[expect(clippy::expect_used, reason = "to panic is how a target says no")]
+pub mod fuzzing;
 pub mod identity;
 pub mod kernel;
+mod kernel_release;
 mod process_stat;
 pub mod report;

@@ -59,6 +59,14 @@ enum Chore {
         /// Run only tests whose name contains one of these
         filters: Vec<String>,
     },
+    /// Give whatever reads hostile bytes to libFuzzer
+    Fuzz {
+        /// The target; each in turn when it is not given
+        target: Option<String>,
+        /// How long a target runs, seconds
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Measure what rosentry costs
     Bench {
         #[command(subcommand)]
@@ -88,6 +96,7 @@ fn main() -> ExitCode {
         Chore::Demo { arguments } => commands::demo::run(&workspace, &arguments),
         Chore::Test { arguments } => commands::test::run(&workspace, &arguments),
         Chore::TestVm { kernels, filters } => commands::test_vm::run(&workspace, &kernels, &filters),
+        Chore::Fuzz { target, seconds } => commands::fuzz::run(&workspace, target.as_deref(), seconds),
         Chore::Bench { bench } => commands::bench::run(&workspace, &bench),
         Chore::Image { arch } => commands::image::run(&workspace, arch),
         Chore::Render { check } => commands::render::run(&workspace, check),

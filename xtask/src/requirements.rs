@@ -48,7 +48,7 @@ pub struct Requirement {
 }
 
 /// What is needed besides the kernel side's compiler and linker, which `toolchain` and `linker` know, and cargo-nextest.
-pub const REQUIREMENTS: [Requirement; 13] = [
+pub const REQUIREMENTS: [Requirement; 14] = [
     Requirement {
         need: Need::Build,
         probe: Probe::Program("protoc"),
@@ -90,6 +90,12 @@ pub const REQUIREMENTS: [Requirement; 13] = [
         probe: Probe::Module("rsyslog/lmnsd_gtls.so"),
         package: "rsyslog-gnutls",
         purpose: "the tests of the syslog sink over TLS",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("chromium"),
+        package: "chromium",
+        purpose: "the tests of the timeline's page",
     },
     Requirement {
         need: Need::Test,

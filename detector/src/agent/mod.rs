@@ -9,6 +9,7 @@ pub mod mountinfo;
 mod notes;
 mod outbox;
 mod pipeline;
+pub mod privileges;
 mod repeats;
 pub mod resolve;
 mod seals;
@@ -39,7 +40,10 @@ use crate::{
         metrics::{Build, Sources},
         sinks::{Reopen, SinkError, Sinks},
     },
-    finding::event::Kind,
+    finding::{
+        event::Kind,
+        rules::{RuleSet, RulesError},
+    },
     identity::{Identity, IdentityConfig, IdentityError, ProbeError, probe},
     kernel::{
         KernelError, Sensor,
@@ -75,6 +79,9 @@ pub enum AgentError {
     /// The sink.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The rules.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// The metrics; of no use to a user, but not to be hidden.
     #[error("the metrics can't be set up: {0}; please report it")]
     Metrics(#[from] prometheus::Error),
@@ -83,12 +90,14 @@ pub enum AgentError {
     System(#[from] io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT, or until nobody reads the events any more.
+/// Runs until SIGTERM or SIGINT, or until nobody reads the events any more. Once it has attached, the thread that awaits this
+/// has no capability more than watching takes.
 ///
 /// # Errors
 /// See [`AgentError`]; nothing stays attached.
 pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let stop = StopSignal::new()?;
+    let rules = RuleSet::load(config.rules.as_deref())?;
     let sinks = Sinks::open(config.sinks)?;
     match probe(&config.containerd_socket).await {
         Err(error) if error.is_final() => return Err(error.into()),
@@ -96,6 +105,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         Ok(_) | Err(_) => {}
     }
     let (sensor, stream, counters) = Sensor::attach(config.hooks)?;
+    privileges::keep_for(privileges::Stage::Watching)?;
     let identity = Identity::start(IdentityConfig {
         socket: config.containerd_socket,
         namespaces: config.containerd_namespaces,
@@ -134,6 +144,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         identity,
         outbox,
         metrics,
+        rules,
         scope: config.scope,
         held: Held::default(),
         repeats,
@@ -198,7 +209,7 @@ impl Agent {
             self.seals.take_note(&self.batch);
             self.pipeline.take(&mut self.batch).await;
             for event in self.seals.take_due(now) {
-                self.pipeline.send(event);
+                self.pipeline.judge_and_send(event);
             }
             self.sweep(now);
             self.losses.report(&self.pipeline, &self.stream);
@@ -221,7 +232,7 @@ impl Agent {
         self.pipeline.release_all().await;
         self.pipeline.metrics.lost(losses::STOP, self.pipeline.finish());
         for event in self.seals.stop() {
-            self.pipeline.send(event);
+            self.pipeline.judge_and_send(event);
         }
         self.losses.report_now(&self.pipeline, &self.stream);
         self.pipeline.outbox.send(notes::stop(reason));

@@ -134,6 +134,7 @@ mod tests {
     use super::*;
     use crate::export::{
         chain::{Link, START},
+        format::Format,
         metrics::tests::metrics,
         sinks::{
             JsonConfig, SinksConfig,
@@ -151,6 +152,7 @@ mod tests {
         let pipe = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let file = FileConfig { path, max_bytes: None, max_age: None, keep: 0, fsync: Fsync::Never };
         let sinks = Sinks::open(SinksConfig {
+            format: Format::Native,
             json: JsonConfig::File(file),
             syslog: None,
             otlp: None,

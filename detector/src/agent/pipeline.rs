@@ -22,7 +22,7 @@ use crate::{
     cli::config::Scope,
     clock,
     export::Metrics,
-    finding::{Event, Sighting, assess, is_runtime_setup, operation::refine, questions},
+    finding::{Event, Sighting, assess, is_runtime_setup, operation::refine, questions, rules::RuleSet},
     identity::{
         Identity, Lookup,
         model::{Container, TaskState},
@@ -65,6 +65,8 @@ pub struct Pipeline {
     pub outbox: Outbox,
     /// What is counted on the way.
     pub metrics: Arc<Metrics>,
+    /// What events mean.
+    pub rules: RuleSet,
     /// What is reported.
     pub scope: Scope,
     /// What waits.
@@ -117,8 +119,14 @@ impl Pipeline {
         }
     }
 
+    /// Says what an event means, counts it and sends it out.
+    pub fn judge_and_send(&self, mut event: Event) {
+        self.rules.judge(&mut event);
+        self.send(event);
+    }
+
     /// Counts an event and sends it out.
-    pub fn send(&self, event: Event) {
+    fn send(&self, event: Event) {
         self.metrics.count(&event);
         self.outbox.send(event);
     }
@@ -221,6 +229,7 @@ impl Pipeline {
                 told.exe = self.ancestry.exe(ancestor, now);
             }
         }
+        self.rules.judge(&mut event);
         event
     }
 

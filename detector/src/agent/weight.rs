@@ -30,7 +30,7 @@ pub fn of_event(event: &Event) -> usize {
     let Event { hint, file, mount, process, cgroup, agent, attack, .. } = event;
     size_of_val(event)
         + size_of_val(attack.as_slice())
-        + hint.as_ref().map_or(0, String::capacity)
+        + of_bytes(hint)
         + file.as_ref().map_or(0, of_file)
         + mount.as_ref().map_or(0, of_mount)
         + process.as_ref().map_or(0, of_process)

@@ -16,7 +16,10 @@ use clap::{Args, Parser, ValueEnum};
 use serde::Deserialize;
 
 use self::sinks::{FileSettings, Sync};
-use crate::{export::sinks::SinksConfig, kernel::plan::Hooks};
+use crate::{
+    export::{format::Format, sinks::SinksConfig},
+    kernel::plan::Hooks,
+};
 
 /// Settings from one place, unchecked.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -55,6 +58,9 @@ pub struct Settings {
     /// The file that events are appended to, or - for stdout [default: -].
     #[arg(long, value_name = "PATH|-")]
     json: Option<PathBuf>,
+    /// A TOML file of rules, tried before the built-in ones; `rosentry rules` checks it.
+    #[arg(long, value_name = "PATH")]
+    rules: Option<PathBuf>,
     /// The format of events [default: native].
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -128,6 +134,7 @@ const KEYS: &[&str] = &[
     "host-proc",
     "host-cgroup",
     "json",
+    "rules",
     "format",
     "metrics-listen",
     "syslog",
@@ -149,18 +156,6 @@ const KEYS: &[&str] = &[
     "file-fsync-interval",
     "observe-writes",
 ];
-
-/// The format of events.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-enum Format {
-    /// rosentry's own.
-    Native,
-    /// Elastic Common Schema (not built yet).
-    Ecs,
-    /// Open Cybersecurity Schema Framework (not built yet).
-    Ocsf,
-}
 
 /// Whose events are reported.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
@@ -189,6 +184,8 @@ pub struct RunConfig {
     pub host_proc: PathBuf,
     /// Where the node's cgroup2 hierarchy is mounted; none: to be found.
     pub host_cgroup: Option<PathBuf>,
+    /// The user's rules.
+    pub rules: Option<PathBuf>,
     /// Where events go.
     pub sinks: SinksConfig,
     /// Where metrics and health are served.
@@ -270,6 +267,7 @@ impl Settings {
             host_proc: self.host_proc.or(below.host_proc),
             host_cgroup: self.host_cgroup.or(below.host_cgroup),
             json: self.json.or(below.json),
+            rules: self.rules.or(below.rules),
             format: self.format.or(below.format),
             metrics_listen: self.metrics_listen.or(below.metrics_listen),
             syslog: self.syslog.or(below.syslog),
@@ -330,11 +328,6 @@ fn from_file(path: &Path) -> Result<Settings, ConfigError> {
 }
 
 fn check(mut settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Result<RunConfig, ConfigError> {
-    match settings.format.unwrap_or(Format::Native) {
-        Format::Native => {}
-        Format::Ecs => return Err(not_built("--format ecs", "leave it out, or say --format native")),
-        Format::Ocsf => return Err(not_built("--format ocsf", "leave it out, or say --format native")),
-    }
     if settings.observe_writes == Some(true) {
         return Err(not_built("--observe-writes", "leave it out: refused writes are reported all the same"));
     }
@@ -354,6 +347,7 @@ fn check(mut settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Re
         node_name: check_node_name(settings.node_name, node_name)?,
         host_proc: absolute("host-proc", settings.host_proc)?.unwrap_or_else(|| PathBuf::from("/proc")),
         host_cgroup: absolute("host-cgroup", settings.host_cgroup)?,
+        rules: settings.rules,
         sinks,
         metrics_listen: check_address(settings.metrics_listen.as_deref().unwrap_or("127.0.0.1:9465"))?,
     })

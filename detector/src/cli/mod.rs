@@ -5,9 +5,13 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod node;
+pub mod rules;
 pub mod run;
+pub mod select;
 pub mod terminal;
+pub mod timeline;
 pub mod verify;
+pub mod view;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -22,7 +26,10 @@ pub fn main() -> ExitCode {
         Ok(Command::Run(config)) => run::main(*config),
         Ok(Command::Demo(args)) => demo::main(&args),
         Ok(Command::Doctor(args)) => doctor::main(&args),
+        Ok(Command::Timeline(args)) => timeline::main(&args),
         Ok(Command::Verify(args)) => verify::main(&args),
+        Ok(Command::Rules(args)) => rules::main(&args),
+        Ok(Command::View(args)) => view::main(&args),
         Ok(Command::Completions(shell)) => told(completions::main(shell, &mut std::io::stdout())),
         Err(Stop::Text(text)) => told(std::io::stdout().write_all(text.as_bytes())),
         Err(Stop::Refused(sentence)) => cannot(&sentence),
@@ -66,6 +73,12 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Whether a record is as it was written.
     Verify(verify::Args),
+    /// Whether rules are sound, and what they say.
+    Rules(rules::Args),
+    /// What happened, over several streams.
+    Timeline(Box<timeline::Args>),
+    /// An event stream for a person.
+    View(Box<view::Args>),
     /// Completions for a shell.
     Completions(Shell),
 }
@@ -100,6 +113,9 @@ enum CommandArgs {
     Demo(demo::Args),
     Doctor(doctor::Args),
     Verify(verify::Args),
+    Rules(rules::Args),
+    Timeline(Box<timeline::Args>),
+    View(Box<view::Args>),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -124,6 +140,9 @@ pub fn parse(
         CommandArgs::Demo(args) => Command::Demo(args),
         CommandArgs::Doctor(args) => Command::Doctor(args),
         CommandArgs::Verify(args) => Command::Verify(args),
+        CommandArgs::Rules(args) => Command::Rules(args),
+        CommandArgs::Timeline(args) => Command::Timeline(args),
+        CommandArgs::View(args) => Command::View(args),
         CommandArgs::Completions { shell } => Command::Completions(shell),
     })
 }
@@ -132,7 +151,7 @@ fn stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Text(error.to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => Stop::Refused(
-            "a command is missing: run, demo, doctor, verify or completions; `rosentry --help` says what they do"
+            "a command is missing: run, demo, doctor, view, timeline, rules, verify or completions; `rosentry --help` says what they do"
                 .to_owned(),
         ),
         _ => Stop::Refused(format!("{}; `rosentry --help` says more", sentence(error))),
@@ -180,6 +199,9 @@ mod tests {
         assert!(matches!(parsed(&["demo"]), Ok(Command::Demo(_))));
         assert!(matches!(parsed(&["doctor", "--format", "json"]), Ok(Command::Doctor(_))));
         assert!(matches!(parsed(&["verify", "-", "a.json"]), Ok(Command::Verify(_))));
+        assert!(matches!(parsed(&["rules", "check", "rules.toml"]), Ok(Command::Rules(_))));
+        assert!(matches!(parsed(&["view", "-f", "--pod", "prod/web", "a.json"]), Ok(Command::View(_))));
+        assert!(matches!(parsed(&["timeline", "--format", "html", "-o", "t.html"]), Ok(Command::Timeline(_))));
         assert!(matches!(parsed(&["completions", "bash"]), Ok(Command::Completions(Shell::Bash))));
     }
 
@@ -193,6 +215,10 @@ mod tests {
             (&["completions"], "<SHELL>"),
             (&["verify"], "<FILE>"),
             (&["verify", "--part", "--all", "x"], "'--all'"),
+            (&["view", "--pod", "web"], "NAMESPACE/POD"),
+            (&["view", "--min-severity", "bad"], "info, low, medium"),
+            (&["view", "--kind", "write"], "write_denied, mount_attempt"),
+            (&["view", "--since", "yesterday"], "2026-01-02"),
             (&[], "run, demo, doctor"),
         ] {
             let sentence = refusal(arguments);

@@ -31,21 +31,24 @@ pub enum Style {
     Yellow,
     /// Bad.
     Red,
+    /// Worse.
+    Alarm,
     /// A name of the domain.
     Cyan,
 }
 
 impl Style {
-    /// Parameter of the escape sequence `SGR` (ECMA-48).
-    const fn code(self) -> Option<u8> {
+    /// Parameters of the escape sequence `SGR` (ECMA-48).
+    pub(super) const fn code(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
-            Self::Bold => Some(1),
-            Self::Dim => Some(2),
-            Self::Red => Some(31),
-            Self::Green => Some(32),
-            Self::Yellow => Some(33),
-            Self::Cyan => Some(36),
+            Self::Bold => Some("1"),
+            Self::Dim => Some("2"),
+            Self::Red => Some("31"),
+            Self::Alarm => Some("1;31"),
+            Self::Green => Some("32"),
+            Self::Yellow => Some("33"),
+            Self::Cyan => Some("36"),
         }
     }
 }
@@ -124,14 +127,24 @@ impl Stdout {
     /// As wide as `COLUMNS` says, else the terminal; with colours on a terminal, unless `NO_COLOR` is set.
     pub fn new() -> Self {
         let inner = io::stdout().lock();
-        let is_terminal = inner.is_terminal();
-        let of_terminal = || is_terminal.then(|| tcgetwinsize(&inner).ok()).flatten().map(|size| size.ws_col.into());
-        let columns = env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
-        let width = columns.or_else(of_terminal).filter(|width| *width > 0).unwrap_or(USUAL_WIDTH);
-        let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self::to(inner, width, is_terminal && !no_color && !is_dumb)
+        let width = columns(&inner).unwrap_or(USUAL_WIDTH);
+        let colours = takes_colours(&inner);
+        Self::to(inner, width, colours)
     }
+}
+
+/// As wide as `COLUMNS` says, else the terminal; none where there is none.
+pub fn columns(out: &StdoutLock<'_>) -> Option<usize> {
+    let of_terminal = || out.is_terminal().then(|| tcgetwinsize(out).ok()).flatten().map(|size| size.ws_col.into());
+    let said = env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
+    said.or_else(of_terminal).filter(|width| *width > 0)
+}
+
+/// Whether it is a terminal with colours, and `NO_COLOR` is not set.
+pub fn takes_colours(out: &StdoutLock<'_>) -> bool {
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+    out.is_terminal() && !no_color && !is_dumb
 }
 
 impl Default for Stdout {

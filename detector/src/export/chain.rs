@@ -24,10 +24,12 @@ const AFTER_CHAIN: &[u8] = b"\"}";
 /// Where a stream stands: its last line's number and chain.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct End {
     /// `seq` of the line.
     pub seq: u64,
     /// `chain` of the line.
+    #[cfg_attr(test, schemars(regex(pattern = r"^[0-9a-f]{64}$")))]
     pub chain: String,
 }
 
@@ -107,18 +109,30 @@ fn told<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<End>
 impl<'a> Link<'a> {
     /// Reads a line without its end; none where it is no event of `rosentry/v1` with a chain.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
-        let before = line.strip_suffix(AFTER_CHAIN)?;
-        let (open, chain) = before.split_at_checked(before.len().checked_sub(START.len())?)?;
-        let open = open.strip_suffix(BEFORE_CHAIN)?;
-        let chain = std::str::from_utf8(chain).ok().filter(|chain| is_chain(chain))?;
+        let (open, chain) = Self::split(line)?;
         let Members { schema, seq, node, previous, agent } = serde_json::from_slice(line).ok()?;
         let sound = previous.iter().flatten().all(|end| is_chain(&end.chain));
         (schema == super::native::SCHEMA && sound).then_some(Self { open, seq, node, chain, previous, agent })
     }
 
+    /// A line without its end in two: the object up to what stands before its `chain`, and the chain. None where it does not
+    /// end with one.
+    pub fn split(line: &'a [u8]) -> Option<(&'a [u8], &'a str)> {
+        let before = line.strip_suffix(AFTER_CHAIN)?;
+        let (open, chain) = before.split_at_checked(before.len().checked_sub(START.len())?)?;
+        let open = open.strip_suffix(BEFORE_CHAIN)?;
+        let chain = std::str::from_utf8(chain).ok().filter(|chain| is_chain(chain))?;
+        Some((open, chain))
+    }
+
+    /// Whether a line, [split](Self::split), is the unchanged one that was written behind one with this chain.
+    pub fn is_chained(open: &[u8], chain: &str, previous: &str) -> bool {
+        link(previous, open) == chain
+    }
+
     /// Whether it is the unchanged line that was written behind one with this chain.
     pub fn follows(&self, previous: &str) -> bool {
-        link(previous, self.open) == self.chain
+        Self::is_chained(self.open, self.chain, previous)
     }
 
     /// Where the stream stands after it.

@@ -30,8 +30,7 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// The bytes that the text stands for; none where it is not of [`escape`]'s form.
-#[cfg(test)]
-pub(crate) fn unescape(text: &str) -> Option<Vec<u8>> {
+pub fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -55,7 +54,8 @@ pub(crate) fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn must_be_escaped(character: char) -> bool {
+/// Whether a character would break a line, steer a terminal or not be seen; a backslash, too.
+pub(crate) fn must_be_escaped(character: char) -> bool {
     character == '\\'
         || character.is_control()
         || matches!(
@@ -75,7 +75,8 @@ fn must_be_escaped(character: char) -> bool {
         )
 }
 
-fn push_bytes(safe: &mut String, bytes: &[u8]) {
+/// Appends the bytes, each as `\x` and two digits.
+pub(crate) fn push_bytes(safe: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         safe.push_str("\\x");
@@ -84,7 +85,6 @@ fn push_bytes(safe: &mut String, bytes: &[u8]) {
     }
 }
 
-#[cfg(test)]
 const fn hexadecimal(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),

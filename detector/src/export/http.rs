@@ -1,8 +1,10 @@
 //! `/metrics`, `/healthz` and `/readyz` over HTTP/1.1.
 //!
-//! Three paths and two methods need no router. Limits stand before everything: connections, the size and number of headers,
-//! and the time that a connection may take from its first byte to its last. Each request has a connection of its own, so
-//! that an idle one holds no place.
+//! Three paths and two methods need no router. [`Limits`] stand before everything: connections, of all and of one peer, the
+//! size and number of headers, and the time that a connection may take from its first byte to its last. Each request has a
+//! connection of its own, so that an idle one holds no place.
+
+mod places;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,16 +17,37 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet};
 
+use self::places::Places;
 use super::Metrics;
 
-const CONNECTIONS_MAX: usize = 64;
-const HEADERS_MAX: usize = 64;
-/// The request line and all headers, bytes.
-const HEAD_BYTES_MAX: usize = 16 << 10;
-const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
-const CONNECTION_TIME_MAX: Duration = Duration::from_secs(15);
+/// What a client may take at most.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections at once.
+    connections: usize,
+    /// Of these, from one address: a pod must not keep the kubelet's probes out, whose failure would have the agent restarted.
+    connections_of_peer: usize,
+    /// Headers of a request.
+    headers: usize,
+    /// The request line and all headers, bytes.
+    head_bytes: usize,
+    /// From the connection's begin to the end of the headers.
+    head_time: Duration,
+    /// From the connection's begin to its end.
+    connection_time: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connections: 64,
+    connections_of_peer: 8,
+    headers: 64,
+    head_bytes: 16 << 10,
+    head_time: Duration::from_secs(5),
+    connection_time: Duration::from_secs(15),
+};
+
 /// After a failed accept: it is most often for want of file descriptors, which takes time to pass.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,6 +85,7 @@ pub enum HttpError {
 pub struct HttpServer {
     listener: TcpListener,
     answers: Arc<Answers>,
+    limits: Limits,
 }
 
 struct Answers {
@@ -76,7 +100,7 @@ impl HttpServer {
     /// Where it can't be had.
     pub async fn bind(address: SocketAddr, metrics: Arc<Metrics>, readiness: Readiness) -> Result<Self, HttpError> {
         match TcpListener::bind(address).await {
-            Ok(listener) => Ok(Self { listener, answers: Arc::new(Answers { metrics, readiness }) }),
+            Ok(listener) => Ok(Self { listener, answers: Arc::new(Answers { metrics, readiness }), limits: LIMITS }),
             Err(source) if source.kind() == io::ErrorKind::AddrInUse => Err(HttpError::InUse(address)),
             Err(source) => Err(HttpError::Listen { address, source }),
         }
@@ -92,12 +116,13 @@ impl HttpServer {
 
     /// Serves until dropped.
     pub async fn serve(self) -> Infallible {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut connections = JoinSet::new();
+        let Limits { connections, connections_of_peer, headers, head_bytes, head_time, connection_time } = self.limits;
+        let places = Places::new(connections, connections_of_peer);
+        let mut serving = JoinSet::new();
         loop {
-            while connections.try_join_next().is_some() {}
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+            while serving.try_join_next().is_some() {}
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::debug!("accepting a connection failed: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -105,9 +130,9 @@ impl HttpServer {
                 }
             };
             // Without a place it is closed at once: a scraper that comes in vain sees that, one that waits sees nothing.
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+            let Some(place) = places.take(peer.ip()) else { continue };
             let answers = Arc::clone(&self.answers);
-            connections.spawn(async move {
+            serving.spawn(async move {
                 let _place = place;
                 let service = service_fn(move |request| {
                     let response = answers.answer(&request);
@@ -115,13 +140,13 @@ impl HttpServer {
                 });
                 let connection = http1::Builder::new()
                     .keep_alive(false)
-                    .max_headers(HEADERS_MAX)
-                    .max_buf_size(HEAD_BYTES_MAX)
+                    .max_headers(headers)
+                    .max_buf_size(head_bytes)
                     .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIME_MAX)
+                    .header_read_timeout(head_time)
                     .serve_connection(TokioIo::new(stream), service);
                 // Whatever ends it early is the other side's affair.
-                let _ = tokio::time::timeout(CONNECTION_TIME_MAX, connection).await;
+                let _ = tokio::time::timeout(connection_time, connection).await;
             });
         }
     }

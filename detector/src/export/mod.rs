@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod escape;
+pub mod format;
 pub mod http;
 pub mod metrics;
 pub mod native;

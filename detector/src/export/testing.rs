@@ -7,7 +7,7 @@ use crate::{
     finding::{
         Event, Sighting, assess,
         event::{AgentNote, AgentValue, AgentWhat, Severity},
-        testing::{attempt, sealed, walk},
+        testing::{attempt, judged, sealed, walk},
     },
     identity::model::Container,
     kernel::attempt::{Ancestor, Attempt},
@@ -17,7 +17,7 @@ use crate::{
 const CLOCK: BootClock = BootClock { unix_ns_at_boot: 1_767_323_035_123_456_789 };
 
 pub(crate) fn event_in(attempt: &Attempt, container: Option<&Arc<Container>>) -> Event {
-    assess(&Sighting { attempt, container, cgroup_path: Some("/a/b"), resolved: [None, None], clock: CLOCK })
+    judged(assess(&Sighting { attempt, container, cgroup_path: Some("/a/b"), resolved: [None, None], clock: CLOCK }))
 }
 
 /// A `touch ../etc/x` in /usr of the sealed container.

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use detector_common::{operation::Operation, record::RecordKind};
 
 use super::{
-    classify,
     effect::{Target, effect},
-    event::{Ancestor, Cgroup, Event, File, Kind, Mount, MountAttempt, Outcome, Process, Resolution},
+    event::{Ancestor, Cgroup, Event, File, Kind, Mount, MountAttempt, Outcome, Process, Resolution, Severity},
     flags, mount,
     mount_flags::MountFlags,
     operation,
@@ -53,7 +52,7 @@ fn manners(attempt: &Attempt) -> [Manner; 2] {
     ]
 }
 
-/// The event that the attempt makes.
+/// The event that the attempt makes, without what the rules have to say of it.
 pub fn assess(sighting: &Sighting<'_>) -> Event {
     let Sighting { attempt, container, cgroup_path, resolved: [first, second], clock } = sighting;
     let root_of = if container.is_some() { RootOf::Container } else { RootOf::Process };
@@ -66,11 +65,10 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
     let path = locate(attempt, &attempt.path, manner, first.as_ref(), root_of);
     let path2 = locate(attempt, &attempt.path2, manner2, second.as_ref(), root_of);
 
-    let (kind, file, mount, meaning) = match attempt.kind {
+    let (kind, file, mount) = match attempt.kind {
         RecordKind::MountAttempt => {
             let mount = mount_attempt(attempt, operation, &path, path2, known);
-            let meaning = classify::of_mount(operation, &mount, outcome, &process, known);
-            (Kind::MountAttempt, None, Some(Mount::Attempt(mount)), meaning)
+            (Kind::MountAttempt, None, Some(Mount::Attempt(mount)))
         }
         // Records of cgroups are no attempts; the stream keeps them apart.
         RecordKind::WriteDenied | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => {
@@ -83,12 +81,7 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
             let of_mount = if operation::changes_folder(operation) { refused_path.map(parent) } else { refused_path };
             let place = mount::place(of_mount, hit, certain, known);
             let file = file(attempt, operation, path.located, path2.located);
-            let changed = match operation {
-                Operation::Link => [file.new_path.as_deref(), None],
-                _ => [file.path.as_deref(), file.new_path.as_deref()],
-            };
-            let meaning = classify::of_write(operation, changed, file.mode, place.as_ref(), &process);
-            (Kind::WriteDenied, Some(file), place.map(Mount::Place), meaning)
+            (Kind::WriteDenied, Some(file), place.map(Mount::Place))
         }
     };
     let time = clock.unix_ns(attempt.time_ns);
@@ -100,10 +93,12 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
         count: 1,
         first_time_unix_ns: time,
         last_time_unix_ns: time,
-        severity: meaning.severity,
-        category: meaning.category,
-        hint: meaning.hint,
-        attack: meaning.attack,
+        severity: Severity::Info,
+        category: None,
+        hint: None,
+        attack: Vec::new(),
+        rule: None,
+        expected: false,
         file,
         mount,
         process: Some(process),

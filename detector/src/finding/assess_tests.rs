@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     finding::{
         event::{Category, Effect, PlaceKind, Severity},
-        testing::{attempt, facts, sealed, walk, walk_in},
+        testing::{attempt, facts, judged, sealed, walk, walk_in},
     },
     kernel::attempt::PathBase,
 };
@@ -12,7 +12,7 @@ use crate::{
 const CLOCK: BootClock = BootClock { unix_ns_at_boot: 1_700_000_000_000_000_000 };
 
 fn assessed(attempt: &Attempt, container: Option<&Arc<Container>>, answers: [Option<Resolved>; 2]) -> Event {
-    assess(&Sighting { attempt, container, cgroup_path: Some("/a/b"), resolved: answers, clock: CLOCK })
+    judged(assess(&Sighting { attempt, container, cgroup_path: Some("/a/b"), resolved: answers, clock: CLOCK }))
 }
 
 fn in_container(attempt: &Attempt) -> Event {
@@ -131,7 +131,7 @@ fn a_rename_is_as_bad_as_the_worse_of_its_names() {
     for (from, to) in [("/tmp/x", "/etc/sudoers"), ("/etc/sudoers", "/tmp/x")] {
         let event = in_container(&attempt("rename").path(from).path2(to));
         assert_eq!((event.category, event.severity), (Some(Category::Credentials), Severity::High), "{from} to {to}");
-        assert_eq!(event.attack, ["T1548.003"], "{from} to {to}");
+        assert_eq!(event.attack, ["T1548.003".into()], "{from} to {to}");
     }
     let temporary = in_container(&attempt("rename").path("/tmp/x").path2("/srv/y"));
     assert_eq!(temporary.category, Some(Category::TempFile), "of two that are equally bad the old name's");

@@ -1,6 +1,6 @@
 //! Attempts and containers for the tests of this room.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use detector_common::{
     abi::Abi,
@@ -9,11 +9,18 @@ use detector_common::{
     syscalls::SYSCALLS,
 };
 
-use super::{event::Resolution, mount_flags::MountFlags, paths::MountFacts};
+use super::{Event, event::Resolution, mount_flags::MountFlags, paths::MountFacts, rules::RuleSet};
 use crate::{
     identity::model::{Container, Pod, Role, SpecMount, TaskState, Volume},
     kernel::attempt::{Attempt, PassedPath, PathBase, Process, Walk},
 };
+
+/// The event with what the built-in rules say of it.
+pub fn judged(mut event: Event) -> Event {
+    static RULES: LazyLock<RuleSet> = LazyLock::new(|| RuleSet::load(None).unwrap());
+    RULES.judge(&mut event);
+    event
+}
 
 /// An attempt by the named syscall of a `touch` in a container, without a path.
 pub fn attempt(syscall: &str) -> Attempt {

@@ -76,7 +76,7 @@ impl Hierarchy {
     }
 
     /// One that is taken to be there.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn at(mount: &Path) -> Self {
         Self { mount: mount.to_owned(), whole: true }
     }
@@ -151,7 +151,7 @@ fn is_cgroup2(path: &Path) -> bool {
 }
 
 /// Mount points of type cgroup2, in the format of `man 5 proc_pid_mountinfo`.
-fn cgroup2_mounts(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
+pub(super) fn cgroup2_mounts(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
     mountinfo.lines().filter_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
         let is_cgroup2 = filesystem.split(' ').next() == Some("cgroup2");

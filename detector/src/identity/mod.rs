@@ -16,6 +16,8 @@ mod cgroup_path;
 mod cgroups;
 mod cri;
 mod event_stream;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hierarchy;
 mod images;
 mod load;

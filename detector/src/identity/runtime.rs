@@ -97,14 +97,18 @@ impl Runtime {
         let lost = |error: &dyn std::error::Error| CallError::Lost(chain(error));
         let path = socket.to_str().ok_or_else(|| CallError::Lost("the path of the socket is not UTF-8".into()))?;
         let endpoint = Endpoint::from_shared(format!("unix://{path}")).map_err(|error| lost(&error))?;
-        let channel = limited(async { endpoint.connect().await.map_err(|error| lost(&error)) }).await?;
-        Ok(Self {
+        Ok(Self::over(limited(async { endpoint.connect().await.map_err(|error| lost(&error)) }).await?))
+    }
+
+    /// Over a connection, made or to be made.
+    pub(super) fn over(channel: Channel) -> Self {
+        Self {
             containers: ContainersClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             tasks: TasksClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             images: ImagesClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             events: EventsClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             version: VersionClient::new(channel),
-        })
+        }
     }
 
     /// What containerd says it is; also the cheapest way to learn whether it answers.

@@ -358,6 +358,10 @@ impl Session {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+#[path = "watch_harness.rs"]
+#[expect(clippy::expect_used, reason = "for tests and for fuzzing, which say no so")]
+pub(super) mod harness;
 #[cfg(test)]
 #[path = "watch_tests.rs"]
 mod tests;

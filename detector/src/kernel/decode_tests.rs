@@ -145,3 +145,11 @@ fn an_operation_of_an_io_uring_that_is_not_watched_is_unknown() {
     // IORING_OP_READ; as a syscall 22 is pipe.
     assert_eq!(record(&of_io_uring(22)).err(), Some(DecodeError::Unknown("syscall", 22)));
 }
+
+#[test]
+fn a_name_ends_at_its_first_nul_and_without_one_at_the_end_of_its_room() {
+    assert_eq!(name(b"touch\0\0\0\0\0\0\0\0\0\0\0"), b"touch");
+    assert_eq!(name(b"a\n\x1b[2J\0left over"), b"a\n\x1b[2J");
+    assert_eq!(name(&[0xff; COMM_LEN]), [0xff; COMM_LEN]);
+    assert_eq!(name(&[0; COMM_LEN]), b"");
+}

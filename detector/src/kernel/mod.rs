@@ -8,6 +8,9 @@ pub mod counters;
 mod decode;
 pub mod folds;
 mod functions;
+#[cfg(any(test, fuzzing))]
+#[expect(clippy::expect_used, reason = "to panic is how a target says no")]
+pub(crate) mod fuzzing;
 mod layout;
 mod links;
 mod load;

@@ -8,7 +8,11 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::export::{chain::LINE_MAX, escape::escape};
+use crate::export::{
+    chain::LINE_MAX,
+    escape::escape,
+    format::{RENDERED_MAX, may_carry, original},
+};
 
 /// The first bytes of a gzip member (RFC 1952, 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -48,14 +52,36 @@ impl Input {
     /// # Errors
     /// Where it can't be opened or read, or is a folder.
     pub fn open(&self) -> io::Result<Lines> {
-        let mut reader: Box<dyn BufRead> = match self {
-            Self::Stdin => Box::new(BufReader::with_capacity(BUFFER, io::stdin())),
-            Self::File(path) => Box::new(BufReader::with_capacity(BUFFER, File::open(path)?)),
+        self.open_telling(|| {})
+    }
+
+    /// Opens it, and calls `before_read` whenever more is asked of the system, which may have to be waited for.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_telling(&self, before_read: impl FnMut() + 'static) -> io::Result<Lines> {
+        let source: Box<dyn Read> = match self {
+            Self::Stdin => Box::new(io::stdin()),
+            Self::File(path) => Box::new(File::open(path)?),
         };
+        let mut reader: Box<dyn BufRead> = Box::new(BufReader::with_capacity(BUFFER, Telling { source, before_read }));
         if reader.fill_buf()?.starts_with(&GZIP) {
             reader = Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader)));
         }
         Ok(Lines { reader, line: Vec::new(), number: 0, kept: false })
+    }
+}
+
+/// Tells when it is read.
+struct Telling<F> {
+    source: Box<dyn Read>,
+    before_read: F,
+}
+
+impl<F: FnMut()> Read for Telling<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (self.before_read)();
+        self.source.read(buffer)
     }
 }
 
@@ -73,9 +99,10 @@ pub struct Lines {
 pub enum Line<'a> {
     /// All of it, without its end.
     Whole(&'a [u8]),
-    /// The input ended before the line did.
-    Cut,
-    /// It is longer than any that rosentry writes. Nothing can be read behind it.
+    /// What is there of it: the input ended before the line did.
+    Cut(&'a [u8]),
+    /// It is longer than any that rosentry writes. What is read next is its rest, unless that is [passed
+    /// over](Lines::pass_rest).
     Long,
 }
 
@@ -89,15 +116,38 @@ impl Lines {
             self.line.clear();
             self.number += 1;
             // One byte for the line's end, one to see that there are more.
-            let most = u64::try_from(LINE_MAX + 2).unwrap_or(u64::MAX);
-            self.reader.by_ref().take(most).read_until(b'\n', &mut self.line)?;
+            self.read_on(LINE_MAX + 2)?;
+            if !self.line.ends_with(b"\n") && may_carry(&self.line) {
+                self.read_on(RENDERED_MAX - LINE_MAX)?;
+            }
+            // Of ECS and OCSF the native line that they carry is looked at.
+            if let Some(native) = self.line.strip_suffix(b"\n").and_then(original) {
+                self.line = native;
+                self.line.push(b'\n');
+            }
         }
         Ok(match self.line.strip_suffix(b"\n") {
             _ if self.line.is_empty() => None,
             Some(line) if line.len() <= LINE_MAX => Some(Line::Whole(line)),
-            None if self.line.len() <= LINE_MAX => Some(Line::Cut),
+            None if self.line.len() <= LINE_MAX => Some(Line::Cut(&self.line)),
             _ => Some(Line::Long),
         })
+    }
+
+    fn read_on(&mut self, most: usize) -> io::Result<()> {
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        self.reader.by_ref().take(most).read_until(b'\n', &mut self.line).map(drop)
+    }
+
+    /// Passes over the rest of a line that is too long.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn pass_rest(&mut self) -> io::Result<()> {
+        if !self.line.ends_with(b"\n") {
+            self.reader.skip_until(b'\n')?;
+        }
+        Ok(())
     }
 
     /// The same, with the line that was read last to be read once more.
@@ -129,11 +179,12 @@ mod tests {
         while let Some(line) = lines.read().unwrap() {
             all.push(match line {
                 Line::Whole(line) => format!("{} bytes", line.len()),
-                line => format!("{line:?}"),
+                Line::Cut(line) => format!("{} bytes, cut", line.len()),
+                Line::Long => {
+                    lines.pass_rest().unwrap();
+                    "long".to_owned()
+                }
             });
-            if all.last().is_some_and(|last| last == "Long") {
-                break;
-            }
         }
         all
     }
@@ -141,7 +192,7 @@ mod tests {
     #[test]
     fn lines_are_read_one_by_one_and_a_last_one_without_an_end_is_told() {
         assert_eq!(lines(b"ab\n\nc\n"), ["2 bytes", "0 bytes", "1 bytes"]);
-        assert_eq!(lines(b"ab\nc"), ["2 bytes", "Cut"]);
+        assert_eq!(lines(b"ab\nc"), ["2 bytes", "1 bytes, cut"]);
         assert_eq!(lines(b""), [""; 0]);
     }
 
@@ -150,7 +201,8 @@ mod tests {
         let longest = [vec![b'x'; LINE_MAX], b"\n".to_vec()].concat();
         assert_eq!(lines(&longest), [format!("{LINE_MAX} bytes")]);
         for more in [1, 2, LINE_MAX * 3] {
-            assert_eq!(lines(&[vec![b'x'; LINE_MAX + more], b"\n".to_vec()].concat()), ["Long"], "{more}");
+            let long = [vec![b'x'; LINE_MAX + more], b"\nab\n".to_vec()].concat();
+            assert_eq!(lines(&long), ["long", "2 bytes"], "{more}");
         }
     }
 

@@ -16,7 +16,9 @@ async fn with_what_its_daemonset_gives_it_the_agent_sees_other_pods_and_stops_cl
     let app = earlier.start_container(idle()).await;
     let agent = AgentPod::ready(&lab).await;
     let later = lab.pod("prod", "later").await;
+    let worker = later.start_container(idle().named("worker").by_user(1000)).await;
 
+    worker.exec(["touch", "/settings/w"]).await;
     app.exec(["touch", "/settings/x"]).await;
     later.run(sealed(["touch", "/etc/y"])).await;
 
@@ -32,7 +34,10 @@ async fn with_what_its_daemonset_gives_it_the_agent_sees_other_pods_and_stops_cl
         programs.any(|program| program.ends_with("/containerd-shim-runc-v2")),
         "those above it are looked up: {write}"
     );
-    agent.wait_for("the write of the later pod is told", |event| event["pod"]["name"] == "later").await;
+    agent.wait_for("the write of the later pod is told", |event| event["file"]["path"] == "/etc/y").await;
+    let write = agent.wait_for("the write by another user is told", |event| event["process"]["uid"] == 1000).await;
+    assert_eq!(write["container"]["name"], "worker");
+    assert_eq!((&write["file"]["path"], &write["file"]["resolved"]), (&"/etc/w".into(), &"root".into()));
     let (_, page) = get(agent.metrics, "/metrics").await.expect("the agent serves metrics");
     let metrics = Metrics::parse(&page);
     assert_eq!(metrics.sum("rosentry_container_readonly_rootfs", &[("pod", "earlier")]), Some(1.0));

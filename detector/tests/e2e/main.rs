@@ -6,10 +6,13 @@
 mod cli_errors;
 mod daemonset;
 mod dashboards;
+mod hostile;
 mod identity;
+mod intrusion;
 mod lab;
 mod mounts;
 mod outage;
+mod privileges;
 mod refused_writes;
 mod repeats;
 mod seal;

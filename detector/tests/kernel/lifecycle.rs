@@ -1,10 +1,21 @@
-//! Starting and stopping hold nothing up.
+//! Starting and stopping hold nothing up, and what is in between takes no capability.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
-use rustix::time::{ClockId, clock_gettime};
+use detector::agent::privileges::{self, Stage};
+use detector_common::counter::Counter;
+use rustix::{
+    thread::{CapabilitySet, capabilities},
+    time::{ClockId, clock_gettime},
+};
 
-use super::sensor::{Attached, is_emulated};
+use super::{
+    kernel_objects::KernelObjects,
+    sensor::{Attached, PATIENCE, is_emulated, requested},
+};
 
 /// How long a stop may take, in an emulated machine too.
 const STOP: Duration = Duration::from_secs(2);
@@ -41,4 +52,35 @@ fn start_and_stop() -> (Duration, Duration) {
     println!("detached in {stopped:?}");
     drop((stream, counters));
     (taken, stopped)
+}
+
+#[tokio::test]
+async fn without_the_capabilities_that_attaching_took_records_come_counters_are_read_and_the_stop_is_clean() {
+    let runtime = tokio::runtime::Handle::current();
+    // Of that thread alone: what is left in the kernel, only who has them can ask.
+    let held = thread::spawn(move || {
+        let _within = runtime.enter();
+        let mut attached = Attached::new();
+        let before = attached.counters.read(Counter::MountAttempt).unwrap();
+        privileges::keep_for(Stage::Watching).unwrap();
+        assert_eq!(capabilities(None).unwrap().permitted, CapabilitySet::SYS_PTRACE);
+
+        // SAFETY: a NUL-terminated path.
+        assert_eq!(unsafe { libc::umount2(c"/nothing".as_ptr(), 0) }, -1);
+
+        let attempts = attached.of_process(std::process::id());
+        assert!(attempts.iter().any(|attempt| requested(attempt) == "/nothing"), "{attempts:?}");
+        assert!(attached.counters.read(Counter::MountAttempt).unwrap() > before);
+        let mut held = KernelObjects::default();
+        held.note(std::process::id());
+        assert!(held.are_attached(), "{held:?}");
+        held
+    })
+    .join()
+    .unwrap();
+    let begun = Instant::now();
+    while !held.left().are_none() {
+        assert!(begun.elapsed() < PATIENCE, "the kernel has {:?}", held.left());
+        thread::sleep(Duration::from_millis(10));
+    }
 }

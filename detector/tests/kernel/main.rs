@@ -19,6 +19,8 @@ mod fallback;
 mod folding;
 mod generator;
 mod io_uring;
+#[path = "../shared/kernel_objects.rs"]
+mod kernel_objects;
 mod lifecycle;
 mod mounted;
 mod mounts;

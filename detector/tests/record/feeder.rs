@@ -11,6 +11,7 @@ use std::{
 use detector::{
     export::{
         Metrics,
+        format::Format,
         metrics::{Build, Sources},
         native::Body,
         sinks::{
@@ -31,6 +32,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A file in the folder, the spool beside it, and no receivers.
 pub fn config(folder: &Path) -> SinksConfig {
     SinksConfig {
+        format: Format::Native,
         json: JsonConfig::File(FileConfig {
             path: folder.join("events.json"),
             max_bytes: Some(4 << 20),

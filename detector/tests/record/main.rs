@@ -1,6 +1,6 @@
 //! The record and its ways out: `rosentry verify` as a user meets it, and the sinks with real receivers.
 //!
-//! Nothing here attaches to the kernel. Needs rsyslog, and root for a disk that fills.
+//! Nothing here attaches to the kernel. Needs rsyslog, Chromium, and root for a disk that fills.
 
 #![expect(
     clippy::expect_used,
@@ -12,9 +12,13 @@
 mod certificates;
 mod disk;
 mod feeder;
+mod formats;
 mod killed;
 mod otlp;
+mod page;
 mod received;
 mod rsyslog;
 mod syslog;
+mod timeline;
 mod verify;
+mod view;

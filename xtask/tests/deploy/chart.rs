@@ -131,6 +131,25 @@ fn the_agent_takes_the_configuration_that_is_rendered() {
     assert_eq!(config.containerd_namespaces, ["k8s.io", "moby"]);
 }
 
+#[test]
+fn rules_stand_beside_the_configuration_and_new_ones_restart_the_agents() {
+    let text = "[[rule]]\nname = \"mine\"\nmatch.path = [\"/tmp/**\"]\nset.expected = true\n";
+    let rendered = render(&json!({"rules": text}));
+    let told = rendered.one("ConfigMap")["data"]["rules.toml"].as_str().expect("the rules are a text");
+    assert_eq!(told.trim_end(), text.trim_end());
+    let path = config_of(&rendered).rules.expect("the agent is told where they are");
+    assert_eq!(path.to_str(), Some("/etc/rosentry/rules.toml"));
+    assert!(rendered.one("ConfigMap")["data"]["rosentry.toml"].as_str().is_some_and(|text| text.contains("rules = ")));
+
+    let none = render(&json!({}));
+    assert_eq!((&none.one("ConfigMap")["data"]["rules.toml"], config_of(&none).rules), (&Value::Null, None));
+    let other = render(&json!({"rules": text.replace("/tmp", "/srv")}));
+    let sum = |rendered: &Rendered| {
+        rendered.one("DaemonSet")["spec"]["template"]["metadata"]["annotations"]["checksum/config"].to_string()
+    };
+    assert!(sum(&rendered) != sum(&other) && sum(&none) != sum(&other));
+}
+
 /// The agent's own word on the file in the ConfigMap, with the arguments and the environment of the DaemonSet.
 fn config_of(rendered: &Rendered) -> RunConfig {
     let file = tempfile::NamedTempFile::new().expect("a file for the configuration");
@@ -166,7 +185,7 @@ fn every_setting_of_the_agent_is_a_value_or_set_by_the_chart() {
 
     let schema: Value = serde_json::from_str(&read("deploy/charts/rosentry/values.schema.json")).expect("it is JSON");
     let values = schema["properties"]["config"]["properties"].as_object().expect("the settings are in the schema");
-    let by_chart = ["containerd-socket", "host-cgroup", "host-proc", "metrics-listen", "node-name"];
+    let by_chart = ["containerd-socket", "host-cgroup", "host-proc", "metrics-listen", "node-name", "rules"];
     let mut known: Vec<&str> = values.keys().map(String::as_str).chain(by_chart).collect();
     known.sort_unstable();
     assert_eq!(known, keys);

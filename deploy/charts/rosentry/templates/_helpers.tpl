@@ -59,6 +59,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $config := deepCopy .Values.config }}
 {{- $address := ternary (printf "[%s]" .Values.metrics.address) .Values.metrics.address (contains ":" .Values.metrics.address) }}
 {{- $_ := set $config "metrics-listen" (printf "%s:%d" $address (int .Values.metrics.port)) }}
+{{- if .Values.rules }}{{ $_ := set $config "rules" "/etc/rosentry/rules.toml" }}{{ end }}
 {{- range $key := keys $config | sortAlpha }}
 {{- printf "%s = %s\n" $key (get $config $key | toJson) }}
 {{- end }}

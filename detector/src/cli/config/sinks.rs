@@ -116,6 +116,7 @@ pub fn check(settings: &mut Settings) -> Result<SinksConfig, ConfigError> {
         return Err(too_small("spool-max-bytes", BYTES_MIN));
     }
     Ok(SinksConfig {
+        format: settings.format.unwrap_or_default(),
         json,
         syslog: syslog(settings)?,
         otlp: otlp(settings)?,

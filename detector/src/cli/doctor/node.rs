@@ -8,6 +8,7 @@ use super::check::Check;
 use crate::{
     identity::{Hierarchy, HierarchyError},
     kernel::{BTF_PATH, REQUIRED, USEFUL, effective_capabilities, missing_capabilities},
+    kernel_release,
 };
 
 /// The oldest kernel with all that the programs need (`bpf_loop`).
@@ -16,18 +17,12 @@ const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
 pub(super) fn kernel() -> Check {
     let release = uname().release().to_string_lossy().into_owned();
-    match version(&release) {
+    match kernel_release::version(&release) {
         Some(version) if version < OLDEST => {
             Check::missing("kernel", release, format!("boot a kernel of version {}.{} or newer", OLDEST.0, OLDEST.1))
         }
         _ => Check::ok("kernel", release),
     }
-}
-
-/// Major and minor of `6.1.0-13-cloud-amd64`.
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 pub(super) fn btf() -> Check {
@@ -153,14 +148,6 @@ fn is_kthreadd(stat: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{super::check::Status, *};
-
-    #[test]
-    fn versions_of_distributions_are_read() {
-        assert_eq!(version("6.1.0-13-cloud-amd64"), Some((6, 1)));
-        assert_eq!(version("5.15.153.1-microsoft-standard-WSL2"), Some((5, 15)));
-        assert_eq!(version("6.18.44-fc"), Some((6, 18)));
-        assert_eq!(version("next"), None);
-    }
 
     #[test]
     fn only_confidentiality_keeps_rosentry_out() {

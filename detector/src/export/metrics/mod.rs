@@ -85,6 +85,8 @@ pub struct Metrics {
     registry: Registry,
     write_denied: Arc<PodCounters>,
     mount_attempts: Arc<PodCounters>,
+    write_denied_expected: Arc<PodCounters>,
+    mount_attempts_expected: Arc<PodCounters>,
     lost: Arc<Mutex<BTreeMap<&'static str, u64>>>,
     unattributed: IntCounterVec,
     ignored: IntCounterVec,
@@ -114,12 +116,20 @@ impl Metrics {
         } = sources;
         let registry = Registry::new();
 
+        let by_pod = |name: &str, help: &str, labels: &[&str]| {
+            let counters = Arc::new(PodCounters::new(SERIES_MAX));
+            let asked = Arc::clone(&counters);
+            let family = Family::counter(name, help, labels, Box::new(move || asked.samples()))?;
+            registry.register(Box::new(family)).map(|()| counters)
+        };
+        let write_labels = ["namespace", "pod", "container", "operation", "mount"];
+        let mount_labels = ["namespace", "pod", "container", "operation", "effect", "outcome"];
         let write_denied = Arc::new(PodCounters::new(SERIES_MAX));
         let counters = Arc::clone(&write_denied);
         registry.register(Box::new(Family::counter(
             "rosentry_write_denied_total",
             "Writes that ended with EROFS, repeats and those that no event tells of included.",
-            &["namespace", "pod", "container", "operation", "mount"],
+            &write_labels,
             // Both while no repeat is told, or one that is told just now would be counted twice or not at all.
             Box::new(move || {
                 with_untold(&|untold| {
@@ -131,14 +141,18 @@ impl Metrics {
             }),
         )?))?;
 
-        let mount_attempts = Arc::new(PodCounters::new(SERIES_MAX));
-        let counters = Arc::clone(&mount_attempts);
-        registry.register(Box::new(Family::counter(
-            "rosentry_mount_attempts_total",
-            "Tries to change mounts, whatever their result.",
-            &["namespace", "pod", "container", "operation", "effect", "outcome"],
-            Box::new(move || counters.samples()),
-        )?))?;
+        let mount_attempts =
+            by_pod("rosentry_mount_attempts_total", "Tries to change mounts, whatever their result.", &mount_labels)?;
+        let write_denied_expected = by_pod(
+            "rosentry_write_denied_expected_total",
+            "Of the writes that ended with EROFS, those that a rule calls expected.",
+            &write_labels,
+        )?;
+        let mount_attempts_expected = by_pod(
+            "rosentry_mount_attempts_expected_total",
+            "Of the tries to change mounts, those that a rule calls expected.",
+            &mount_labels,
+        )?;
 
         registry.register(Box::new(Family::gauge(
             "rosentry_containerd_up",
@@ -159,7 +173,7 @@ impl Metrics {
             }),
         )?))?;
 
-        let swept = [Arc::clone(&write_denied), Arc::clone(&mount_attempts)];
+        let swept = [&write_denied, &mount_attempts, &write_denied_expected, &mount_attempts_expected].map(Arc::clone);
         registry.register(Box::new(Family::gauge(
             "rosentry_container_readonly_rootfs",
             "Whether the container was declared with a read-only root filesystem.",
@@ -232,6 +246,8 @@ impl Metrics {
         Ok(Self {
             write_denied,
             mount_attempts,
+            write_denied_expected,
+            mount_attempts_expected,
             lost,
             unattributed: counter(
                 "rosentry_events_unattributed_total",
@@ -289,16 +305,21 @@ impl Metrics {
 
     /// Counts an event that is about to go out, with all that are folded into it.
     pub fn count(&self, event: &Event) {
-        let owner = Owner::of(event.container.as_deref());
         let operation = event.operation.map_or("", |operation| operation.name());
-        match (event.kind, &event.mount) {
-            (Kind::WriteDenied, _) => self.write_denied.add(owner, of_write(event), event.count),
+        let (all, expected, labels) = match (event.kind, &event.mount) {
+            (Kind::WriteDenied, _) => (&self.write_denied, &self.write_denied_expected, of_write(event)),
             (Kind::MountAttempt, Some(Mount::Attempt(mount))) => {
                 let outcome = event.outcome.map_or("", |outcome| outcome.name());
-                self.mount_attempts.add(owner, vec![operation, mount.effect.name(), outcome], event.count);
+                let labels = vec![operation, mount.effect.name(), outcome];
+                (&self.mount_attempts, &self.mount_attempts_expected, labels)
             }
-            _ => {}
+            _ => return,
+        };
+        let owner = Owner::of(event.container.as_deref());
+        if event.expected {
+            expected.add(owner.clone(), labels.clone(), event.count);
         }
+        all.add(owner, labels, event.count);
     }
 
     /// Counts refused writes that no event tells of: where they hit is not known.

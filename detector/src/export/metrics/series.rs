@@ -52,7 +52,7 @@ impl Owner {
 
     /// Whether no container stands behind it, so that none can go.
     fn is_nobody(&self) -> bool {
-        *self == Self::default() || self.pod == OVERFLOW
+        *self == Self::default() || *self == Self::overflow()
     }
 }
 
@@ -187,6 +187,18 @@ mod tests {
         assert_eq!(count(&counters, "a"), None);
         assert_eq!(count(&counters, "b"), Some(1.0));
         assert_eq!(count(&counters, ""), Some(1.0), "what nobody owns stays");
+    }
+
+    #[test]
+    fn a_pod_that_is_called_as_the_overflow_goes_like_any_other() {
+        let counters = PodCounters::new(1);
+        counters.add(owner(OVERFLOW), vec![], 1);
+        counters.add(owner("without room"), vec![], 1);
+        let start = Instant::now();
+        counters.sweep(&HashSet::new(), start);
+        counters.sweep(&HashSet::new(), start + LINGER);
+        let owners: Vec<_> = counters.samples().into_iter().map(|(labels, _)| labels).collect();
+        assert_eq!(owners, [[OVERFLOW; 3].map(str::to_owned)]);
     }
 
     #[test]

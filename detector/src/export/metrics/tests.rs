@@ -54,6 +54,23 @@ fn writes_with_their_repeats_that_are_not_told_yet_and_mount_attempts_are_counte
 }
 
 #[test]
+fn what_is_expected_is_counted_with_the_rest_and_by_itself() {
+    let metrics = metrics();
+    metrics.count(&touch());
+    metrics.count(&Event { count: 4, expected: true, ..touch() });
+    metrics.count(&Event { expected: true, ..remount() });
+    let text = metrics.render().unwrap();
+    let pod = r#"namespace="prod",pod="web-abc12-x",container="app""#;
+    let write = format!(r#"{{{pod},operation="open",mount="rootfs"}}"#);
+    let mount = format!(r#"{{{pod},operation="remount",effect="unseal",outcome="failed"}}"#);
+    // Two more wait to be told.
+    assert_line(&text, &format!("rosentry_write_denied_total{write} 7"));
+    assert_line(&text, &format!("rosentry_write_denied_expected_total{write} 4"));
+    assert_line(&text, &format!("rosentry_mount_attempts_total{mount} 1"));
+    assert_line(&text, &format!("rosentry_mount_attempts_expected_total{mount} 1"));
+}
+
+#[test]
 fn what_no_event_tells_of_is_counted_with_an_unknown_mount() {
     let metrics = metrics();
     metrics.write_denied_unknown(Owner::of(Some(&sealed())), Operation::Mkdir, 3);

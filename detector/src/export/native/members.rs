@@ -1,23 +1,26 @@
 //! The objects within an event's line: file, mount, process, container, pod, cgroup.
 
+#[cfg(test)]
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use super::{Text, Time, bytes, string, text};
+use super::{Text, Time, Word, bytes, string, text};
 use crate::{
     finding::{
-        event::{Cgroup, File, Mount, MountAttempt, Place, PlaceKind, Process},
-        seal::Breach,
+        event::{Cgroup, Effect, File, Mount, MountAttempt, Place, PlaceKind, Process, Resolution},
+        seal::{Breach, Cause},
     },
     identity::model::{Container, Pod},
 };
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "File"))]
 pub(super) struct FileLine<'a> {
     path: Option<Text<'a>>,
     requested: Option<Text<'a>>,
     flags: &'a [String],
     new_path: Option<Text<'a>>,
-    resolved: Option<&'static str>,
+    resolved: Option<Word<Resolution>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,10 +34,11 @@ pub(super) struct FileLine<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Mount"))]
 #[serde(untagged)]
 pub(super) enum MountLine<'a> {
     Place {
-        kind: &'static str,
+        kind: Word<PlaceKind>,
         point: Option<Text<'a>>,
         fstype: Option<Text<'a>>,
         volume: Option<VolumeLine<'a>>,
@@ -42,16 +46,16 @@ pub(super) enum MountLine<'a> {
         id: Option<u64>,
         flags: Option<Vec<&'static str>>,
         super_flags: Option<Vec<&'static str>>,
-        resolved: Option<&'static str>,
+        resolved: Option<Word<Resolution>>,
     },
     Attempt {
         target: Option<Text<'a>>,
         source: Option<Text<'a>>,
         fstype: Option<Text<'a>>,
         flags: &'a [String],
-        effect: &'static str,
+        effect: Word<Effect>,
         requested: Option<Text<'a>>,
-        resolved: Option<&'static str>,
+        resolved: Option<Word<Resolution>>,
         options: Option<Text<'a>>,
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         truncated: &'a [&'static str],
@@ -59,17 +63,18 @@ pub(super) enum MountLine<'a> {
         unreadable: &'a [&'static str],
     },
     Seal {
-        kind: &'static str,
+        kind: Word<PlaceKind>,
         point: Text<'a>,
         fstype: Text<'a>,
         volume: Option<VolumeLine<'a>>,
         declared_readonly: bool,
-        effect: &'static str,
-        cause: Option<&'static str>,
+        effect: Word<Effect>,
+        cause: Option<Word<Cause>>,
     },
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Volume"))]
 pub(super) struct VolumeLine<'a> {
     #[serde(rename = "type")]
     kind: Text<'a>,
@@ -77,6 +82,7 @@ pub(super) struct VolumeLine<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Process"))]
 pub(super) struct ProcessLine<'a> {
     pid: u32,
     tid: u32,
@@ -97,6 +103,7 @@ pub(super) struct ProcessLine<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Ancestor"))]
 pub(super) struct AncestorLine<'a> {
     pid: u32,
     comm: Text<'a>,
@@ -104,6 +111,7 @@ pub(super) struct AncestorLine<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Container"))]
 pub(super) struct ContainerLine<'a> {
     id: Text<'a>,
     name: Option<Text<'a>>,
@@ -115,15 +123,18 @@ pub(super) struct ContainerLine<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Pod"))]
 pub(super) struct PodLine<'a> {
     namespace: Text<'a>,
     name: Text<'a>,
     uid: Text<'a>,
     workload: Text<'a>,
+    #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, String>"))]
     labels: Labels<'a>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(rename = "Cgroup"))]
 pub(super) struct CgroupLine<'a> {
     id: u64,
     path: Option<Text<'a>>,
@@ -145,7 +156,7 @@ impl<'a> From<&'a File> for FileLine<'a> {
             requested: bytes(requested),
             flags,
             new_path: bytes(new_path),
-            resolved: resolved.map(|resolved| resolved.name()),
+            resolved: resolved.map(Word),
             mode: mode.map(|mode| format!("{mode:04o}")),
             link_target: bytes(link_target),
             xattr: bytes(xattr),
@@ -159,7 +170,7 @@ impl<'a> From<&'a Mount> for MountLine<'a> {
     fn from(mount: &'a Mount) -> Self {
         match mount {
             Mount::Place(Place { kind, point, fstype, volume, declared_readonly, facts }) => MountLine::Place {
-                kind: kind.name(),
+                kind: Word(*kind),
                 point: bytes(point),
                 fstype: bytes(fstype),
                 volume: volume.as_ref().map(|volume| VolumeLine { kind: text(&volume.kind), name: text(&volume.name) }),
@@ -167,7 +178,7 @@ impl<'a> From<&'a Mount> for MountLine<'a> {
                 id: facts.map(|facts| facts.id),
                 flags: facts.map(|facts| facts.flags.of_mount()),
                 super_flags: facts.map(|facts| facts.flags.of_superblock()),
-                resolved: facts.map(|facts| facts.told_by.name()),
+                resolved: facts.map(|facts| Word(facts.told_by)),
             },
             Mount::Attempt(MountAttempt {
                 target,
@@ -185,21 +196,21 @@ impl<'a> From<&'a Mount> for MountLine<'a> {
                 source: bytes(source),
                 fstype: bytes(fstype),
                 flags,
-                effect: effect.name(),
+                effect: Word(*effect),
                 requested: bytes(requested),
-                resolved: resolved.map(|resolved| resolved.name()),
+                resolved: resolved.map(Word),
                 options: bytes(options),
                 truncated,
                 unreadable,
             },
             Mount::Seal { breach: Breach { point, fstype, effect, cause } } => MountLine::Seal {
-                kind: PlaceKind::Rootfs.name(),
+                kind: Word(PlaceKind::Rootfs),
                 point: Text(point),
                 fstype: Text(fstype),
                 volume: None,
                 declared_readonly: true,
-                effect: effect.name(),
-                cause: cause.map(|cause| cause.name()),
+                effect: Word(*effect),
+                cause: cause.map(Word),
             },
         }
     }

@@ -1,14 +1,16 @@
 //! The native format, `rosentry/v1`: one JSON object a line. What each member means stands in docs/events.md.
 
 mod members;
+#[cfg(test)]
+mod schema;
 
-use detector_common::record::Hook;
+use detector_common::{operation::Operation, record::Hook};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use self::members::{CgroupLine, ContainerLine, FileLine, MountLine, PodLine, ProcessLine};
 use super::{chain::LINE_MAX, escape::escape, stream::Stream};
-use crate::finding::event::{AgentNote, AgentValue, Event, Kind};
+use crate::finding::event::{AgentNote, AgentValue, Category, Event, Kind, Named, Severity};
 
 /// Name and version of the format.
 pub const SCHEMA: &str = "rosentry/v1";
@@ -86,26 +88,34 @@ pub enum EncodeError {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Line<'a> {
     time: Time,
     node: Text<'a>,
-    kind: &'static str,
-    operation: Option<&'static str>,
+    kind: Word<Kind>,
+    operation: Option<Word<Operation>>,
+    #[cfg_attr(test, schemars(extend("enum" = ["denied", "failed", "succeeded", null])))]
     outcome: Option<&'static str>,
     errno: Option<String>,
     count: u64,
     first_time: Time,
     last_time: Time,
-    severity: &'static str,
-    category: Option<&'static str>,
+    severity: Word<Severity>,
+    category: Option<Word<Category>>,
     hint: Option<Text<'a>>,
-    attack: &'a [&'static str],
+    attack: Vec<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "is_false")]
+    expected: bool,
     file: Option<FileLine<'a>>,
     mount: Option<MountLine<'a>>,
     process: Option<ProcessLine<'a>>,
     container: Option<ContainerLine<'a>>,
     pod: Option<PodLine<'a>>,
+    #[cfg_attr(test, schemars(extend("enum" = ["x86_64", "ia32", "aarch64", "io_uring", null])))]
     abi: Option<&'static str>,
+    #[cfg_attr(test, schemars(extend("enum" = ["tracepoint", "fexit", null])))]
     hook: Option<&'static str>,
     cgroup: Option<CgroupLine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,6 +128,15 @@ struct Text<'a>(&'a [u8]);
 impl Serialize for Text<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&escape(self.0))
+    }
+}
+
+/// One of the words of its type.
+struct Word<T>(T);
+
+impl<T: Named> Serialize for Word<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.word())
     }
 }
 
@@ -185,6 +204,8 @@ fn line<'a>(event: &'a Event, node: &'a str) -> Line<'a> {
         category,
         hint,
         attack,
+        rule,
+        expected,
         file,
         mount,
         process,
@@ -197,17 +218,19 @@ fn line<'a>(event: &'a Event, node: &'a str) -> Line<'a> {
     Line {
         time: Time(*last_time_unix_ns),
         node: text(node),
-        kind: kind.name(),
-        operation: operation.map(|operation| operation.name()),
+        kind: Word(*kind),
+        operation: operation.map(Word),
         outcome: outcome.map(|outcome| outcome.name()),
         errno: outcome.and_then(|outcome| outcome.errno()).map(|errno| errno.name().into_owned()),
         count: *count,
         first_time: Time(*first_time_unix_ns),
         last_time: Time(*last_time_unix_ns),
-        severity: severity.name(),
-        category: category.map(|category| category.name()),
-        hint: string(hint),
-        attack,
+        severity: Word(*severity),
+        category: category.map(Word),
+        hint: bytes(hint),
+        attack: attack.iter().map(|technique| text(technique)).collect(),
+        rule: rule.as_deref().map(text),
+        expected: *expected,
         file: file.as_ref().map(FileLine::from),
         mount: mount.as_ref().map(MountLine::from),
         process: process.as_ref().map(ProcessLine::from),
@@ -218,6 +241,10 @@ fn line<'a>(event: &'a Event, node: &'a str) -> Line<'a> {
         cgroup: cgroup.as_ref().map(CgroupLine::from),
         agent: agent.as_ref().map(AgentLine),
     }
+}
+
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 const fn hook_name(hook: Hook) -> &'static str {

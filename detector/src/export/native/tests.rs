@@ -15,7 +15,7 @@ use crate::{
         mount_flags::MountFlags,
         paths::MountFacts,
         seal::{self, Breach, Cause, Change},
-        testing::{attempt, sealed},
+        testing::{attempt, judged, sealed},
     },
 };
 
@@ -45,6 +45,7 @@ fn a_refused_write_is_told_in_the_words_of_the_contract() {
             "first_time": "2026-01-02T03:04:05.123456789Z", "last_time": "2026-01-02T03:04:05.123456789Z",
             "severity": "low", "category": "config",
             "hint": "bring the configuration in with a ConfigMap, or render it into an emptyDir", "attack": [],
+            "rule": "configuration",
             "file": {
                 "path": "/etc/x", "requested": "../etc/x", "flags": ["O_WRONLY", "O_CREAT"], "new_path": null,
                 "resolved": "lexical", "mode": "0644",
@@ -132,7 +133,7 @@ fn a_broken_seal_is_told_with_its_place_and_nobody_who_did_it() {
         effect: Effect::Unseal,
         cause: Some(Cause::Remount),
     };
-    let told = value(&seal::event(&sealed(), Change { breach, since_unix_ns: 0, mended_unix_ns: None }));
+    let told = value(&judged(seal::event(&sealed(), Change { breach, since_unix_ns: 0, mended_unix_ns: None })));
     assert_eq!((&told["kind"], &told["severity"]), (&json!("seal_broken"), &json!("critical")));
     for unknown in ["operation", "outcome", "errno", "file", "process", "abi", "hook"] {
         assert_eq!(told[unknown], Value::Null, "{unknown}");

@@ -39,11 +39,13 @@ use self::{
     tls::TlsError,
 };
 pub use self::{otlp::OtlpConfig, syslog::SyslogConfig, tls::TlsConfig};
-use super::{Metrics, chain::End, native::Body, stream::Stream};
+use super::{Metrics, chain::End, format::Format, native::Body, stream::Stream};
 
 /// Where events go.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SinksConfig {
+    /// The format of lines, wherever they go but to OTLP, which has one of its own.
+    pub format: Format,
     /// As lines.
     pub json: JsonConfig,
     /// To a receiver of syslog.
@@ -93,6 +95,7 @@ pub enum SinkError {
 
 /// The sinks, opened and not yet started: what is wrong with them is known before anything is attached.
 pub struct Sinks {
+    format: Format,
     json: Json,
     json_end: Option<End>,
     reopen: Arc<AtomicBool>,
@@ -120,7 +123,7 @@ impl Sinks {
     /// # Errors
     /// Where one can't be used; a receiver that does not answer is no such error.
     pub fn open(config: SinksConfig) -> Result<Self, SinkError> {
-        let SinksConfig { json, syslog, otlp, spool } = config;
+        let SinksConfig { format, json, syslog, otlp, spool } = config;
         let reopen = Arc::new(AtomicBool::new(false));
         let mut targets = Vec::new();
         let (json, json_end) = match json {
@@ -142,7 +145,7 @@ impl Sinks {
             Some(config) => {
                 let scheme = if config.tls.is_some() { "tls" } else { "tcp" };
                 let target = format!("{scheme}://{}:{}", config.host, config.port);
-                let receiver = Syslog::new(config).map_err(SinkError::Syslog)?;
+                let receiver = Syslog::new(config, format).map_err(SinkError::Syslog)?;
                 Some(Network::open(SYSLOG, receiver, target, &spool)?)
             }
             None => None,
@@ -156,7 +159,7 @@ impl Sinks {
         };
         targets.extend(syslog.iter().map(|syslog| syslog.target.clone()));
         targets.extend(otlp.iter().map(|otlp| otlp.target.clone()));
-        Ok(Self { json, json_end, reopen, syslog, otlp, targets })
+        Ok(Self { format, json, json_end, reopen, syslog, otlp, targets })
     }
 
     /// What is written and sent to, for people.
@@ -169,13 +172,13 @@ impl Sinks {
     /// # Errors
     /// Where no thread can be made.
     pub fn start(self, metrics: &Arc<Metrics>) -> io::Result<Running> {
-        let Self { json, json_end, reopen, syslog, otlp, targets } = self;
+        let Self { format, json, json_end, reopen, syslog, otlp, targets } = self;
         let target = targets.into_iter().next().unwrap_or_default();
         let (ended, has_ended) = watch::channel(false);
         let mut sinks = Vec::new();
         sinks.push(match json {
-            Json::Stdout(store) => record("stdout", target, store, json_end, true, metrics, ended)?,
-            Json::File(store) => record("file", target, *store, json_end, true, metrics, ended)?,
+            Json::Stdout(store) => record("stdout", target, store, format, json_end, true, metrics, ended)?,
+            Json::File(store) => record("file", target, *store, format, json_end, true, metrics, ended)?,
         });
         if let Some(syslog) = syslog {
             sinks.push(syslog.start(SYSLOG, metrics)?);
@@ -209,16 +212,19 @@ impl<R: Receiver> Network<R> {
         };
         let target = format!("the spool for {}", self.target);
         let sender = sender.start()?;
-        let sink = record(name, target, self.writer, self.end, false, metrics, ended)?;
+        // What waits is native: its format is that of the run that delivers it.
+        let sink = record(name, target, self.writer, Format::Native, self.end, false, metrics, ended)?;
         Ok(Sink { sender: Some(sender), ..sink })
     }
 }
 
 /// Starts what stands behind a queue; `ended` becomes true when it has ended.
+#[expect(clippy::too_many_arguments, reason = "it is told what a recorder is made of")]
 fn record<S: Store + 'static>(
     name: &'static str,
     target: String,
     store: S,
+    format: Format,
     end: Option<End>,
     delivers: bool,
     metrics: &Arc<Metrics>,
@@ -230,7 +236,7 @@ fn record<S: Store + 'static>(
     for result in ["delivered", "retried", "dropped"] {
         metrics.sink(name, result, 0);
     }
-    let recorder = Recorder { name, target, queue, store, stream: Stream::after(end), delivers, metrics };
+    let recorder = Recorder { name, target, queue, store, format, stream: Stream::after(end), delivers, metrics };
     let recorder = Builder::new().name(format!("rosentry-{name}-w")).spawn(move || {
         let result = recorder.run();
         ended.send_replace(true);

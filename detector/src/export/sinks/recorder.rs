@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::{SinkError, queue::Taker};
 use crate::{
     clock,
-    export::{Metrics, native::Body, stream::Stream},
+    export::{Metrics, format::Format, native::Body, stream::Stream},
 };
 
 /// Events that are written at once, at most.
@@ -63,6 +63,8 @@ pub struct Recorder<S> {
     pub queue: Taker,
     /// Where lines go.
     pub store: S,
+    /// In which format.
+    pub format: Format,
     /// Where the record ends.
     pub stream: Stream,
     /// Whether being in the store is all there is to deliver; else a sender says when it is delivered.
@@ -118,7 +120,7 @@ impl<S: Store> Recorder<S> {
     fn write(&mut self, backlog: &mut VecDeque<Arc<Body>>) -> io::Result<()> {
         let mut lines = Vec::with_capacity(BATCH_BYTES);
         while let Some(first) = backlog.front() {
-            let (is_first_in_file, room) = self.store.make_room(first.line_bytes_max());
+            let (is_first_in_file, room) = self.store.make_room(self.format.line_bytes_max(first));
             if is_first_in_file {
                 self.stream.tell_previous();
             }
@@ -127,11 +129,13 @@ impl<S: Store> Recorder<S> {
             // Where the stream stands after each line, so that it can go on from the last one that was taken.
             let mut after = Vec::new();
             for body in &*backlog {
-                let would_be = lines.len() + body.line_bytes_max();
+                let would_be = lines.len() + self.format.line_bytes_max(body);
                 if !lines.is_empty() && (would_be > BATCH_BYTES || would_be > room) {
                     break;
                 }
+                let start = lines.len();
                 stream.append(body, &mut lines);
+                self.format.render_end(&mut lines, start);
                 after.push((lines.len(), stream.clone()));
             }
             let (taken, result) = self.store.write(&lines);

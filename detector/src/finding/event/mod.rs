@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use detector_common::{abi::Abi, operation::Operation, record::Hook};
 
-pub use self::names::{AgentWhat, Category, Effect, Kind, PlaceKind, Resolution, Severity};
+pub use self::names::{AgentWhat, Category, Effect, Kind, Named, PlaceKind, Resolution, Severity};
 use super::{errno::Errno, paths::MountFacts, seal::Breach};
 use crate::identity::model::{Container, Volume};
 
@@ -32,9 +32,13 @@ pub struct Event {
     /// The cause of a refused write, as far as its path tells.
     pub category: Option<Category>,
     /// What mends it, in half a sentence.
-    pub hint: Option<String>,
+    pub hint: Option<Vec<u8>>,
     /// Techniques of MITRE ATT&CK for Enterprise that the attempt fits.
-    pub attack: Vec<&'static str>,
+    pub attack: Vec<Arc<str>>,
+    /// The rule that says how bad it is, or that it is expected.
+    pub rule: Option<Arc<str>>,
+    /// Whether a rule says that it is expected: it is counted, and nothing to look at.
+    pub expected: bool,
     /// The file of a write.
     pub file: Option<File>,
     /// Where a write hit, what a mount attempt was about, or where a seal is broken.
@@ -67,6 +71,8 @@ impl Event {
             category: None,
             hint: None,
             attack: Vec::new(),
+            rule: None,
+            expected: false,
             file: None,
             mount: None,
             process: None,

@@ -1,5 +1,34 @@
 //! The words that events choose from, each with its name in events and labels.
 
+use detector_common::operation::Operation;
+
+use crate::finding::seal::Cause;
+
+/// A type whose values are words in events.
+pub trait Named: Copy + 'static {
+    /// Every value.
+    const WORDS: &'static [Self];
+
+    /// The word.
+    fn word(self) -> &'static str;
+}
+
+impl Named for Operation {
+    const WORDS: &'static [Self] = Self::ALL;
+
+    fn word(self) -> &'static str {
+        self.name()
+    }
+}
+
+impl Named for Cause {
+    const WORDS: &'static [Self] = &[Self::Remount, Self::Mount, Self::Runtime];
+
+    fn word(self) -> &'static str {
+        self.name()
+    }
+}
+
 macro_rules! named {
     ($(#[$meta:meta])* $type:ident { $( $(#[$doc:meta])* $variant:ident = $name:literal, )+ }) => {
         $(#[$meta])*
@@ -13,6 +42,14 @@ macro_rules! named {
             /// The name in events and labels.
             pub const fn name(self) -> &'static str {
                 match self { $( Self::$variant => $name, )+ }
+            }
+        }
+
+        impl Named for $type {
+            const WORDS: &'static [Self] = Self::ALL;
+
+            fn word(self) -> &'static str {
+                self.name()
             }
         }
     };

@@ -5,7 +5,7 @@ use crate::{
     agent::mountinfo::parse_all,
     finding::{
         event::Severity,
-        testing::{attempt, sealed},
+        testing::{attempt, judged, sealed},
     },
     identity::model::Volume,
 };
@@ -326,17 +326,17 @@ fn breaches_that_others_crowd_out_are_not_told_as_mended() {
 fn the_event_says_how_bad_it_is_and_since_when() {
     let breach = |effect, cause| Breach { point: b"/".to_vec(), fstype: b"tmpfs".to_vec(), effect, cause };
     let told = |effect, cause, mended_unix_ns| {
-        event(&sealed(), Change { breach: breach(effect, cause), since_unix_ns: 1, mended_unix_ns })
+        judged(event(&sealed(), Change { breach: breach(effect, cause), since_unix_ns: 1, mended_unix_ns }))
     };
     let remounted = told(Effect::Unseal, Some(Cause::Remount), None);
-    assert_eq!((remounted.severity, remounted.attack.as_slice()), (Severity::Critical, ["T1562"].as_slice()));
+    assert_eq!((remounted.severity, remounted.attack.as_slice()), (Severity::Critical, ["T1562".into()].as_slice()));
     assert!(remounted.hint.is_some());
-    assert_eq!(told(Effect::Unseal, Some(Cause::Runtime), None).attack, [""; 0], "nobody took the seal off");
+    assert_eq!(told(Effect::Unseal, Some(Cause::Runtime), None).attack, [], "nobody took the seal off");
     assert_eq!(told(Effect::Unseal, None, None).severity, Severity::Critical);
     assert_eq!(told(Effect::Shadow, Some(Cause::Mount), None).severity, Severity::Critical);
     assert_eq!(told(Effect::Shadow, None, None).severity, Severity::High, "it may be a hook's");
     let copy = Breach { point: b"/dev/root".to_vec(), ..breach(Effect::Unseal, None) };
-    let copy = event(&sealed(), Change { breach: copy, since_unix_ns: 1, mended_unix_ns: None });
+    let copy = judged(event(&sealed(), Change { breach: copy, since_unix_ns: 1, mended_unix_ns: None }));
     assert_eq!(copy.severity, Severity::High, "so may this");
     let mended = told(Effect::Unseal, Some(Cause::Remount), Some(9));
     assert_eq!((mended.severity, mended.first_time_unix_ns, mended.last_time_unix_ns), (Severity::Info, 1, 9));

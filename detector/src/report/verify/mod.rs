@@ -86,7 +86,7 @@ fn head(place: usize, input: &Input) -> io::Result<First> {
 fn link(line: Line<'_>) -> Result<Link<'_>, Problem> {
     match line {
         Line::Whole(line) => Link::parse(line).ok_or(Problem::NoEvent),
-        Line::Cut => Err(Problem::Cut),
+        Line::Cut(_) => Err(Problem::Cut),
         Line::Long => Err(Problem::Long),
     }
 }

@@ -89,6 +89,11 @@ impl Agent {
         Self { process, metrics, events, log }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Where it serves its metrics.
     pub const fn address(&self) -> SocketAddr {
         self.metrics
@@ -158,6 +163,11 @@ impl Agent {
     /// Every event up to now, each checked against the contract.
     pub fn so_far(&self) -> Events {
         Events(self.events.lines().iter().map(|line| contract::checked(line)).collect())
+    }
+
+    /// Every line on stdout up to now, as it was written.
+    pub fn lines(&self) -> Vec<String> {
+        self.events.lines()
     }
 
     /// Its open files, as links of proc tell them.

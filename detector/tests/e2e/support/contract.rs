@@ -1,9 +1,18 @@
 //! One checker for every line that the agent prints: the public contract's shape of an event, version 1. All keys are
 //! there, each of its type, and what is not known is null.
 
+use std::sync::LazyLock;
+
+use jsonschema::Validator;
 use serde_json::Value;
 
 use super::agent::NODE;
+
+/// The schema that users read.
+static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
+    let schema = serde_json::from_str(include_str!("../../../../docs/schema/rosentry-v1.schema.json"));
+    jsonschema::validator_for(&schema.expect("the schema is JSON")).expect("the schema is one")
+});
 
 /// Asserts that a line is an event of the contract, and returns it.
 pub fn checked(line: &str) -> Value {
@@ -11,7 +20,8 @@ pub fn checked(line: &str) -> Value {
         Ok(event) => event,
         Err(error) => panic!("stdout has a line that is no JSON ({error}): {line}"),
     };
-    let mut faults = Vec::new();
+    let mut faults: Vec<String> =
+        SCHEMA.iter_errors(&event).map(|fault| format!("{} at {}", fault, fault.instance_path())).collect();
     check(&event, EVENT, "", &mut faults);
     match event["kind"].as_str() {
         Some("agent") => check(&event["agent"], AGENT, "agent.", &mut faults),
@@ -258,18 +268,20 @@ fn example() -> Value {
         "kind": "write_denied", "operation": "open", "outcome": "denied", "errno": "EROFS", "count": 1,
         "first_time": "2026-01-02T03:04:05.123456789Z", "last_time": "2026-01-02T03:04:05.123456789Z",
         "severity": "low", "category": "temp_file", "hint": "mount an emptyDir at /tmp", "attack": ["T1105"],
-        "file": { "path": "/etc/x", "requested": "../etc/x", "flags": ["O_WRONLY", "O_CREAT"], "new_path": null },
+        "file": { "path": "/etc/x", "requested": "../etc/x", "flags": ["O_WRONLY", "O_CREAT"], "new_path": null,
+            "resolved": "kernel" },
         "mount": { "kind": "rootfs", "point": "/", "fstype": "overlay", "volume": null, "declared_readonly": true,
             "id": 36, "flags": ["ro", "relatime"], "super_flags": ["rw"], "resolved": "kernel" },
         "process": { "pid": 4711, "tid": 4711, "ppid": 4700, "container_pid": 7, "uid": 0, "gid": 0, "comm": "touch",
             "exe": "/bin/busybox", "args": ["touch", "/etc/x"], "cwd": "/",
             "start_time": "2026-01-02T03:04:05.120000000Z", "cap_sys_admin": false,
-            "ancestors": [{ "pid": 4700, "comm": "sh", "exe": "/bin/busybox" }] },
+            "ancestors": [{ "pid": 4700, "comm": "sh", "exe": "/bin/busybox" }],
+            "user_ns_level": 0 },
         "container": { "id": "ab".repeat(32), "name": "app", "image": "nginx:1",
             "image_digest": "sha256:00", "readonly_rootfs": true, "privileged": false,
             "started_at": "2026-01-02T03:04:05.000000000Z" },
         "pod": { "namespace": "prod", "name": "web-abc12-x", "uid": "u", "workload": "web", "labels": { "app": "web" } },
-        "abi": "x86_64", "hook": "fexit", "chain": "c0ffee",
+        "abi": "x86_64", "hook": "fexit", "cgroup": null, "chain": "c0".repeat(32),
     })
 }
 

@@ -63,15 +63,29 @@ pub struct AgentPod {
 impl AgentPod {
     /// Starts one, and waits until its readiness probe says yes.
     pub async fn ready(lab: &Lab) -> Self {
-        let pod = Self::start(lab).await;
-        patiently(READY_DEADLINE, "the pod is ready", async || {
-            matches!(get(pod.metrics, "/readyz").await, Ok((200, _)))
-        })
-        .await;
+        let pod = Self::start(lab, declared_capabilities()).await;
+        pod.becomes_ready().await;
         pod
     }
 
-    async fn start(lab: &Lab) -> Self {
+    /// Waits until its readiness probe says yes.
+    pub async fn becomes_ready(&self) {
+        patiently(READY_DEADLINE, "the pod is ready", async || {
+            matches!(get(self.metrics, "/readyz").await, Ok((200, _)))
+        })
+        .await;
+    }
+
+    /// Starts one that lacks a capability of the DaemonSet's.
+    pub async fn start_without(lab: &Lab, capability: &str) -> Self {
+        let mut capabilities = declared_capabilities();
+        let declared = capabilities.len();
+        capabilities.retain(|declared| declared != capability);
+        assert_eq!(capabilities.len() + 1, declared, "{capability} is declared");
+        Self::start(lab, capabilities).await
+    }
+
+    async fn start(lab: &Lab, capabilities: Vec<String>) -> Self {
         let daemonset = manifest("daemonset");
         let spec = &daemonset["spec"]["template"]["spec"];
         let container = &spec["containers"][0];
@@ -136,7 +150,7 @@ impl AgentPod {
                     memory_limit_in_bytes: bytes(&container["resources"]["limits"]["memory"]),
                     ..LinuxContainerResources::default()
                 }),
-                security_context: Some(security_context(spec, container, namespaces)),
+                security_context: Some(security_context(spec, container, namespaces, capabilities)),
             }),
             ..ContainerConfig::default()
         };
@@ -187,14 +201,24 @@ impl AgentPod {
     /// What its processes have in the kernel now.
     pub fn kernel_objects(&self) -> KernelObjects {
         let mut objects = KernelObjects::default();
-        let processes = fs::read_dir("/proc").expect("procfs is mounted").flatten();
-        for pid in processes.filter_map(|process| process.file_name().to_str()?.parse().ok()) {
-            // One that has ended meanwhile has nothing.
-            if fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroup| cgroup.contains(&self.id)) {
-                objects.note(pid);
-            }
-        }
+        self.processes().into_iter().for_each(|pid| objects.note(pid));
         objects
+    }
+
+    /// Its processes, by their ids on the node.
+    pub fn processes(&self) -> Vec<u32> {
+        let processes = fs::read_dir("/proc").expect("procfs is mounted").flatten();
+        // One that has ended meanwhile has nothing.
+        let is_its =
+            |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroup| cgroup.contains(&self.id));
+        processes.filter_map(|process| process.file_name().to_str()?.parse().ok()).filter(is_its).collect()
+    }
+
+    /// Waits until it has ended by itself; its exit code, and what it said on stderr.
+    pub async fn ended(mut self) -> (i32, String) {
+        let status = self.cri.wait_exit(&self.id).await;
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        (status.exit_code, log.lines().filter_map(|entry| entry.split_once(" stderr ")).map(|(_, said)| said).collect())
     }
 
     /// As the kubelet stops it, within its grace period; its exit code and all its events.
@@ -203,6 +227,14 @@ impl AgentPod {
         let status = self.cri.wait_exit(&self.id).await;
         (status.exit_code, self.events())
     }
+}
+
+/// The capabilities that the DaemonSet adds to none, in its order.
+pub fn declared_capabilities() -> Vec<String> {
+    let capabilities =
+        &manifest("daemonset")["spec"]["template"]["spec"]["containers"][0]["securityContext"]["capabilities"];
+    assert_eq!(texts(&capabilities["drop"]), ["ALL"]);
+    texts(&capabilities["add"])
 }
 
 /// The archive that `ROSENTRY_IMAGE` names, of `cargo xtask image`; else one that is made of this test's program.
@@ -273,12 +305,17 @@ fn mounts(lab: &Lab, spec: &Value, container: &Value, settings: &Path) -> Vec<Mo
         .collect()
 }
 
-fn security_context(spec: &Value, container: &Value, namespaces: NamespaceOption) -> LinuxContainerSecurityContext {
+fn security_context(
+    spec: &Value,
+    container: &Value,
+    namespaces: NamespaceOption,
+    capabilities: Vec<String>,
+) -> LinuxContainerSecurityContext {
     let context = &container["securityContext"];
     let id = |id: &Value| id.as_i64().map(|value| Int64Value { value });
     LinuxContainerSecurityContext {
         capabilities: Some(Capability {
-            add_capabilities: texts(&context["capabilities"]["add"]),
+            add_capabilities: capabilities,
             drop_capabilities: texts(&context["capabilities"]["drop"]),
             ..Capability::default()
         }),

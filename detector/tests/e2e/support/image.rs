@@ -14,8 +14,24 @@ pub const IMAGE: &str = "localhost/rosentry-lab:1";
 pub const LINK_TO_ETC: &str = "/settings";
 
 const BUSYBOX: &str = "/bin/busybox";
-const FOLDERS: [&str; 12] =
-    ["bin", "data", "dev", "etc", "proc", "root", "sys", "tmp", "usr", "usr/share", "var", "var/log"];
+const FOLDERS: [&str; 16] = [
+    "bin",
+    "data",
+    "dev",
+    "etc",
+    "etc/cron.d",
+    "proc",
+    "root",
+    "sys",
+    "tmp",
+    "usr",
+    "usr/bin",
+    "usr/local",
+    "usr/local/bin",
+    "usr/share",
+    "var",
+    "var/log",
+];
 /// Compiled from `programs/<name>.c` to `/bin/<name>`.
 const PROGRAMS: [&str; 2] = ["clear-readonly", "open-by-dirfd"];
 

@@ -1,7 +1,11 @@
 //! The agent's HTTP side: a request without a client library, and the Prometheus text format
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>) as numbers.
 
-use std::{collections::BTreeMap, io, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -42,6 +46,19 @@ impl Metrics {
         let has = |sample: &Sample, (key, value): &(&str, &str)| sample.labels.get(*key).is_some_and(|it| it == value);
         let matching = |sample: &&Sample| sample.name == name && labels.iter().all(|label| has(sample, label));
         self.0.iter().filter(matching).map(|sample| sample.value).reduce(|sum, value| sum + value)
+    }
+}
+
+impl Metrics {
+    /// How many samples there are.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no two samples have the same name and the same labels.
+    pub fn are_distinct(&self) -> bool {
+        let series: BTreeSet<_> = self.0.iter().map(|sample| (&sample.name, &sample.labels)).collect();
+        series.len() == self.0.len()
     }
 }
 

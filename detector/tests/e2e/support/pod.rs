@@ -8,8 +8,9 @@ use std::{
 };
 
 use k8s_cri::v1::{
-    ContainerConfig, ContainerMetadata, LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
-    LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
+    ContainerConfig, ContainerMetadata, Int64Value, LinuxContainerConfig, LinuxContainerSecurityContext,
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
+    PodSandboxMetadata,
 };
 
 use super::{
@@ -30,6 +31,7 @@ pub fn writable<const N: usize>(command: [&str; N]) -> ContainerSpec {
         command: command.map(str::to_owned).to_vec(),
         read_only: false,
         privileged: false,
+        user: None,
         mounts: Vec::new(),
         attempt: 0,
     }
@@ -47,6 +49,7 @@ pub struct ContainerSpec {
     command: Vec<String>,
     read_only: bool,
     privileged: bool,
+    user: Option<i64>,
     mounts: Vec<Mount>,
     attempt: u32,
 }
@@ -60,6 +63,11 @@ impl ContainerSpec {
     /// All capabilities and devices; the pod must be privileged too.
     pub fn privileged(self) -> Self {
         Self { privileged: true, ..self }
+    }
+
+    /// By the user with this id, and not by root.
+    pub fn by_user(self, user: i64) -> Self {
+        Self { user: Some(user), ..self }
     }
 
     /// A folder of the host as a writable volume.
@@ -94,6 +102,7 @@ impl ContainerSpec {
                 security_context: Some(LinuxContainerSecurityContext {
                     privileged: self.privileged,
                     readonly_rootfs: self.read_only,
+                    run_as_user: self.user.map(|value| Int64Value { value }),
                     namespace_options: Some(host_network()),
                     ..LinuxContainerSecurityContext::default()
                 }),

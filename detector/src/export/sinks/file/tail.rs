@@ -6,13 +6,13 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-use crate::export::chain::{End, LINE_MAX};
+use crate::export::{
+    chain::End,
+    format::{self, RENDERED_MAX},
+};
 
 /// Bytes that are read at once.
 const STEP: usize = 64 << 10;
-
-/// How every line of ours begins.
-const BEGINNING: &[u8] = b"{\"schema\":\"rosentry/";
 
 /// What there is at the end of a file.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -47,7 +47,7 @@ pub fn mend(file: &File) -> io::Result<Tail> {
     };
     let line = &bytes[..newline];
     let line = line.iter().rposition(|byte| *byte == b'\n').map_or(line, |end| &line[end + 1..]);
-    Ok(Tail { end: End::of_line(line), cut })
+    Ok(Tail { end: format::end_of(line), cut })
 }
 
 /// Takes away the last bytes; of a file that can only grow, ends the line that they are. How many are gone.
@@ -64,15 +64,14 @@ fn end_line(mut file: &File) -> io::Result<u64> {
 /// Whether half a line can be one of ours; also the zeros that some filesystems leave where a power failure came before the
 /// bytes.
 fn is_ours(unfinished: &[u8]) -> bool {
-    let length = unfinished.len().min(BEGINNING.len());
-    length > 0 && (unfinished[..length] == BEGINNING[..length] || unfinished.iter().all(|byte| *byte == 0))
+    format::is_ours(unfinished) || (!unfinished.is_empty() && unfinished.iter().all(|byte| *byte == 0))
 }
 
 /// The last bytes of the file, as far back as two lines' ends, or two of the longest lines; and where they begin.
 fn last_bytes(file: &File, size: u64) -> io::Result<(u64, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut start = size;
-    while start > 0 && bytes.len() <= 2 * LINE_MAX {
+    while start > 0 && bytes.len() <= 2 * RENDERED_MAX {
         let step = start.min(STEP as u64);
         start -= step;
         let mut more = vec![0; usize::try_from(step).unwrap_or(STEP)];
@@ -94,7 +93,7 @@ mod tests {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
     use super::*;
-    use crate::export::{native::NativeEncoder, testing::touch};
+    use crate::export::{chain::LINE_MAX, native::NativeEncoder, testing::touch};
 
     fn lines(count: usize) -> Vec<u8> {
         let mut encoder = NativeEncoder::new("n1");

@@ -69,6 +69,7 @@ impl Run {
         let (store, end) = FileStore::open(config.clone(), Arc::clone(&reopen)).unwrap();
         let (sender, queue) = queue();
         let recorder = Recorder {
+            format: crate::export::format::Format::Native,
             name: "file",
             target: "test".to_owned(),
             queue,

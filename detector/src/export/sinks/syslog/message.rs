@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::export::sinks::event_line::EventLine;
+use crate::export::{format::Format, sinks::event_line::EventLine};
 
 /// `log audit` (RFC 5424, table 1).
 const FACILITY: u8 = 13;
@@ -15,10 +15,11 @@ const SEQUENCE_MAX: u64 = 0x7fff_ffff;
 
 /// Appends the line as one frame. `process` is the agent's process id.
 ///
-/// The message is the line itself, without a byte order mark before it, so that a receiver that writes `MSG` as it is keeps the
-/// chain whole.
-pub fn frame(line: &[u8], process: u32, out: &mut Vec<u8>) {
+/// The message is the line in this format, without a byte order mark before it, so that a receiver that writes `MSG` as it is keeps
+/// the chain whole.
+pub fn frame(line: &[u8], format: Format, process: u32, out: &mut Vec<u8>) {
     let event = EventLine::of(line);
+    let line = &*format.render(line);
     let priority = FACILITY * 8 + severity(&event.severity);
     let header = format!(
         "<{priority}>1 {} {} rosentry {process} {} [meta sequenceId=\"{}\"] ",
@@ -71,7 +72,7 @@ mod tests {
 
     fn framed(line: &[u8]) -> String {
         let mut out = Vec::new();
-        frame(line, 7, &mut out);
+        frame(line, Format::Native, 7, &mut out);
         String::from_utf8(out).unwrap()
     }
 

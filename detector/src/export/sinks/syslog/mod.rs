@@ -28,6 +28,7 @@ use super::{
     spool::{Batch, Position},
     tls::{self, TlsConfig, TlsError},
 };
+use crate::export::format::Format;
 
 /// How long a connection must have stood after the receiver's system had a line.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -51,6 +52,7 @@ pub struct Syslog {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    format: Format,
 }
 
 impl Syslog {
@@ -58,7 +60,7 @@ impl Syslog {
     ///
     /// # Errors
     /// Where that can't be used.
-    pub fn new(config: SyslogConfig) -> Result<Self, TlsError> {
+    pub fn new(config: SyslogConfig, format: Format) -> Result<Self, TlsError> {
         let SyslogConfig { host, port, tls } = config;
         let tls = match tls {
             Some(tls) => {
@@ -70,7 +72,7 @@ impl Syslog {
             }
             None => None,
         };
-        Ok(Self { host, port, tls })
+        Ok(Self { host, port, tls, format })
     }
 }
 
@@ -83,7 +85,13 @@ impl Receiver for Syslog {
             Some((connector, name)) => Wire::Tls(Box::new(connector.connect(name.clone(), counted).await?)),
             None => Wire::Tcp(counted),
         };
-        Ok(SyslogConnection { wire, sent: VecDeque::new(), last: Position::default(), frames: Vec::new() })
+        Ok(SyslogConnection {
+            wire,
+            sent: VecDeque::new(),
+            last: Position::default(),
+            frames: Vec::new(),
+            format: self.format,
+        })
     }
 }
 
@@ -104,6 +112,7 @@ pub struct SyslogConnection {
     /// Behind the last line that was sent.
     last: Position,
     frames: Vec<u8>,
+    format: Format,
 }
 
 impl SyslogConnection {
@@ -160,7 +169,7 @@ impl Connection for SyslogConnection {
     async fn send(&mut self, batch: Batch) -> Result<u64, SendError> {
         self.frames.clear();
         for line in &batch.lines {
-            message::frame(line, std::process::id(), &mut self.frames);
+            message::frame(line, self.format, std::process::id(), &mut self.frames);
         }
         self.write().await?;
         self.sent.push_back(Sent { end: batch.end, written: self.wire.counted().written(), arrived: None });

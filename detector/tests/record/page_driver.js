@@ -1,0 +1,43 @@
+"use strict";
+// What a person does on the page, and what comes of it: added to a copy of the page by the tests.
+const did = {};
+const the = (id) => document.getElementById(id);
+const span = () => view[1] - view[0];
+const count = (what) => document.querySelectorAll(what).length;
+const picture = the("picture"), box = picture.getBoundingClientRect();
+const place = (share) => ({ clientX: box.left + box.width * share, clientY: box.top + 50, bubbles: true, cancelable: true });
+
+the("all").click();
+did.all_is_shown = span() === extent[1] - extent[0];
+let before = span();
+the("closer").click();
+did.button_zooms = span() < before;
+before = span();
+picture.dispatchEvent(new WheelEvent("wheel", { ...place(0.9), deltaY: -100, ctrlKey: true }));
+did.wheel_zooms = span() < before;
+before = span();
+picture.dispatchEvent(new PointerEvent("pointerdown", place(0.5)));
+picture.dispatchEvent(new PointerEvent("pointermove", place(0.8)));
+window.dispatchEvent(new PointerEvent("pointerup", place(0.8)));
+did.drag_zooms = span() < before;
+before = view[0];
+picture.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true, cancelable: true }));
+did.key_moves = view[0] < before;
+document.querySelector("details button").click();
+did.incident_is_shown = span() < 20;
+
+const mark6 = document.querySelectorAll("#picture .mark")[5];
+mark6.dispatchEvent(new MouseEvent("mouseenter", place(0.5)));
+did.tip = the("tip").textContent;
+mark6.dispatchEvent(new MouseEvent("click", place(0.5)));
+did.row = document.querySelector("tr.marked").textContent;
+the("severity").value = "high";
+the("severity").dispatchEvent(new Event("input", { bubbles: true }));
+did.hidden = count("#rows tr[hidden]");
+did.marks = count("#picture .mark");
+document.querySelectorAll("#head button")[1].click();
+did.sorted = document.querySelector("#rows tr").textContent.includes("high");
+the("text").value = "no such text";
+the("text").dispatchEvent(new Event("input", { bubbles: true }));
+did.nothing_is_left = count("#rows tr[hidden]") === 6 && count("#picture .mark") === 0 && count("details:not([hidden])") === 0;
+document.documentElement.dataset.did = JSON.stringify(did);
