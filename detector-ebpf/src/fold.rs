@@ -161,9 +161,7 @@ fn add(lanes: &mut [u64; 2], index: usize, word: u64) {
     lanes[1] = lanes[1].wrapping_add(product(word, c, d));
 }
 
-/// Of two words that somebody chose who does not know the random numbers, the products differ by what he expects in one of 2³³
-/// cases: `w·b + (w >> 32)·a` is in it, and of two words either the lower halves differ, so that their difference times `b` has
-/// at least 33 random bits, or the upper ones do, and theirs times `a` has.
+/// What a word adds to a lane: see [`Secret`].
 #[inline(always)]
 fn product(word: u64, a: u64, b: u64) -> u64 {
     word.wrapping_add(a).wrapping_mul((word >> 32).wrapping_add(b))

@@ -294,6 +294,7 @@ fn find_mount(scratch: &mut Scratch, request: &Request, call: &Call) {
     }
     if request.refused != 0 {
         memory::kernel_to(&mut scratch.refused, request.refused);
+        scratch.refused.complete();
     } else {
         let is_on_file = request.by_syscall_alone != 0 && scratch.record.call.base == Base::File as u8;
         let path = if is_on_file { scratch.walk.places[0] } else { request.path };

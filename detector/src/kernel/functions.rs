@@ -92,6 +92,11 @@ impl Functions {
             links.push((point, self.attach_entry(ebpf, btf, name, function)?));
         }
         let name = point.exit;
+        if let Some(Program::FEntry(_)) = ebpf.program(name) {
+            links.push((point, self.attach_entry(ebpf, btf, name, function)?));
+            self.links.append(&mut links);
+            return Ok(());
+        }
         let refused = |error: ProgramError| refusal(name, function, &error);
         let program: &mut FExit = find(ebpf, name)?;
         program.load(function, btf).map_err(refused)?;
