@@ -4,7 +4,7 @@
 //! `cargo xtask bench cost` runs it inside an emulated machine whose clock counts instructions. Run as root on a real machine it
 //! gives nanoseconds, which are as noisy as the machine.
 //!
-//! With the argument `bare`, what each kind of hook costs by itself.
+//! With the argument `bare`, what each kind of hook costs by itself. Other arguments are the names of operations: these alone.
 //!
 //! One line a figure: `cost HOOKS OPERATION ALONE ALL`, per operation the time of the thread that does it alone, and all that
 //! passes meanwhile, the reader's work among it.
@@ -23,6 +23,8 @@ mod operations;
 
 use operations::Operation;
 
+/// The argument for the hooks by themselves.
+const BARE: &str = "bare";
 /// The least of so many samples is taken: what disturbs only adds.
 const SAMPLES: u32 = 16;
 /// Long enough for the reader to have emptied the rings and to have gone to sleep, and for the kernel to have freed what was closed.
@@ -34,7 +36,9 @@ const STEP: Duration = Duration::from_micros(730);
 fn main() -> Result<()> {
     // Before it is seeded, the kernel's random numbers cost whoever makes a file more.
     getrandom(&mut [0_u8; 8], GetRandomFlags::empty())?;
-    let operations = operations::prepare()?;
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| argument != BARE).collect();
+    let mut operations = operations::prepare()?;
+    operations.retain(|operation| wanted.is_empty() || wanted.iter().any(|wanted| wanted == operation.name));
     // Before anything is measured, because a process with more than one thread pays more for its file descriptors.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     // The first round fills caches and grows what grows once; its figures are not told.
@@ -42,7 +46,7 @@ fn main() -> Result<()> {
         sample(operation, 0);
     }
     measure("nothing", &operations);
-    if std::env::args().any(|argument| argument == "bare") {
+    if std::env::args().any(|argument| argument == BARE) {
         return measure_bare(&operations);
     }
 
