@@ -105,24 +105,26 @@ impl Report {
 
     fn head(&self, advice: &Advice, kind: Option<&str>) -> Vec<String> {
         let Name { namespace, workload } = &advice.name;
+        // A CronJob is not named as its jobs are.
+        let patched = advice.patch.as_ref().map(yaml::Node::json);
+        let object = patched.as_ref().and_then(|patch| patch.pointer("/metadata/name")).and_then(Value::as_str);
+        let object = object.unwrap_or(workload);
         let mut head = vec![match (&advice.patch, kind) {
             (None, _) => format!("{namespace}/{workload}: nothing to apply."),
-            (Some(_), Some("Pod")) => format!(
-                "{namespace}/{workload}: a running pod's volumes can't be changed; apply this to its manifest \
+            (Some(_), Some("Pod" | "Job")) => format!(
+                "{namespace}/{workload}: the volumes of what runs can't be changed; apply this to its manifest \
                  (kubectl patch --local -f MANIFEST --patch-file FILE -o yaml)."
             ),
-            (Some(_), Some(kind @ ("Job" | "CronJob" | "Deployment" | "StatefulSet" | "DaemonSet"))) => format!(
-                "{namespace}/{workload}: kubectl patch {} {workload} --namespace {namespace} --patch-file FILE",
+            (Some(_), Some(kind @ ("CronJob" | "Deployment" | "StatefulSet" | "DaemonSet"))) => format!(
+                "{namespace}/{workload}: kubectl patch {} {object} --namespace {namespace} --patch-file FILE",
                 kind.to_lowercase()
             ),
-            (Some(_), Some(_)) => {
-                format!(
-                    "{namespace}/{workload}: kubectl knows no strategic merge for this kind: apply it to the manifest with kustomize."
-                )
-            }
+            (Some(_), Some(_)) => format!(
+                "{namespace}/{workload}: kubectl knows no strategic merge for this kind: apply it to the manifest with kustomize."
+            ),
             (Some(_), None) => format!(
-                "{namespace}/{workload}: kubectl patch KIND {workload} --namespace {namespace} --patch-file FILE. Of which kind it is, \
-                 the events don't tell; of a Pod, what is below spec.template belongs into its manifest."
+                "{namespace}/{workload}: kubectl patch KIND {workload} --namespace {namespace} --patch-file FILE. Of which kind it \
+                 is, the events don't tell; of a Pod, what is below spec.template belongs into its manifest."
             ),
         }];
         if advice.patch.is_some() && !self.has_manifest {

@@ -59,12 +59,18 @@ pub fn advise(name: &Name, evidence: &Workload, spec: Option<&PodSpec>) -> Advic
         let mut plan = plan(of);
         draft.respect(container, &mut plan);
         draft.notes.extend(std::mem::take(&mut plan.notes).into_iter().map(|note| format!("{container}: {note}")));
-        if let Some(node) = draft.container(container, of.image.as_deref(), plan) {
+        let filled = draft.fills.len();
+        let node = draft.container(container, of.image.as_deref(), plan);
+        if list == "initContainers" && draft.fills.len() > filled {
+            draft
+                .notes
+                .push(format!("{container}: it is an init container; move those that fill its mounts before it"));
+        }
+        if let Some(node) = node {
             (if list == "containers" { &mut containers } else { &mut init_containers }).push((Vec::new(), node));
         }
     }
     let Draft { volumes, fills, notes, .. } = draft;
-    // Init containers run in their order: what they need is filled before.
     let init_containers: Items = fills.into_iter().chain(init_containers).collect();
     let is_name = is_subdomain(&name.workload) && is_subdomain(&name.namespace);
     let mut advice = Advice { name: name.clone(), patch: None, notes };
@@ -103,8 +109,10 @@ fn object(name: &Name, evidence: &Workload, spec: Option<&PodSpec>, pod: Members
         let version = spec.map_or_else(|| api_version(kind), |spec| spec.api_version.as_str());
         members.push((Vec::new(), "apiVersion", Node::text(version)));
         members.push((Vec::new(), "kind", Node::text(kind)));
-        let metadata =
-            [("name", Node::text(name.workload.as_str())), ("namespace", Node::text(name.namespace.as_str()))];
+        let metadata = [
+            ("name", Node::text(spec.map_or(name.workload.as_str(), |spec| spec.name.as_str()))),
+            ("namespace", Node::text(name.namespace.as_str())),
+        ];
         members.push((Vec::new(), "metadata", Node::members(metadata)));
     }
     let (first, rest) = way(kind.unwrap_or("Deployment")).split_first().unwrap_or((&"spec", &[]));

@@ -342,6 +342,10 @@ impl Plan {
 
     fn push(&mut self, mut mount: Mount) {
         mount.why.retain(|sentence| !sentence.is_empty());
+        // A folder that a variable leads to may have been written to already.
+        if self.mounts.iter().any(|there| there.at == mount.at) {
+            return;
+        }
         if self.mounts.len() < MOUNTS_MAX {
             self.mounts.push(mount);
         } else if self.mounts.len() == MOUNTS_MAX && self.notes.len() < MOUNTS_MAX * 3 {

@@ -48,6 +48,8 @@ pub struct PodSpec {
     pub api_version: String,
     /// `kind`.
     pub kind: String,
+    /// `metadata.name`.
+    pub name: String,
     spec: Value,
 }
 
@@ -101,12 +103,20 @@ impl Manifest {
     pub fn of(&self, name: &Name) -> Option<PodSpec> {
         let text = |object: &Value, pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         self.objects.iter().find_map(|object| {
-            let is_it = text(object, "/metadata/name").as_deref() == Some(&name.workload)
+            let of_object = text(object, "/metadata/name")?;
+            // The jobs of a CronJob are named <its name>-<the minute>, and are all that events tell.
+            let is_job = text(object, "/kind").as_deref() == Some("CronJob")
+                && name
+                    .workload
+                    .strip_prefix(&of_object)
+                    .and_then(|rest| rest.strip_prefix('-'))
+                    .is_some_and(|minute| !minute.is_empty() && minute.bytes().all(|byte| byte.is_ascii_digit()));
+            let is_it = (of_object == name.workload || is_job)
                 && text(object, "/metadata/namespace").is_none_or(|namespace| namespace == name.namespace);
             let kind = text(object, "/kind").filter(|_| is_it)?;
             let spec = way(&kind).iter().try_fold(object, |at, member| at.get(member))?;
             spec.get("containers")?;
-            Some(PodSpec { api_version: text(object, "/apiVersion")?, kind, spec: spec.clone() })
+            Some(PodSpec { api_version: text(object, "/apiVersion")?, kind, name: of_object, spec: spec.clone() })
         })
     }
 }
@@ -194,6 +204,17 @@ mod tests {
         assert_eq!(spec.names().into_iter().collect::<Vec<_>>(), ["app", "init", "tmp"]);
         let json = r#"{"kind":"List","items":[{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web"},"spec":{"containers":[]}}]}"#;
         assert_eq!(Manifest::parse(json).unwrap().of(&web()).unwrap().kind, "Pod");
+    }
+
+    #[test]
+    fn a_job_is_found_by_the_cron_job_that_made_it() {
+        let text = r#"{"apiVersion":"batch/v1","kind":"CronJob","metadata":{"name":"backup"},
+            "spec":{"jobTemplate":{"spec":{"template":{"spec":{"containers":[]}}}}}}"#;
+        let manifest = Manifest::parse(text).unwrap();
+        assert_eq!(manifest.of(&Name::parse("prod/backup-28123456").unwrap()).unwrap().name, "backup");
+        for other in ["prod/backup-x", "prod/backup-", "prod/backups-1"] {
+            assert!(manifest.of(&Name::parse(other).unwrap()).is_none(), "{other}");
+        }
     }
 
     #[test]
