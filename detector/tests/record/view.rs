@@ -7,8 +7,7 @@ use std::{
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
-/// A break-in, as an agent recorded it.
-const RECORD: &str = include_str!("../data/intrusion.json");
+use super::told::{RECORD, told};
 
 fn command(arguments: &[&str]) -> Command {
     // One that shows nothing for a minute is ended, and the test with it.
@@ -23,12 +22,6 @@ fn view(arguments: &[&str], stdin: &str) -> Output {
     // One that refuses its arguments reads nothing.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     child.wait_with_output().unwrap()
-}
-
-/// Exit code, stdout and stderr.
-fn told(output: Output) -> (i32, String, String) {
-    let [said, complained] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    (output.status.code().unwrap(), said, complained)
 }
 
 #[test]
