@@ -76,12 +76,6 @@ pub fn operation(call: &Call, flags: u64) -> u8 {
     if removes_folder { Operation::Rmdir as u8 } else { call.operation }
 }
 
-/// What was called, in one word.
-#[inline(always)]
-pub fn asked(operation: u8, abi: u8, syscall: u16, flags: u64) -> u64 {
-    u64::from(operation) | u64::from(abi) << 8 | u64::from(syscall) << 16 | (flags & 0xffff_ffff) << 32
-}
-
 #[inline(always)]
 fn hash(scratch: &mut Scratch, call: &Call, operation: u8) {
     let record = &scratch.record.call;
@@ -151,21 +145,26 @@ extern "C" fn hash_text(scratch: *mut Scratch) -> u32 {
 /// Adds a word to one lane.
 #[inline(always)]
 pub fn add_to_lane(lane: &mut u64, index: usize, word: u64) {
-    let factors = &raw const FOLD_SECRET.0[index];
+    let numbers = &raw const FOLD_SECRET.0[index];
     // SAFETY: of a live static; volatile, because user space writes it before the load of the programs.
-    let [a, b] = unsafe { [read_volatile(&raw const (*factors)[0]), read_volatile(&raw const (*factors)[1])] };
-    *lane = lane.wrapping_add((word & 0xffff_ffff).wrapping_mul(a)).wrapping_add((word >> 32).wrapping_mul(b));
+    let [a, b] = unsafe { [read_volatile(&raw const (*numbers)[0]), read_volatile(&raw const (*numbers)[1])] };
+    *lane = lane.wrapping_add(product(word, a, b));
 }
 
 /// Adds a word to both lanes.
 #[inline(always)]
 fn add(lanes: &mut [u64; 2], index: usize, word: u64) {
-    let factors = &raw const FOLD_SECRET.0[index];
+    let numbers = &raw const FOLD_SECRET.0[index];
     // SAFETY: of a live static; volatile, because user space writes it before the load of the programs.
-    let [a, b, c, d] = unsafe { read_volatile(factors) };
-    let (lower, upper) = (word & 0xffff_ffff, word >> 32);
-    lanes[0] = lanes[0].wrapping_add(lower.wrapping_mul(a)).wrapping_add(upper.wrapping_mul(b));
-    lanes[1] = lanes[1].wrapping_add(lower.wrapping_mul(c)).wrapping_add(upper.wrapping_mul(d));
+    let [a, b, c, d] = unsafe { read_volatile(numbers) };
+    lanes[0] = lanes[0].wrapping_add(product(word, a, b));
+    lanes[1] = lanes[1].wrapping_add(product(word, c, d));
+}
+
+/// What a word adds to a lane: see [`Secret`].
+#[inline(always)]
+fn product(word: u64, a: u64, b: u64) -> u64 {
+    word.wrapping_add(a).wrapping_mul((word >> 32).wrapping_add(b))
 }
 
 /// The factor of the secret for the byte at `position` of a path.

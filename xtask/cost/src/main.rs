@@ -5,7 +5,7 @@
 //! gives nanoseconds, which are as noisy as the machine.
 //!
 //! With the argument `bare`, what each kind of hook costs by itself; with `learning`, what learning mode costs whoever writes to a
-//! root that is not sealed.
+//! root that is not sealed. Other arguments are the names of operations: these alone.
 //!
 //! One line a figure: `cost HOOKS OPERATION ALONE ALL`, per operation the time of the thread that does it alone, and all that
 //! passes meanwhile, the reader's work among it.
@@ -28,6 +28,10 @@ mod operations;
 
 use operations::Operation;
 
+/// The argument for the hooks by themselves.
+const BARE: &str = "bare";
+/// The argument for learning mode.
+const LEARNING: &str = "learning";
 /// The least of so many samples is taken: what disturbs only adds.
 const SAMPLES: u32 = 16;
 /// Long enough for the reader to have emptied the rings and to have gone to sleep, and for the kernel to have freed what was closed.
@@ -39,8 +43,12 @@ const STEP: Duration = Duration::from_micros(730);
 fn main() -> Result<()> {
     // Before it is seeded, the kernel's random numbers cost whoever makes a file more.
     getrandom(&mut [0_u8; 8], GetRandomFlags::empty())?;
-    let is_learning = std::env::args().any(|argument| argument == "learning");
-    let operations = if is_learning { operations::prepare_unsealed()? } else { operations::prepare()? };
+    let (modes, wanted): (Vec<_>, Vec<_>) =
+        std::env::args().skip(1).partition(|argument| [BARE, LEARNING].contains(&argument.as_str()));
+    let has_mode = |mode: &str| modes.iter().any(|argument| argument == mode);
+    let is_learning = has_mode(LEARNING);
+    let mut operations = if is_learning { operations::prepare_unsealed()? } else { operations::prepare()? };
+    operations.retain(|operation| wanted.is_empty() || wanted.iter().any(|wanted| wanted == operation.name));
     // Before anything is measured, because a process with more than one thread pays more for its file descriptors.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     // The first round fills caches and grows what grows once; its figures are not told.
@@ -48,7 +56,7 @@ fn main() -> Result<()> {
         sample(operation, 0);
     }
     measure("nothing", &operations);
-    if std::env::args().any(|argument| argument == "bare") {
+    if has_mode(BARE) {
         return measure_bare(&operations);
     }
 

@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     os::fd::IntoRawFd as _,
     path::Path,
+    rc::Rc,
 };
 
 use anyhow::{Context as _, Result};
@@ -29,8 +30,8 @@ pub struct Operation {
 
 /// Where the root filesystem is put together, in a mount namespace of this process's own.
 const PLACE: &str = "/mnt";
-/// A library of the image, as long as a path of one is.
-const LIBRARY: &str = "/usr/lib/libc.so.6";
+/// A library of the image, where Debian and its kind have it.
+const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/libc.so.6";
 /// A folder of the image in which a program writes that was not written for a read-only root.
 const CACHE: &str = "/var/cache/app";
 /// How many paths there are for refused writes of which none was there before.
@@ -45,8 +46,19 @@ pub fn prepare() -> Result<Vec<Operation>> {
     let folder = path("/tmp/folder")?;
     let library = path(LIBRARY)?;
     let refused = path(&format!("{CACHE}/data"))?;
-    let new: Vec<CString> = (0..NEW_PATHS).map(|index| path(&format!("{CACHE}/{index:04}"))).collect::<Result<_>>()?;
-    let next = Cell::new(0);
+    let new_paths: Rc<[CString]> =
+        (0..NEW_PATHS).map(|index| path(&format!("{CACHE}/{index:04}"))).collect::<Result<_>>()?;
+    let next = Rc::new(Cell::new(0));
+    let refuse_next = || {
+        let (new_paths, next) = (Rc::clone(&new_paths), Rc::clone(&next));
+        Box::new(move || {
+            let index = next.get();
+            next.set((index + 1) % NEW_PATHS);
+            if let Some(path) = new_paths.get(index) {
+                open_and_close(path, WRITING);
+            }
+        })
+    };
     let root = path("/")?;
 
     let list: Vec<Timed> = vec![
@@ -59,21 +71,10 @@ pub fn prepare() -> Result<Vec<Operation>> {
         ("open_close_writable", 200, Box::new(move || open_and_close(&temporary, WRITING))),
         ("write_writable", 1000, Box::new(move || write(descriptor))),
         ("mkdir_rmdir_writable", 70, Box::new(move || make_and_remove(&folder))),
-        ("open_refused_new_path", 100, {
-            Box::new(move || {
-                let index = next.get();
-                next.set((index + 1) % NEW_PATHS);
-                if let Some(path) = new.get(index) {
-                    open_and_close(path, WRITING);
-                }
-            })
-        }),
-        ("open_refused_again", 100, {
-            let refused = refused.clone();
-            Box::new(move || open_and_close(&refused, WRITING))
-        }),
+        ("open_refused_new_path", 100, refuse_next()),
+        ("open_refused_again", 100, Box::new(move || open_and_close(&refused, WRITING))),
         // After a quiet time, hence with a wake-up of the reader.
-        ("open_refused_once", 1, Box::new(move || open_and_close(&refused, WRITING))),
+        ("open_refused_once", 1, refuse_next()),
         ("remount", 100, Box::new(move || remount(&root))),
     ];
     Ok(list.into_iter().map(|(name, times, act)| Operation { name, times, act }).collect())
@@ -116,7 +117,7 @@ fn become_contained() -> Result<()> {
     for folder in [&upper, &work, &root, &image.join("tmp"), &image.join("old"), &image.join(&CACHE[1..])] {
         fs::create_dir_all(folder)?;
     }
-    fs::create_dir_all(image.join("usr/lib"))?;
+    fs::create_dir_all(image.join("usr/lib/x86_64-linux-gnu"))?;
     fs::write(image.join(&LIBRARY[1..]), "x")?;
     let system = ["proc", "sys", "dev"];
     for folder in system {
