@@ -17,7 +17,7 @@ use crate::{
 
 /// The event with what the built-in rules say of it.
 pub fn judged(mut event: Event) -> Event {
-    static RULES: LazyLock<RuleSet> = LazyLock::new(|| RuleSet::load(None).unwrap());
+    static RULES: LazyLock<RuleSet> = LazyLock::new(|| RuleSet::load(None).expect("the built-in rules are read"));
     RULES.judge(&mut event);
     event
 }
