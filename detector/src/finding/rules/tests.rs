@@ -75,6 +75,7 @@ fn a_path_tells_the_cause() {
         ("/app/logs/out", Category::Log),
         ("/var/cache/nginx/client_temp", Category::Cache),
         ("/app/__pycache__/x.cpython-312.pyc", Category::Cache),
+        ("/usr/lib/python3/dist-packages/x/__pycache__/y.cpython-312.pyc.140", Category::Cache),
         ("/run/nginx.pid", Category::PidFile),
         ("/app/server.pid", Category::PidFile),
         ("/var/lib/dpkg/lock", Category::PackageInstall),

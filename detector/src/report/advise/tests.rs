@@ -1,5 +1,7 @@
 //! Tests of [`super`], with lines as an agent wrote them, changed in what is asked about.
 
+mod observed;
+
 use std::io::Write as _;
 
 use proptest::prelude::*;
@@ -232,20 +234,6 @@ fn what_nobody_need_look_at_or_is_expected_is_left_out() {
     );
     assert!(!report.has_patch());
     assert_eq!(report.left_out(), ["2 writes of severity info, or expected by a rule, need nothing"]);
-}
-
-#[test]
-fn observed_writes_count_and_folders_made_on_the_way_are_one_mount() {
-    let observed = || json!({"kind": "write_observed", "outcome": "succeeded", "errno": null});
-    let (spec, _) = advised(&[
-        write("mkdir", "/app/state", observed()),
-        write("mkdir", "/app/state/a", observed()),
-        write("open", "/app/state/a/x", observed()),
-        write("mkdir", "/tmp/a", observed()),
-        write("open", "/tmp/a/x", observed()),
-    ]);
-    assert_eq!(mounts(&spec), [("/app/state", None), ("/tmp", None)]);
-    assert!(spec["initContainers"].is_null());
 }
 
 #[test]

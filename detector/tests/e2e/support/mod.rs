@@ -9,6 +9,7 @@ pub mod daemonset;
 pub mod image;
 #[path = "../../shared/kernel_objects.rs"]
 pub mod kernel_objects;
+pub mod kubelet;
 pub mod leftovers;
 pub mod metrics;
 pub mod pod;
