@@ -95,6 +95,19 @@ fn a_path_tells_the_cause() {
 }
 
 #[test]
+fn what_would_start_by_itself_is_no_configuration_that_an_application_brings() {
+    let rules = built_in();
+    for path in
+        ["/etc/cron.d/kit", "/etc/ld.so.preload", "/etc/systemd/system/kit.service", "/var/spool/cron/crontabs/root"]
+    {
+        for exe in ["/bin/sh", "/usr/bin/dpkg"] {
+            let explained = rules.explain(&write(Some(path), Some(exe)));
+            assert_eq!(explained.severity.unwrap().0, Severity::High, "{path} by {exe}");
+        }
+    }
+}
+
+#[test]
 fn every_category_is_told_by_a_built_in_rule() {
     let rules = built_in();
     for category in Category::ALL {

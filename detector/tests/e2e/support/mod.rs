@@ -2,6 +2,8 @@
 //! box, and the machine's state before and after.
 
 pub mod agent;
+#[path = "../../shared/browser.rs"]
+pub mod browser;
 pub mod containerd;
 pub mod contract;
 pub mod cri;
