@@ -24,11 +24,14 @@ use super::support::{
     pod::sealed,
 };
 
-/// The users that the scripts of Debian's packages would have made.
+/// The users that the scripts of Debian's packages would have made, as far as somebody asks for them by name.
 const USERS: [(&str, &str); 2] = [
     ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n"),
     ("etc/group", "root:x:0:\nwww-data:x:33:\n"),
 ];
+
+/// The user whom the folders of redis belong to.
+const REDIS: u32 = 999;
 
 /// Tried in the container that runs with what was advised: its root is still sealed.
 const PROBE: &str = "/etc/rosentry-probe";
@@ -40,6 +43,8 @@ struct Program {
     /// Its configuration, as somebody's image would have it.
     files: Vec<(&'static str, String)>,
     command: Vec<String>,
+    /// Who runs it; 0 is root.
+    user: u32,
     /// What it says when it fails on a sealed root.
     complaint: &'static str,
 }
@@ -52,7 +57,7 @@ impl Program {
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": self.name, "namespace": "prod"},
             "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {"containers": [{
                 "name": "app", "image": image, "command": self.command,
-                "securityContext": {"readOnlyRootFilesystem": true},
+                "securityContext": {"readOnlyRootFilesystem": true, "runAsUser": self.user},
             }]}}},
         })
     }
@@ -65,7 +70,7 @@ impl Program {
         let image = format!("localhost/{}:1", self.name);
         let files = self.files.iter().map(|(path, content)| (*path, content.as_str()));
         let files: Vec<_> = USERS.into_iter().chain(files).collect();
-        lab.containerd.import(&debian_image(&image, self.name, &files).archive);
+        lab.containerd.import(&debian_image(&image, self.name, &files, self.user).archive);
         let pod = lab.pod("prod", self.name).await;
         let manifest = self.manifest(&image);
         let container = &manifest["spec"]["template"]["spec"]["containers"][0];
@@ -80,10 +85,6 @@ impl Program {
 
         let agent = Agent::watching(&lab).await;
         let failed = pod.run(kubelet::of(container).restarted()).await;
-        println!("FAILED: {}", failed.output);
-        for e in &learnt.0 {
-            println!("{e}");
-        }
         assert_ne!(failed.exit_code, 0, "{}", failed.output);
         assert!(failed.output.contains(self.complaint), "{}", failed.output);
 
@@ -180,6 +181,7 @@ async fn nginx_serves_from_a_sealed_root_with_what_is_advised() {
         name: "nginx",
         files: vec![("etc/nginx/sites-enabled/default", site)],
         command: words(["nginx", "-g", "daemon off;"]),
+        user: 0,
         complaint: "Read-only file system",
     };
     let serves = async || {
@@ -211,6 +213,7 @@ async fn redis_serves_and_saves_on_a_sealed_root_with_what_is_advised() {
         // systemd would make the last at each start.
         files: ["var/lib/redis/", "var/log/redis/", "run/redis/"].map(|folder| (folder, String::new())).to_vec(),
         command: [words(["redis-server", "/etc/redis/redis.conf"]), words(settings)].concat(),
+        user: REDIS,
         complaint: "Read-only file system",
     };
     let serves = async || {
@@ -228,8 +231,13 @@ async fn a_python_application_serves_from_a_sealed_root_with_what_is_advised() {
     let bind = address.to_string();
     // The application is one that comes with Python.
     let command = ["gunicorn", "--pid", "/run/gunicorn.pid", "--bind", &bind, "wsgiref.simple_server:demo_app"];
-    let gunicorn =
-        Program { name: "gunicorn", files: Vec::new(), command: words(command), complaint: "Read-only file system" };
+    let gunicorn = Program {
+        name: "gunicorn",
+        files: Vec::new(),
+        command: words(command),
+        user: 0,
+        complaint: "Read-only file system",
+    };
     let serves = async || {
         answers(address).await;
         let (_, said) = get(address, "/").await.expect("it answers");

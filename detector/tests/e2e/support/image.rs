@@ -102,8 +102,8 @@ fn pack(name: &str, layers: &[&[u8]], run: &serde_json::Value) -> Image {
 }
 
 /// An image of a program that nobody here wrote, as `cargo xtask test` has unpacked it from Debian's packages, with these files
-/// besides: their paths, without the first slash, and what is in them; a path with a slash at its end is a folder.
-pub fn debian_image(name: &str, program: &str, files: &[(&str, &str)]) -> Image {
+/// besides: their paths, without the first slash, and what is in them; a path with a slash at its end is a folder of this user's.
+pub fn debian_image(name: &str, program: &str, files: &[(&str, &str)], user: u32) -> Image {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target folder");
     let root: PathBuf = target.join("programs").join(program);
     assert!(root.exists(), "{} is not there: run `cargo xtask setup`", root.display());
@@ -117,9 +117,16 @@ pub fn debian_image(name: &str, program: &str, files: &[(&str, &str)]) -> Image 
     assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
     let mut of_test = Builder::new(Vec::new());
     for (path, content) in files {
-        let (kind, mode) =
-            if path.ends_with('/') { (EntryType::Directory, 0o755) } else { (EntryType::Regular, 0o644) };
-        entry(&mut of_test, kind, path, None, content.as_bytes(), mode);
+        if path.ends_with('/') {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(EntryType::Directory);
+            header.set_mode(0o755);
+            header.set_size(0);
+            header.set_uid(user.into());
+            of_test.append_data(&mut header, path, [].as_slice()).expect("the archive grows in memory");
+        } else {
+            file(&mut of_test, path, content.as_bytes(), 0o644);
+        }
     }
     let of_test = of_test.into_inner().expect("the layer ends in memory");
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -56,6 +56,8 @@ pub fn of(container: &Value) -> ContainerSpec {
     let command = container["command"].as_array().into_iter().flatten().map(|word| expanded(text(word))).collect();
     let spec = if is_sealed { sealed([]) } else { writable([]) };
     let spec = spec.named(text(&container["name"])).of_image(text(&container["image"])).with_command(command);
+    let user = container["securityContext"]["runAsUser"].as_i64();
+    let spec = user.into_iter().fold(spec, ContainerSpec::by_user);
     let variables = container["env"].as_array().into_iter().flatten();
     variables.fold(spec, |spec, one| spec.with_variable(text(&one["name"]), &expanded(text(&one["value"]))))
 }
