@@ -223,7 +223,10 @@ pub const INSTEAD: &[(&str, &str)] = &[
 pub const TEMPORARY: &[&str] = &["/tmp", "/var/tmp", "/usr/tmp"];
 
 /// Techniques of ATT&CK that applications fit as well: what fits another gets no mount.
-pub const OF_APPLICATIONS: &[&str] = &["T1105", "T1222.002", "T1070.002"];
+pub const OF_APPLICATIONS: &[&str] = &["T1105", OF_OWNERS, "T1070.002"];
+
+/// Changes of owner and mode, which are nothing to look at where a program has made the file itself.
+pub const OF_OWNERS: &str = "T1222.002";
 
 /// How the names of programs begin whose first argument is a script.
 pub const INTERPRETERS: &[&str] = &["python", "node", "ruby", "perl", "php"];
