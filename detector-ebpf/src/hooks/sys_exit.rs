@@ -19,6 +19,7 @@ use crate::{
     capture::{call, process, text},
     fold,
     hooks::covers,
+    kept,
     memory::{self, Readable as _, Structure},
     offsets::offset,
     quick, ring,
@@ -74,6 +75,7 @@ fn report(context: *mut c_void) {
     if call.operation == 0
         || (result != -EROFS && call.report != Report::Always as u8)
         || covers::syscalls(call.operation)
+        || !kept::is_armed()
     {
         return;
     }

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod node;
 pub mod run;
 pub mod terminal;
+pub mod uninstall;
 pub mod verify;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
@@ -23,6 +24,7 @@ pub fn main() -> ExitCode {
         Ok(Command::Demo(args)) => demo::main(&args),
         Ok(Command::Doctor(args)) => doctor::main(&args),
         Ok(Command::Verify(args)) => verify::main(&args),
+        Ok(Command::Uninstall(args)) => uninstall::main(&args),
         Ok(Command::Completions(shell)) => told(completions::main(shell, &mut std::io::stdout())),
         Err(Stop::Text(text)) => told(std::io::stdout().write_all(text.as_bytes())),
         Err(Stop::Refused(sentence)) => cannot(&sentence),
@@ -66,6 +68,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Whether a record is as it was written.
     Verify(verify::Args),
+    /// Remove what agents have left in the kernel.
+    Uninstall(uninstall::Args),
     /// Completions for a shell.
     Completions(Shell),
 }
@@ -100,6 +104,7 @@ enum CommandArgs {
     Demo(demo::Args),
     Doctor(doctor::Args),
     Verify(verify::Args),
+    Uninstall(uninstall::Args),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -124,6 +129,7 @@ pub fn parse(
         CommandArgs::Demo(args) => Command::Demo(args),
         CommandArgs::Doctor(args) => Command::Doctor(args),
         CommandArgs::Verify(args) => Command::Verify(args),
+        CommandArgs::Uninstall(args) => Command::Uninstall(args),
         CommandArgs::Completions { shell } => Command::Completions(shell),
     })
 }
@@ -132,7 +138,7 @@ fn stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Text(error.to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => Stop::Refused(
-            "a command is missing: run, demo, doctor, verify or completions; `rosentry --help` says what they do"
+            "a command is missing: run, demo, doctor, verify, uninstall or completions; `rosentry --help` says what they do"
                 .to_owned(),
         ),
         _ => Stop::Refused(format!("{}; `rosentry --help` says more", sentence(error))),

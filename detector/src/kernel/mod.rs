@@ -3,14 +3,18 @@
 //! Nothing about containers lives here.
 
 pub mod attempt;
+pub mod before;
 mod btf;
 pub mod counters;
 mod decode;
 pub mod folds;
 mod functions;
+pub mod kept;
 mod layout;
 mod links;
 mod load;
+mod maps;
+pub mod pins;
 pub mod plan;
 pub mod points;
 mod preflight;
@@ -20,5 +24,5 @@ pub mod stream;
 
 pub use decode::DecodeError;
 pub use layout::{BTF_PATH, LayoutError};
-pub use load::{KernelError, Sensor, Verified};
+pub use load::{KernelError, Restart, Sensor, Verified};
 pub use preflight::{Capability, REQUIRED, USEFUL, effective_capabilities, missing_capabilities};

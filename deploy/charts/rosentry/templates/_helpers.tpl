@@ -130,6 +130,11 @@ seLinuxOptions:
 - name: cgroup
   mountPath: /host/cgroup
   readOnly: true
+{{- if .Values.host.bpffs }}
+- name: bpffs
+  mountPath: /sys/fs/bpf
+  mountPropagation: HostToContainer
+{{- end }}
 {{- if .Values.events.hostPath }}
 - name: events
   mountPath: /var/log/rosentry
@@ -151,6 +156,12 @@ seLinuxOptions:
   hostPath:
     path: {{ .Values.host.cgroup }}
     type: Directory
+{{- with .Values.host.bpffs }}
+- name: bpffs
+  hostPath:
+    path: {{ . }}
+    type: Directory
+{{- end }}
 {{- with .Values.events.hostPath }}
 - name: events
   hostPath:
