@@ -14,7 +14,7 @@ use k8s_cri::v1::{
     MountPropagation, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata, SecurityProfile,
     security_profile::ProfileType,
 };
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use serde_json::Value;
 
 use super::{
@@ -205,6 +205,38 @@ impl AgentPod {
     }
 }
 
+/// What the pods have for the node's bpffs: a folder, and no bpffs unless [`Bpffs::mounted`].
+fn bpffs(lab: &Lab) -> PathBuf {
+    lab.containerd.path("bpf")
+}
+
+/// A bpffs of the lab's; unmounted when dropped.
+pub struct Bpffs(PathBuf);
+
+impl Bpffs {
+    /// Before the pods start.
+    pub fn mounted(lab: &Lab) -> Self {
+        let folder = bpffs(lab);
+        fs::create_dir_all(&folder).expect("the folder is made");
+        mount("bpf", &folder, "bpf", MountFlags::empty(), None::<&std::ffi::CStr>).expect("a bpffs can be mounted");
+        // As each mount of a node is that systemd makes.
+        mount_change(&folder, MountPropagationFlags::SHARED).expect("the mount is ours");
+        Self(folder)
+    }
+
+    /// Where agents keep their programs in it.
+    pub fn pins(&self) -> PathBuf {
+        self.0.join("rosentry")
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        // The containers that have it may be there yet.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
 /// The archive that `ROSENTRY_IMAGE` names, of `cargo xtask image`; else one that is made of this test's program.
 fn import(lab: &Lab) {
     match std::env::var_os("ROSENTRY_IMAGE") {
@@ -252,6 +284,11 @@ fn mounts(lab: &Lab, spec: &Value, container: &Value, settings: &Path) -> Vec<Mo
         match volume["hostPath"]["path"].as_str() {
             // The lab's containerd has its socket, and the mounts of its containers, in its own folder.
             Some("/run/containerd") => lab.containerd.path("").display().to_string(),
+            Some("/sys/fs/bpf") => {
+                let folder = bpffs(lab);
+                fs::create_dir_all(&folder).expect("the folder is made");
+                folder.display().to_string()
+            }
             Some(path) => path.to_owned(),
             None if volume["configMap"]["name"].is_string() => settings.display().to_string(),
             None => panic!("the lab knows no volume like {volume}"),
