@@ -314,8 +314,8 @@ fn a_second_agent_and_a_strangers_folder_are_refused_in_a_sentence() {
     refused("another rosentry is at work");
     terminate(agent);
     fs::create_dir(stage.pins()).unwrap();
-    fs::set_permissions(stage.pins(), fs::Permissions::from_mode(0o755)).unwrap();
-    refused("others may look into it");
+    fs::set_permissions(stage.pins(), fs::Permissions::from_mode(0o775)).unwrap();
+    refused("others may write to it");
     fs::set_permissions(stage.pins(), fs::Permissions::from_mode(0o700)).unwrap();
     std::os::unix::fs::chown(stage.pins(), Some(65534), None).unwrap();
     refused("it is of another user");

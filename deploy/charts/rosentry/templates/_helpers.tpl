@@ -110,6 +110,8 @@ seLinuxOptions:
   value: /host/containerd/{{ base .Values.containerd.socket }}
 - name: ROSENTRY_HOST_CGROUP
   value: /host/cgroup
+- name: ROSENTRY_PIN
+  value: {{ ternary "/host/bpffs" "off" (not (empty .Values.host.bpffs)) | quote }}
 - name: ROSENTRY_LOG
   value: {{ .Values.logLevel | quote }}
 {{- with .Values.extraEnv }}
@@ -132,8 +134,7 @@ seLinuxOptions:
   readOnly: true
 {{- if .Values.host.bpffs }}
 - name: bpffs
-  mountPath: /sys/fs/bpf
-  mountPropagation: HostToContainer
+  mountPath: /host/bpffs
 {{- end }}
 {{- if .Values.events.hostPath }}
 - name: events
@@ -159,8 +160,8 @@ seLinuxOptions:
 {{- with .Values.host.bpffs }}
 - name: bpffs
   hostPath:
-    path: {{ . }}
-    type: Directory
+    path: {{ . }}/rosentry
+    type: DirectoryOrCreate
 {{- end }}
 {{- with .Values.events.hostPath }}
 - name: events

@@ -127,7 +127,7 @@ impl AgentPod {
             metadata: Some(ContainerMetadata { name: text(&container["name"]), attempt: 0 }),
             image: Some(image_spec(IMAGE)),
             args: texts(&container["args"]),
-            envs: environment(container),
+            envs: environment(lab, container),
             mounts: mounts(lab, spec, container, &settings(&logs, metrics)),
             log_path: "agent.log".to_owned(),
             labels: names(&text(&container["name"])),
@@ -224,6 +224,11 @@ impl Bpffs {
         Self(folder)
     }
 
+    fn is_mounted(lab: &Lab) -> bool {
+        let folder = format!(" {} bpf ", bpffs(lab).display());
+        fs::read_to_string("/proc/self/mounts").expect("procfs is mounted").contains(&folder)
+    }
+
     /// Where agents keep their programs in it.
     pub fn pins(&self) -> PathBuf {
         self.0.join("rosentry")
@@ -266,11 +271,12 @@ fn manifest(name: &str) -> Value {
     serde_saphyr::from_str(&text).expect("the manifest is YAML")
 }
 
-fn environment(container: &Value) -> Vec<KeyValue> {
+fn environment(lab: &Lab, container: &Value) -> Vec<KeyValue> {
     let variables = container["env"].as_array().expect("the agent has an environment").iter();
     let value = |variable: &Value| match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
         Some("spec.nodeName") => NODE.to_owned(),
         Some(other) => panic!("the lab knows no {other}"),
+        None if variable["name"] == "ROSENTRY_PIN" && !Bpffs::is_mounted(lab) => "off".to_owned(),
         None => text(&variable["value"]),
     };
     variables.map(|variable| KeyValue { key: text(&variable["name"]), value: value(variable) }).collect()
@@ -284,8 +290,8 @@ fn mounts(lab: &Lab, spec: &Value, container: &Value, settings: &Path) -> Vec<Mo
         match volume["hostPath"]["path"].as_str() {
             // The lab's containerd has its socket, and the mounts of its containers, in its own folder.
             Some("/run/containerd") => lab.containerd.path("").display().to_string(),
-            Some("/sys/fs/bpf") => {
-                let folder = bpffs(lab);
+            Some("/sys/fs/bpf/rosentry") => {
+                let folder = bpffs(lab).join("rosentry");
                 fs::create_dir_all(&folder).expect("the folder is made");
                 folder.display().to_string()
             }
