@@ -18,11 +18,13 @@ pub mod pins;
 pub mod plan;
 pub mod points;
 mod preflight;
+mod sensor;
 pub mod serving;
 mod shared;
 pub mod stream;
 
 pub use decode::DecodeError;
 pub use layout::{BTF_PATH, LayoutError};
-pub use load::{KernelError, Restart, Sensor, Verified};
+pub use load::{KernelError, Verified};
 pub use preflight::{Capability, REQUIRED, USEFUL, effective_capabilities, missing_capabilities};
+pub use sensor::{Restart, Sensor};

@@ -2,13 +2,16 @@
 
 use std::{ffi::CStr, fs, io, path::PathBuf};
 
-use detector::kernel::{
-    Restart, Sensor,
-    attempt::{Attempt, Standing},
-    counters::Counters,
-    kept::Mark,
-    pins::Pins,
-    stream::{Record, Stream},
+use detector::{
+    export::chain::End,
+    kernel::{
+        Restart, Sensor,
+        attempt::{Attempt, Standing},
+        counters::Counters,
+        kept::Mark,
+        pins::Pins,
+        stream::{Record, Stream},
+    },
 };
 use detector_common::{operation::Operation, record::RecordKind};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount};
@@ -98,4 +101,46 @@ async fn the_next_agent_goes_on_with_the_programs_and_knows_what_was_told() {
     assert_eq!(of_cgroup(records, cgroup.id).len(), 1, "they see what comes");
     drop(sensor);
     assert!(!path.exists(), "nothing is left");
+}
+
+/// What an agent knows to be told, after one before was killed while it wrote three lines, of which the record has so many; none: nobody
+/// can say.
+fn told_after_a_crash(written: Option<u64>) -> (u64, Vec<Standing>) {
+    let (_folder, path) = stage();
+    let cgroup = Cgroup::new("crash");
+    let (sensor, mut stream, counters, restart) = attach(&path);
+    let end = |seq: u64| End { seq, chain: format!("{seq:064x}") };
+    restart.kept.begin(std::iter::repeat_n(None, 10));
+    restart.kept.commit(10, Some(&end(10)));
+    cgroup.run(|| (1..=3).for_each(|number| write_numbered(number, 0)));
+    let mut records = Vec::new();
+    while stream.drain(&mut records) {}
+    let attempts = of_cgroup(records, cgroup.id);
+    let mark =
+        |attempt: &Attempt| Mark { cgroup_id: cgroup.id, operation: Operation::Open, count: 1, origin: attempt.origin };
+    let marks: Vec<_> = attempts.iter().map(mark).collect();
+    restart.kept.begin(marks.iter().map(Some));
+    sensor.leave();
+    drop((stream, counters, restart));
+
+    let end = written.map(|written| end(10 + written));
+    let (_sensor, _stream, _counters, restart) =
+        Sensor::attach_pinned(hooks_under_test(), Pins::open(&path).unwrap(), end.as_ref()).unwrap();
+
+    assert_eq!(restart.before.end, end, "where the record goes on");
+    let told = restart.kept.told().get(&cgroup.id).map_or(0, |told| told.told[Operation::Open as usize]);
+    let left = of_cgroup(restart.before.records, cgroup.id);
+    (told, left.iter().map(|attempt| attempt.standing).collect())
+}
+
+#[tokio::test]
+async fn of_lines_that_were_being_written_those_count_that_are_in_the_record() {
+    use Standing::{New, Told};
+    assert_eq!(told_after_a_crash(Some(2)), (2, vec![Told, Told, New]));
+}
+
+#[tokio::test]
+async fn where_nobody_can_say_which_lines_are_in_the_record_they_are_told_again() {
+    use Standing::New;
+    assert_eq!(told_after_a_crash(None), (0, vec![New, New, New]));
 }
