@@ -21,15 +21,17 @@ pub struct Account {
     pub ignored: [u64; OPERATIONS],
     /// Those that are known to be told by no event, and counted so.
     pub unknown: [u64; OPERATIONS],
+    /// Those that programs before these have counted, and that are to be told with what these count.
+    pub owed: [u64; OPERATIONS],
     /// Refused writes beyond the budget that were told as lost.
     pub cut_writes: u64,
     /// The same of mount attempts.
     pub cut_mounts: u64,
     /// Explicit padding: whole cache lines.
-    pub padding: [u64; 2],
+    pub padding: u64,
 }
 
-const _: () = assert!(size_of::<Account>() == 448);
+const _: () = assert!(size_of::<Account>() == 576);
 
 /// Lines that are written at once at most.
 pub const LINES: usize = 512;

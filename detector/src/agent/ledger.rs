@@ -67,6 +67,8 @@ struct Account {
     told: [u64; OPERATIONS],
     /// Those that are counted as unknown, by operation.
     unknown: [u64; OPERATIONS],
+    /// Those that programs have counted which are gone, by operation.
+    owed: [u64; OPERATIONS],
     /// Since when the kernel has counted nothing new.
     quiet_since: Instant,
     /// Whether the kernel has removed the cgroup.
@@ -78,11 +80,22 @@ struct Account {
 impl Account {
     fn new(now: Instant) -> Self {
         let none = [0; OPERATIONS];
-        Self { tally: Tally::default(), told: none, unknown: none, quiet_since: now, gone: false, is_counted: true }
+        Self {
+            tally: Tally::default(),
+            told: none,
+            unknown: none,
+            owed: none,
+            quiet_since: now,
+            gone: false,
+            is_counted: true,
+        }
     }
 
     /// Takes what the kernel has counted by `now`; what is to be counted as unknown besides what was, by operation.
-    fn settle(&mut self, tally: Tally, now: Instant, is_over: bool) -> [u64; OPERATIONS] {
+    fn settle(&mut self, mut tally: Tally, now: Instant, is_over: bool) -> [u64; OPERATIONS] {
+        for (denied, owed) in tally.denied.iter_mut().zip(&self.owed) {
+            *denied += owed;
+        }
         if tally.denied != self.tally.denied {
             self.quiet_since = now;
         }
@@ -145,9 +158,9 @@ impl Ledger {
     pub fn new(counters: Arc<Counters>, identity: Identity, scope: Scope, before: Option<Before>) -> Self {
         let now = Instant::now();
         let told = before.as_ref().map_or_else(HashMap::new, |before| before.kept.told());
-        let account = |(cgroup_id, Told { told, unknown, cut_writes, cut_mounts })| {
+        let account = |(cgroup_id, Told { told, unknown, owed, cut_writes, cut_mounts })| {
             let tally = Tally { cut_writes, cut_mounts, ..Tally::default() };
-            (cgroup_id, Account { tally, told, unknown, ..Account::new(now) })
+            (cgroup_id, Account { tally, told, unknown, owed, ..Account::new(now) })
         };
         let accounts = Accounts { by_cgroup: told.into_iter().map(account).collect() };
         Self { counters, identity, scope, accounts: Arc::new(Mutex::new(accounts)), before }
@@ -186,7 +199,13 @@ impl Ledger {
         let mut tallies = self.counters.tallies();
         let accounts = &mut *self.accounts();
         let mut cuts = Vec::new();
-        let read = tallies.read();
+        let mut read = tallies.read();
+        for (&cgroup_id, account) in &accounts.by_cgroup {
+            // The programs may have seen nothing of it yet.
+            if account.owed.iter().any(|count| *count > 0) {
+                read.entry(cgroup_id).or_default();
+            }
+        }
         for account in accounts.by_cgroup.values_mut() {
             account.is_counted = false;
         }

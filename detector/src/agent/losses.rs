@@ -105,7 +105,7 @@ impl Losses {
         self.told = now;
         let (cuts, missing) = pipeline.ledger.settle(&pipeline.metrics, is_over);
         for missing in missing {
-            pipeline.tell_missing(&missing, true);
+            pipeline.tell_missing(&missing);
         }
         for cut in cuts {
             pipeline.metrics.lost(BUDGET, cut.writes + cut.mounts);

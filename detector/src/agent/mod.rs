@@ -29,16 +29,8 @@ use tokio::{
 use tracing::info;
 
 use self::{
-    ancestry::Ancestry,
-    escaped::Escaped,
-    held::Held,
-    ledger::{Ledger, Missing},
-    losses::Losses,
-    outbox::Outbox,
-    pipeline::Pipeline,
-    repeats::Repeats,
-    resolve::Resolver,
-    seals::Seals,
+    ancestry::Ancestry, escaped::Escaped, held::Held, ledger::Ledger, losses::Losses, outbox::Outbox,
+    pipeline::Pipeline, repeats::Repeats, resolve::Resolver, seals::Seals,
 };
 use crate::{
     cli::config::{Pin, RunConfig},
@@ -294,9 +286,7 @@ impl Agent {
         self.pipeline.outbox.send(notes::gap(gap, same, count));
         info!(records = records.len(), "going on where an agent before has ended");
         self.pipeline.take(&mut records).await;
-        for (cgroup_id, operation, count) in missing {
-            self.pipeline.tell_missing(&Missing { cgroup_id, operation, count, between: gap }, false);
-        }
+        // Those of which nothing but their number is left, the ledger tells, when it is sure of them.
     }
 
     /// Tells of repeats, if it is time.

@@ -133,17 +133,16 @@ impl Pipeline {
     }
 
     /// Tells of refused writes of which nothing but their number is known.
-    pub fn tell_missing(&self, missing: &Missing, counts: bool) {
+    pub fn tell_missing(&self, missing: &Missing) {
         let &Missing { cgroup_id, operation, count, .. } = missing;
-        if let Lookup::Host { .. } = self.identity.lookup(cgroup_id)
-            && self.scope == Scope::Containers
-        {
-            self.metrics.ignored("host_process", count);
-            self.settle(Mark { cgroup_id, operation, count, origin: None });
-            return;
-        }
         let mark = Mark { cgroup_id, operation, count, origin: None };
-        self.send_marked(notes::missing(&self.identity.lookup(cgroup_id), missing), counts.then_some(mark));
+        let lookup = self.identity.lookup(cgroup_id);
+        if matches!(lookup, Lookup::Host { .. }) && self.scope == Scope::Containers {
+            self.metrics.ignored("host_process", count);
+            self.settle(mark);
+        } else {
+            self.send_marked(notes::missing(&lookup, missing), Some(mark));
+        }
     }
 
     /// Counts an event and sends it out.
@@ -215,7 +214,9 @@ impl Pipeline {
                     Standing::Told => {}
                     // It is of a kernel side that is gone.
                     Standing::Left(count) => {
-                        self.send(Event { count, ..event });
+                        let mark = mark(attempt);
+                        self.ledger.told(mark.cgroup_id, mark.operation, mark.count);
+                        self.send_marked(Event { count, ..event }, Some(mark));
                         return;
                     }
                 }
@@ -235,7 +236,10 @@ impl Pipeline {
             }
             Standing::Told => {}
             Standing::Left(count) => {
+                let mark = mark(attempt);
                 self.metrics.ignored(reason, count);
+                self.ledger.told(mark.cgroup_id, mark.operation, mark.count);
+                self.settle(mark);
                 return;
             }
         }
@@ -306,7 +310,8 @@ impl Pipeline {
 
 /// What the first event of an attempt counts.
 fn mark(attempt: &Attempt) -> Mark {
-    let count = u64::from(attempt.kind == RecordKind::WriteDenied);
+    let times = if let Standing::Left(count) = attempt.standing { count } else { 1 };
+    let count = if attempt.kind == RecordKind::WriteDenied { times } else { 0 };
     Mark { cgroup_id: attempt.cgroup_id, operation: refine(attempt), count, origin: attempt.origin }
 }
 

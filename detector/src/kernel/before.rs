@@ -6,9 +6,10 @@ use detector_common::{budget::OPERATIONS, operation::Operation, record::RecordKi
 
 use super::{
     attempt::{Attempt, Standing},
+    counters::Tally,
     decode,
     folds::{Counted, Folds},
-    kept::Kept,
+    kept::{Kept, Told},
     load::KernelError,
     maps::Maps,
     stream::Record,
@@ -39,6 +40,18 @@ impl Before {
         self.records.append(&mut same.records);
         self.records.sort_by_key(Record::time_ns);
         Self { records: self.records, missing: self.missing, ..same }
+    }
+
+    /// The refused writes that programs have left which are gone: cgroup, operation, how many.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (u64, Operation, u64)> {
+        let of_records = self.records.iter().filter_map(|record| match record {
+            Record::Attempt(attempt) if attempt.kind == RecordKind::WriteDenied => match attempt.standing {
+                Standing::Left(count) => Some((attempt.cgroup_id, refine(attempt), count)),
+                Standing::New | Standing::Told => None,
+            },
+            _ => None,
+        });
+        of_records.chain(self.missing.iter().copied())
     }
 
     /// What the agent has left whose programs go on. `drain` takes what is in the rings.
@@ -93,8 +106,10 @@ impl Before {
                 }
             }
         }
-        let mut told: HashMap<u64, [u64; OPERATIONS]> =
-            kept.told().into_iter().map(|(cgroup_id, told)| (cgroup_id, told.told)).collect();
+        let mut told = kept.told();
+        for cgroup_id in tallies.read().into_keys() {
+            told.entry(cgroup_id).or_default();
+        }
         for (mut attempt, is_told) in attempts {
             let repeats = match attempt.fold.take().map(|id| folds.release(id)) {
                 Some(Counted::Some(repeats)) => repeats.count,
@@ -106,20 +121,23 @@ impl Before {
                 continue;
             }
             attempt.standing = Standing::Left(count);
-            if attempt.kind == RecordKind::WriteDenied
-                && let Some(told) = told.entry(attempt.cgroup_id).or_default().get_mut(refine(&attempt) as usize)
-            {
-                *told += count;
+            if attempt.kind == RecordKind::WriteDenied {
+                let told = &mut told.entry(attempt.cgroup_id).or_default().told;
+                if let Some(told) = told.get_mut(refine(&attempt) as usize) {
+                    *told += count;
+                }
             }
             records.push(Record::Attempt(attempt));
         }
         records.sort_by_key(Record::time_ns);
         let mut missing = Vec::new();
-        for (cgroup_id, tally) in tallies.read() {
-            let told = told.get(&cgroup_id).copied().unwrap_or_default();
+        let mut counted = tallies.read();
+        for (cgroup_id, Told { told, owed, .. }) in told {
+            let tally = counted.remove(&cgroup_id).unwrap_or_default();
+            let Tally { denied, untold, .. } = tally;
             for &operation in Operation::ALL {
                 let of = |counts: &[u64; OPERATIONS]| counts.get(operation as usize).copied().unwrap_or_default();
-                let count = of(&tally.denied).saturating_sub(of(&tally.untold) + of(&told));
+                let count = (of(&denied) + of(&owed)).saturating_sub(of(&untold) + of(&told));
                 if count > 0 {
                     missing.push((cgroup_id, operation, count));
                 }

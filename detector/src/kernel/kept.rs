@@ -60,6 +60,8 @@ pub struct Told {
     pub told: [u64; OPERATIONS],
     /// Those that are counted as unknown.
     pub unknown: [u64; OPERATIONS],
+    /// Those that programs before these have counted, and that are to be told.
+    pub owed: [u64; OPERATIONS],
     /// Refused writes that were told as beyond the budget.
     pub cut_writes: u64,
     /// Mount attempts that were.
@@ -177,6 +179,7 @@ impl Kept {
         for operation in 0..OPERATIONS {
             told.told[operation] = get(written_at(operation)) + get(offset_of!(Account, ignored) + operation * 8);
             told.unknown[operation] = get(offset_of!(Account, unknown) + operation * 8);
+            told.owed[operation] = get(offset_of!(Account, owed) + operation * 8);
         }
         told
     }
@@ -192,6 +195,11 @@ impl Kept {
     /// Notes what is counted as unknown.
     pub fn add_unknown(&self, cgroup_id: u64, operation: Operation, count: u64) {
         self.add(cgroup_id, offset_of!(Account, unknown), Some(operation), count);
+    }
+
+    /// Notes what programs before these have counted, and what is to be told.
+    pub(super) fn owe(&self, cgroup_id: u64, operation: Operation, count: u64) {
+        self.add(cgroup_id, offset_of!(Account, owed), Some(operation), count);
     }
 
     /// Notes what was told as beyond the budget.

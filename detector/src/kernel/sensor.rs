@@ -110,25 +110,31 @@ impl Sensor {
         };
         let others = pins.others(&name)?;
         sensor.pinned = Some((pins, build));
-        // These begin, then the others end: between the two a write may be counted by both, but none by neither.
-        set_armed(&maps, true)?;
-        let mut before = Before::default();
-        for other in others {
-            let left = Maps::of_build(&other).ok().filter(|_| other.is_readable());
-            if let Some(maps) = &left {
-                set_armed(maps, false)?;
-            }
-            other.remove();
-            match left.map(|maps| Before::of_other(maps, end)) {
-                Some(Ok(left)) => before = left,
-                Some(Err(error)) => warn!("what the programs before have left can't be read: {error}"),
-                None => warn!("programs of another version are replaced; what they counted last can't be read"),
-            }
-        }
         let kept = Arc::new(maps.kept()?);
         let kept_end = kept.recover(end);
         let alive_ns = kept.alive_ns();
         kept.is_alive(clock::boot_ns());
+        // These begin, then the others end: between the two a write may be counted by both, but none by neither.
+        set_armed(&maps, true)?;
+        let mut before = Before::default();
+        for other in others {
+            match Maps::of_build(&other).ok().filter(|_| other.is_readable()) {
+                Some(maps) => {
+                    set_armed(&maps, false)?;
+                    match Before::of_other(maps, end) {
+                        Ok(left) => {
+                            // Should this agent be killed, too, the next one knows what is to be told.
+                            left.counts()
+                                .for_each(|(cgroup_id, operation, count)| kept.owe(cgroup_id, operation, count));
+                            before = left;
+                        }
+                        Err(error) => warn!("what the programs before have left can't be read: {error}"),
+                    }
+                }
+                None => warn!("programs of another version are replaced; what they counted last can't be read"),
+            }
+            other.remove();
+        }
         let logger = ebpf.as_mut().map(logger).transpose()?;
         let mut stream = stream(&mut maps, Some(Arc::clone(&kept)), logger)?;
         let counters = sensor.counters(&mut maps)?;

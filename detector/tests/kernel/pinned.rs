@@ -1,6 +1,10 @@
 //! Programs that outlive the agent: in either mode the next one goes on with them, and nothing is left when it is told to end.
 
-use std::{ffi::CStr, fs, io, path::PathBuf};
+use std::{
+    ffi::CStr,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use detector::{
     export::chain::End,
@@ -36,7 +40,7 @@ fn stage() -> (TempDir, PathBuf) {
     (folder, pins)
 }
 
-fn attach(pins: &PathBuf) -> (Sensor, Stream, Counters, Restart) {
+fn attach(pins: &Path) -> (Sensor, Stream, Counters, Restart) {
     Sensor::attach_pinned(hooks_under_test(), Pins::open(pins).unwrap(), None).unwrap()
 }
 
