@@ -13,6 +13,7 @@ mod budget;
 mod capture;
 mod fold;
 mod hooks;
+mod kept;
 mod memory;
 mod offsets;
 mod quick;

@@ -23,6 +23,7 @@ use crate::{
         gate::{self, Request},
         sys_exit::EROFS,
     },
+    kept,
     memory::{Readable as _, Structure},
     offsets::offset,
     quick, scratch,
@@ -162,6 +163,10 @@ fn refuse_open(context: &FExitContext) {
     let (Some(filename), Some(how)) = (structure(context, 1), structure(context, 2)) else { return };
     let (name, dirfd, flags) =
         (filename.load(offset!(filename_name)), context.arg(0), how.load(offset!(open_flags_flags)));
+    if !kept::is_armed() {
+        mount::drop();
+        return;
+    }
     let answer = quick::ask_at_open(name, dirfd, flags);
     if answer == quick::REPEAT {
         mount::drop();

@@ -10,6 +10,7 @@ use crate::{
     capture::{call, process, request, text},
     fold,
     hooks::covers,
+    kept,
     memory::{Readable as _, Structure, Untyped},
     offsets::offset,
     scratch,
@@ -57,7 +58,7 @@ fn report(request: u64) {
     let Some((opcode, call)) = request::watched(request) else {
         return;
     };
-    if covers::io_uring(call.operation) {
+    if covers::io_uring(call.operation) || !kept::is_armed() {
         return;
     }
     scratch::with(None, |scratch| {

@@ -13,7 +13,8 @@ use super::{
     ancestry::Ancestry,
     escaped::Escaped,
     held::Held,
-    ledger::Ledger,
+    ledger::{Ledger, Missing},
+    notes,
     outbox::Outbox,
     repeats::{First, Repeated, Repeats, Told},
     resolve::{Resolver, Subject},
@@ -27,7 +28,11 @@ use crate::{
         Identity, Lookup,
         model::{Container, TaskState},
     },
-    kernel::{attempt::Attempt, stream::Record},
+    kernel::{
+        attempt::{Attempt, Standing},
+        kept::{Kept, Mark},
+        stream::Record,
+    },
 };
 
 /// Why nobody can be named: the container is of a namespace or a runtime that is not watched.
@@ -75,6 +80,8 @@ pub struct Pipeline {
     pub repeats: Repeats,
     /// What was told of each cgroup, against what the kernel has counted.
     pub ledger: Ledger,
+    /// What an agent after this one will know; none where nothing is pinned.
+    pub kept: Option<Arc<Kept>>,
     /// Whether paths are worth the time to look into a container's root; not when the agent ends.
     pub follow_links: bool,
 }
@@ -109,13 +116,34 @@ impl Pipeline {
     }
 
     fn tell_again(&self, repeated: &Repeated<'_>) {
-        match repeated.told {
-            Told::Ignored(reason) => self.metrics.ignored(reason, repeated.count),
-            Told::Event(_) | Told::Unattributed(_) => {}
+        let &Repeated { cgroup_id, operation, count, told, .. } = repeated;
+        let mark = Mark { cgroup_id, operation, count, origin: None };
+        self.ledger.told(cgroup_id, operation, count);
+        if let Told::Ignored(reason) = told {
+            self.metrics.ignored(reason, count);
+            self.settle(mark);
+        } else if let Some(event) = repeated.event() {
+            self.send_marked(event, Some(mark));
         }
-        self.ledger.told(repeated.cgroup_id, repeated.operation, repeated.count);
-        if let Some(event) = repeated.event() {
-            self.send(event);
+    }
+
+    /// Notes what becomes no line.
+    fn settle(&self, mark: Mark) {
+        if let Some(kept) = &self.kept {
+            kept.settle(mark);
+        }
+    }
+
+    /// Tells of refused writes of which nothing but their number is known.
+    pub fn tell_missing(&self, missing: &Missing) {
+        let &Missing { cgroup_id, operation, count, .. } = missing;
+        let mark = Mark { cgroup_id, operation, count, origin: None };
+        let lookup = self.identity.lookup(cgroup_id);
+        if matches!(lookup, Lookup::Host { .. }) && self.scope == Scope::Containers {
+            self.metrics.ignored("host_process", count);
+            self.settle(mark);
+        } else {
+            self.send_marked(notes::missing(&lookup, missing), Some(mark));
         }
     }
 
@@ -126,9 +154,13 @@ impl Pipeline {
     }
 
     /// Counts an event and sends it out.
-    fn send(&self, event: Event) {
+    pub fn send(&self, event: Event) {
+        self.send_marked(event, None);
+    }
+
+    fn send_marked(&self, event: Event, mark: Option<Mark>) {
         self.metrics.count(&event);
-        self.outbox.send(event);
+        self.outbox.send_marked(event, mark);
     }
 
     /// Looks again at what waits.
@@ -179,11 +211,23 @@ impl Pipeline {
                     self.ignore(attempt, "host_process");
                     return;
                 }
-                if let Some(reason) = unattributed {
-                    self.metrics.unattributed(reason);
-                }
                 let event = self.event(attempt, container.as_ref(), cgroup_path.as_deref()).await;
-                self.send(event.clone());
+                match attempt.standing {
+                    Standing::New => {
+                        if let Some(reason) = unattributed {
+                            self.metrics.unattributed(reason);
+                        }
+                        self.send_marked(event.clone(), Some(mark(attempt)));
+                    }
+                    Standing::Told => {}
+                    // It is of a kernel side that is gone.
+                    Standing::Left(count) => {
+                        let mark = mark(attempt);
+                        self.ledger.told(mark.cgroup_id, mark.operation, mark.count);
+                        self.send_marked(Event { count, ..event }, Some(mark));
+                        return;
+                    }
+                }
                 let first = Box::new(event);
                 self.keep(attempt, if unattributed.is_some() { Told::Unattributed(first) } else { Told::Event(first) });
             }
@@ -193,7 +237,20 @@ impl Pipeline {
     }
 
     fn ignore(&self, attempt: &Attempt, reason: &'static str) {
-        self.metrics.ignored(reason, 1);
+        match attempt.standing {
+            Standing::New => {
+                self.metrics.ignored(reason, 1);
+                self.settle(mark(attempt));
+            }
+            Standing::Told => {}
+            Standing::Left(count) => {
+                let mark = mark(attempt);
+                self.metrics.ignored(reason, count);
+                self.ledger.told(mark.cgroup_id, mark.operation, mark.count);
+                self.settle(mark);
+                return;
+            }
+        }
         self.keep(attempt, Told::Ignored(reason));
     }
 
@@ -203,7 +260,9 @@ impl Pipeline {
             return;
         }
         let operation = refine(attempt);
-        self.ledger.told(attempt.cgroup_id, operation, 1);
+        if attempt.standing == Standing::New {
+            self.ledger.told(attempt.cgroup_id, operation, 1);
+        }
         if let Some(id) = attempt.fold {
             let first = First { id, cgroup_id: attempt.cgroup_id, operation, time_ns: attempt.time_ns, told };
             self.repeats.keep(first, |repeated| self.tell_again(repeated));
@@ -256,6 +315,13 @@ impl Pipeline {
             Lookup::Unknown => Verdict::unattributed(UNKNOWN, None),
         }
     }
+}
+
+/// What the first event of an attempt counts.
+fn mark(attempt: &Attempt) -> Mark {
+    let times = if let Standing::Left(count) = attempt.standing { count } else { 1 };
+    let count = if attempt.kind == RecordKind::WriteDenied { times } else { 0 };
+    Mark { cgroup_id: attempt.cgroup_id, operation: refine(attempt), count, origin: attempt.origin }
 }
 
 fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {

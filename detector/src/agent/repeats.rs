@@ -17,7 +17,10 @@ use super::weight;
 use crate::{
     clock,
     finding::Event,
-    kernel::folds::{self, Counted, FoldId, Folds},
+    kernel::{
+        folds::{self, Counted, FoldId, Folds},
+        kept,
+    },
 };
 
 /// How often repeats are told.
@@ -124,13 +127,14 @@ impl Table {
 #[derive(Clone, Debug)]
 pub struct Repeats {
     folds: Arc<Folds>,
+    kept: Option<Arc<kept::Kept>>,
     table: Arc<Mutex<Table>>,
 }
 
 impl Repeats {
     /// Nothing told yet.
-    pub fn new(folds: Arc<Folds>) -> Self {
-        Self { folds, table: Arc::default() }
+    pub fn new(folds: Arc<Folds>, kept: Option<Arc<kept::Kept>>) -> Self {
+        Self { folds, kept, table: Arc::default() }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -224,6 +228,11 @@ impl Repeats {
 
     fn release(&self, table: &mut Table, slot: u32, tell: &mut impl FnMut(&Repeated<'_>)) {
         let Some(mut kept) = table.remove(slot) else { return };
+        if let Some(records) = &self.kept
+            && self.folds.is_current(kept.id)
+        {
+            records.forget_slot(slot);
+        }
         if let Counted::Some(repeats) = self.folds.release(kept.id) {
             tell_of(&mut kept, repeats, tell);
         }
@@ -276,7 +285,7 @@ mod tests {
     /// Of one attempt that was told and repeated three times.
     fn repeated(told: Told) -> (Arc<Folds>, Repeats, FoldId) {
         let folds = Arc::new(folds());
-        let repeats = Repeats::new(Arc::clone(&folds));
+        let repeats = Repeats::new(Arc::clone(&folds), None);
         let id = testing::tell(&folds, 3);
         repeats.keep(first(id, told), |_| {});
         (0..3).for_each(|_| testing::repeat(&folds, 3));
@@ -360,7 +369,7 @@ mod tests {
     #[test]
     fn what_is_kept_takes_bounded_memory_and_no_count_is_lost_for_that() {
         let folds = Arc::new(folds());
-        let repeats = Repeats::new(Arc::clone(&folds));
+        let repeats = Repeats::new(Arc::clone(&folds), None);
         let mut counts = 0;
         for slot in 0..1000 {
             let mut long = touch();

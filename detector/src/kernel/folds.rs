@@ -100,6 +100,16 @@ impl Folds {
         if state.generation() == id.generation { state.count() } else { 0 }
     }
 
+    /// The slots that count.
+    pub(super) fn live(&self) -> Vec<FoldId> {
+        let slots = 0..u32::try_from(SLOTS).unwrap_or(u32::MAX);
+        let live = |slot| {
+            let state = State(self.state(slot)?.load(Ordering::Acquire));
+            state.is_live().then_some(FoldId { slot, generation: state.generation() })
+        };
+        slots.filter_map(live).collect()
+    }
+
     /// Gives all slots back; how many repeats nobody has taken.
     pub fn release_all(&self) -> u64 {
         let mut left = 0;

@@ -17,7 +17,8 @@ struct Load(Child);
 
 impl Load {
     fn start() -> Self {
-        let script = "mount -t tmpfs -o ro none /mnt && while :; do touch /mnt/x; done";
+        // Each by another name: repeats would be told together.
+        let script = "mount -t tmpfs -o ro none /mnt && while i=$((i + 1)); do touch /mnt/$i; done";
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", script]).stdin(Stdio::null()).stderr(Stdio::null());
         Self(command.spawn().unwrap())

@@ -15,4 +15,5 @@ mod doctor;
 mod kernel_objects;
 mod killed;
 mod leftovers;
+mod restart;
 mod run;

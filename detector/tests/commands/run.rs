@@ -31,6 +31,8 @@ pub fn plain(command: &mut Command) {
     ] {
         command.env_remove(variable);
     }
+    // Agents under test are killed, and others on the machine may have theirs at the usual place.
+    command.env("ROSENTRY_PIN", "off");
 }
 
 /// A copy of the program where everyone may look, started by a user who is not root. The folder must stay.

@@ -25,6 +25,7 @@ mod lifecycle;
 mod mounted;
 mod mounts;
 mod paths;
+mod pinned;
 mod racing;
 mod refusals;
 mod ring;
