@@ -70,8 +70,8 @@ pub struct Record {
     pub lines: u64,
     /// Losses that were told, by stage.
     pub lost: [u64; STAGES],
-    /// By slot: the generation and one, if the first attempt has been told.
-    pub told: [u64; SLOTS],
+    /// By slot, as [`ON_SLOTS`] says: the generation and one, if the first attempt has been told.
+    pub told: [u64; ON_SLOTS],
     /// Those lines.
     pub line: [Line; LINES],
 }
@@ -79,11 +79,15 @@ pub struct Record {
 /// Bytes of a record that are kept. Longer ones are not: their attempts are told without a path. An entry of the map fills a page.
 pub const ORIGIN_MAX: usize = 4000;
 
+/// Records of attempts whose repeats a slot counts, by the number of the slot: first those of refused writes, then those of writes
+/// that succeeded.
+pub const ON_SLOTS: usize = 2 * SLOTS;
+
 /// Records of attempts that no slot counts, and that are on their way to the output; at most.
 pub const ON_THE_WAY: usize = 8192;
 
-/// A record as it came from the kernel: of the attempt whose repeats a slot counts, by the slot; from [`SLOTS`] on, of others that are
-/// not told yet.
+/// A record as it came from the kernel: of the attempt whose repeats a slot counts, by the slot; from [`ON_SLOTS`] on, of others that
+/// are not told yet.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Origin {

@@ -20,10 +20,10 @@ use crate::{
         path,
     },
     hooks::{
+        covers,
         gate::{self, Request},
         sys_exit::EROFS,
     },
-    kept,
     memory::{Readable as _, Structure},
     offsets::offset,
     quick, scratch,
@@ -163,7 +163,7 @@ fn refuse_open(context: &FExitContext) {
     let (Some(filename), Some(how)) = (structure(context, 1), structure(context, 2)) else { return };
     let (name, dirfd, flags) =
         (filename.load(offset!(filename_name)), context.arg(0), how.load(offset!(open_flags_flags)));
-    if !kept::is_armed() {
+    if !covers::is_armed() {
         mount::drop();
         return;
     }

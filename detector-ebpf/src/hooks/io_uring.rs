@@ -10,7 +10,6 @@ use crate::{
     capture::{call, process, request, text},
     fold,
     hooks::covers,
-    kept,
     memory::{Readable as _, Structure, Untyped},
     offsets::offset,
     scratch,
@@ -58,7 +57,7 @@ fn report(request: u64) {
     let Some((opcode, call)) = request::watched(request) else {
         return;
     };
-    if covers::io_uring(call.operation) || !kept::is_armed() {
+    if covers::io_uring(call.operation) || !covers::is_armed() {
         return;
     }
     scratch::with(None, |scratch| {

@@ -5,4 +5,5 @@ pub mod covers;
 mod fexit;
 mod gate;
 mod io_uring;
+mod observe;
 pub mod sys_exit;

@@ -19,7 +19,6 @@ use crate::{
     capture::{call, process, text},
     fold,
     hooks::covers,
-    kept,
     memory::{self, Readable as _, Structure},
     offsets::offset,
     quick, ring,
@@ -59,9 +58,6 @@ fn sys_exit(context: BtfTracePointContext) -> i32 {
 #[inline(never)]
 fn report(context: *mut c_void) {
     let result: i64 = BtfTracePointContext::new(context).arg(1);
-    if !kept::is_armed() {
-        return;
-    }
     let answer = if result == -EROFS { quick::ask_quickly(0, 0) } else { quick::NOT_QUICK };
     if answer != quick::REPEAT {
         report_new(context, answer);

@@ -7,6 +7,7 @@ mod ledger;
 mod losses;
 pub mod mountinfo;
 mod notes;
+mod observing;
 mod outbox;
 mod pipeline;
 pub mod privileges;
@@ -22,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use detector_common::counter::Counter;
+use detector_common::{counter::Counter, record::RecordKind};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -39,7 +40,7 @@ use crate::{
     export::{
         Metrics,
         http::{Condition, HttpError, HttpServer},
-        metrics::{Build, Sources},
+        metrics::{Build, Sources, WithUntold},
         sinks::{Reopen, SinkError, Sinks},
     },
     finding::{
@@ -50,6 +51,7 @@ use crate::{
     kernel::{
         KernelError, Restart, Sensor,
         before::Before,
+        check_capabilities,
         counters::Counters,
         pins::{self, PinError, Pins},
         stream::{Record, Stream},
@@ -103,19 +105,22 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let stop = StopSignal::new()?;
     let rules = RuleSet::load(config.rules.as_deref())?;
     let mut sinks = Sinks::open(config.sinks)?;
+    check_capabilities()?;
     let pins = open_pins(config.pin)?;
     match probe(&config.containerd_socket).await {
         Err(error) if error.is_final() => return Err(error.into()),
         // Absent, or slow: it may come yet, and the identity room waits for it and says so.
         Ok(_) | Err(_) => {}
     }
+    let observing = config.observe_writes.then(|| observing::of_node(&config.host_proc));
     let (sensor, stream, counters, restart) = match pins {
         Some(pins) => {
-            let (sensor, stream, counters, restart) = Sensor::attach_pinned(config.hooks, pins, sinks.end())?;
+            let (sensor, stream, counters, restart) =
+                Sensor::attach_pinned(config.hooks, observing, pins, sinks.end())?;
             (sensor, stream, counters, Some(restart))
         }
         None => {
-            let (sensor, stream, counters) = Sensor::attach(config.hooks)?;
+            let (sensor, stream, counters) = Sensor::attach_observing(config.hooks, observing)?;
             (sensor, stream, counters, None)
         }
     };
@@ -136,10 +141,11 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let counters = Arc::new(counters);
     let resolver = Arc::new(Resolver::new(config.host_proc.clone())?);
     let seals = Seals::watch(&config.host_proc, &identity)?;
-    let repeats = Repeats::new(stream.folds(), kept.clone());
+    let repeats = Repeats::new(RecordKind::WriteDenied, stream.folds(), kept.clone());
+    let observed = stream.observed().map(|folds| Repeats::new(RecordKind::WriteObserved, folds, kept.clone()));
     let before = kept.clone().map(|kept| ledger::Before { kept, gap });
     let ledger = Ledger::new(Arc::clone(&counters), identity.clone(), config.scope, before);
-    let sources = sources(&identity, &counters, &resolver, &seals, &repeats);
+    let sources = sources(&identity, &counters, &resolver, &seals, [Some(&repeats), observed.as_ref()]);
     let metrics = Arc::new(Metrics::new(&build(sensor.mode()), sources)?);
     for &(surface, seen) in sensor.coverage() {
         metrics.coverage(surface, seen);
@@ -170,6 +176,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         scope: config.scope,
         held: Held::default(),
         repeats,
+        observed,
         ledger,
         kept: kept.clone(),
         follow_links: true,
@@ -211,7 +218,7 @@ impl Agent {
         left: Option<([i128; 2], Before)>,
         keeps: bool,
     ) -> Result<(), AgentError> {
-        self.pipeline.outbox.send(notes::start(sensor.mode()));
+        self.pipeline.outbox.send(notes::start(sensor.mode(), self.pipeline.observed.is_some()));
         self.pipeline.outbox.send(notes::coverage(sensor.coverage()));
         if let Some((gap, left)) = left {
             self.take_over(gap, left).await;
@@ -306,7 +313,7 @@ impl Agent {
             self.pipeline.sweep();
             self.sweep_due = None;
         }
-        if self.sweep_due.is_none() && !self.pipeline.repeats.is_empty() {
+        if self.sweep_due.is_none() && self.pipeline.has_repeats() {
             self.sweep_due = Some(now + repeats::INTERVAL);
         }
     }
@@ -371,9 +378,16 @@ fn sources(
     counters: &Arc<Counters>,
     resolver: &Arc<Resolver>,
     seals: &Seals,
-    repeats: &Repeats,
+    repeats: [Option<&Repeats>; 2],
 ) -> Sources {
-    let repeats = repeats.clone();
+    let with_untold = |repeats: Option<&Repeats>| -> WithUntold {
+        let repeats = repeats.cloned();
+        Box::new(move |read| match &repeats {
+            Some(repeats) => repeats.with_untold(read),
+            None => read(&[]),
+        })
+    };
+    let [with_untold, with_untold_observed] = repeats.map(with_untold);
     let resolver = Arc::clone(resolver);
     let [identity, identity_link, identity_counts] = [(); 3].map(|()| identity.clone());
     let [events, lost, incomplete] = [(); 3].map(|()| Arc::clone(counters));
@@ -385,7 +399,8 @@ fn sources(
         // Asked as readiness does, so that no two answers of one moment contradict each other.
         containerd_up: Box::new(move || identity_link.status().up),
         seal_broken: Box::new(seals.states()),
-        with_untold: Box::new(move |read| repeats.with_untold(read)),
+        with_untold,
+        with_untold_observed,
         kernel_events: Box::new(move || {
             let mut kinds = read(&events, KERNEL_EVENTS);
             kinds.push((Kind::WriteDenied.name(), events.tallies().write_denied()));
@@ -408,6 +423,7 @@ const KERNEL_EVENTS: &[(&str, Counter)] = &[
     ("cgroup_created", Counter::CgroupCreated),
     ("cgroup_removed", Counter::CgroupRemoved),
     ("result_hidden", Counter::ResultHidden),
+    ("write_observed", Counter::WriteObserved),
 ];
 
 /// Counters of `rosentry_incomplete_sections_total`, by reason. They count parts of records, so they are no kind of event.

@@ -23,7 +23,14 @@ use crate::{
     cli::config::Scope,
     clock,
     export::Metrics,
-    finding::{Event, Sighting, assess, is_runtime_setup, operation::refine, questions, rules::RuleSet},
+    finding::{
+        Event, Sighting, assess,
+        event::{Mount, PlaceKind},
+        is_runtime_setup,
+        operation::refine,
+        questions,
+        rules::RuleSet,
+    },
     identity::{
         Identity, Lookup,
         model::{Container, TaskState},
@@ -39,6 +46,10 @@ use crate::{
 const FOREIGN: &str = "foreign_container";
 /// Why nobody can be named: nobody knows the cgroup.
 const UNKNOWN: &str = "unknown_cgroup";
+/// Why it is none of rosentry's business: no container did it.
+const HOST: &str = "host_process";
+/// Why a write that succeeded is none of rosentry's business: it went to a volume, or to another mount than the root.
+const NOT_ON_ROOT: &str = "not_on_root";
 
 /// What becomes of an attempt.
 enum Verdict {
@@ -78,6 +89,8 @@ pub struct Pipeline {
     pub held: Held,
     /// What was told once.
     pub repeats: Repeats,
+    /// The same of writes that succeeded; none where learning mode is off.
+    pub observed: Option<Repeats>,
     /// What was told of each cgroup, against what the kernel has counted.
     pub ledger: Ledger,
     /// What an agent after this one will know; none where nothing is pinned.
@@ -98,6 +111,9 @@ impl Pipeline {
                 Record::CgroupRemoved { id, time_ns: _ } => {
                     self.identity.cgroup_removed(id);
                     self.repeats.forget(id, |repeated| self.tell_again(repeated));
+                    if let Some(observed) = &self.observed {
+                        observed.forget(id, |repeated| self.send_again(repeated, None));
+                    }
                     self.ledger.gone(id);
                 }
                 Record::Attempt(attempt) => self.attempt(attempt, now).await,
@@ -105,25 +121,40 @@ impl Pipeline {
         }
     }
 
+    /// Whether there may be repeats to tell of.
+    pub fn has_repeats(&self) -> bool {
+        !self.repeats.is_empty() || self.observed.as_ref().is_some_and(|observed| !observed.is_empty())
+    }
+
     /// Tells of the repeats since the last time.
     pub fn sweep(&self) {
         self.repeats.sweep(|repeated| self.tell_again(repeated));
+        if let Some(observed) = &self.observed {
+            observed.sweep(|repeated| self.send_again(repeated, None));
+        }
     }
 
     /// Tells of all repeats that are left; how many there were of what was never told.
     pub fn finish(&self) -> u64 {
+        let observed = self.observed.as_ref();
         self.repeats.finish(|repeated| self.tell_again(repeated))
+            + observed.map_or(0, |observed| observed.finish(|repeated| self.send_again(repeated, None)))
     }
 
     fn tell_again(&self, repeated: &Repeated<'_>) {
-        let &Repeated { cgroup_id, operation, count, told, .. } = repeated;
-        let mark = Mark { cgroup_id, operation, count, origin: None };
+        let &Repeated { cgroup_id, operation, count, .. } = repeated;
         self.ledger.told(cgroup_id, operation, count);
-        if let Told::Ignored(reason) = told {
-            self.metrics.ignored(reason, count);
-            self.settle(mark);
+        self.send_again(repeated, Some(Mark { cgroup_id, operation, count, origin: None }));
+    }
+
+    fn send_again(&self, repeated: &Repeated<'_>, mark: Option<Mark>) {
+        if let Told::Ignored(reason) | Told::Unknown(reason) = repeated.told {
+            self.metrics.ignored(reason, repeated.count);
+            if let Some(mark) = mark {
+                self.settle(mark);
+            }
         } else if let Some(event) = repeated.event() {
-            self.send_marked(event, Some(mark));
+            self.send_marked(event, mark);
         }
     }
 
@@ -140,7 +171,7 @@ impl Pipeline {
         let mark = Mark { cgroup_id, operation, count, origin: None };
         let lookup = self.identity.lookup(cgroup_id);
         if matches!(lookup, Lookup::Host { .. }) && self.scope == Scope::Containers {
-            self.metrics.ignored("host_process", count);
+            self.metrics.ignored(HOST, count);
             self.settle(mark);
         } else {
             self.send_marked(notes::missing(&lookup, missing), Some(mark));
@@ -207,65 +238,110 @@ impl Pipeline {
                     unattributed = unattributed.filter(|_| container.is_none());
                 }
                 let outside = unattributed.is_none() && container.is_none();
+                if attempt.kind == RecordKind::WriteObserved {
+                    self.observe(attempt, container.as_ref(), unattributed).await;
+                    return;
+                }
                 if outside && self.scope == Scope::Containers {
-                    self.ignore(attempt, "host_process");
+                    self.ignore(attempt, HOST);
                     return;
                 }
                 let event = self.event(attempt, container.as_ref(), cgroup_path.as_deref()).await;
-                match attempt.standing {
-                    Standing::New => {
-                        if let Some(reason) = unattributed {
-                            self.metrics.unattributed(reason);
-                        }
-                        self.send_marked(event.clone(), Some(mark(attempt)));
-                    }
-                    Standing::Told => {}
-                    // It is of a kernel side that is gone.
-                    Standing::Left(count) => {
-                        let mark = mark(attempt);
-                        self.ledger.told(mark.cgroup_id, mark.operation, mark.count);
-                        self.send_marked(Event { count, ..event }, Some(mark));
-                        return;
-                    }
+                if let Some(reason) = unattributed
+                    && attempt.standing == Standing::New
+                {
+                    self.metrics.unattributed(reason);
                 }
-                let first = Box::new(event);
-                self.keep(attempt, if unattributed.is_some() { Told::Unattributed(first) } else { Told::Event(first) });
+                if self.tell(attempt, &event) {
+                    let first = Box::new(event);
+                    let told = if unattributed.is_some() { Told::Unattributed(first) } else { Told::Event(first) };
+                    self.keep(attempt, told);
+                }
             }
             // `out_of_patience` never waits.
             Verdict::Wait => {}
         }
     }
 
+    /// Tells a write that succeeded, if it is on the root filesystem of a container that is known.
+    async fn observe(
+        &mut self,
+        attempt: &Attempt,
+        container: Option<&Arc<Container>>,
+        unattributed: Option<&'static str>,
+    ) {
+        match (container, unattributed) {
+            (None, None) => self.ignore(attempt, HOST),
+            (None, Some(FOREIGN)) => self.ignore(attempt, FOREIGN),
+            (None, Some(reason)) => self.ignore_as(attempt, reason, Told::Unknown(reason)),
+            (Some(_), _) => {
+                let event = self.event(attempt, container, None).await;
+                if !is_on_root(&event) {
+                    self.ignore(attempt, NOT_ON_ROOT);
+                } else if self.tell(attempt, &event) {
+                    self.keep(attempt, Told::Event(Box::new(event)));
+                }
+            }
+        }
+    }
+
+    /// Sends the event of an attempt, unless an agent before has; whether its repeats are to be told.
+    fn tell(&self, attempt: &Attempt, event: &Event) -> bool {
+        let mark = mark(attempt);
+        match attempt.standing {
+            Standing::New => self.send_marked(event.clone(), Some(mark)),
+            Standing::Told => {}
+            // It is of a kernel side that is gone.
+            Standing::Left(count) => {
+                self.ledger.told(mark.cgroup_id, mark.operation, mark.count);
+                self.send_marked(Event { count, ..event.clone() }, Some(mark));
+                return false;
+            }
+        }
+        true
+    }
+
     fn ignore(&self, attempt: &Attempt, reason: &'static str) {
+        self.ignore_as(attempt, reason, Told::Ignored(reason));
+    }
+
+    fn ignore_as(&self, attempt: &Attempt, reason: &'static str, told: Told) {
+        let mark = mark(attempt);
         match attempt.standing {
             Standing::New => {
                 self.metrics.ignored(reason, 1);
-                self.settle(mark(attempt));
+                self.settle(mark);
             }
             Standing::Told => {}
             Standing::Left(count) => {
-                let mark = mark(attempt);
                 self.metrics.ignored(reason, count);
                 self.ledger.told(mark.cgroup_id, mark.operation, mark.count);
                 self.settle(mark);
                 return;
             }
         }
-        self.keep(attempt, Told::Ignored(reason));
+        self.keep(attempt, told);
     }
 
-    /// Notes that a refused write was told, and what of, for its repeats.
+    /// Notes that a write was told, and what of, for its repeats.
     fn keep(&self, attempt: &Attempt, told: Told) {
-        if attempt.kind != RecordKind::WriteDenied {
-            return;
-        }
         let operation = refine(attempt);
-        if attempt.standing == Standing::New {
-            self.ledger.told(attempt.cgroup_id, operation, 1);
-        }
-        if let Some(id) = attempt.fold {
-            let first = First { id, cgroup_id: attempt.cgroup_id, operation, time_ns: attempt.time_ns, told };
-            self.repeats.keep(first, |repeated| self.tell_again(repeated));
+        let first = |id| First { id, cgroup_id: attempt.cgroup_id, operation, time_ns: attempt.time_ns, told };
+        match attempt.kind {
+            RecordKind::WriteDenied => {
+                if attempt.standing == Standing::New {
+                    self.ledger.told(attempt.cgroup_id, operation, 1);
+                }
+                if let Some(id) = attempt.fold {
+                    self.repeats.keep(first(id), |repeated| self.tell_again(repeated));
+                }
+            }
+            RecordKind::WriteObserved => {
+                if let (Some(observed), Some(id)) = (&self.observed, attempt.fold) {
+                    observed.keep(first(id), |repeated| self.send_again(repeated, None));
+                }
+            }
+            RecordKind::MountAttempt | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => {}
         }
     }
 
@@ -327,7 +403,7 @@ fn mark(attempt: &Attempt) -> Mark {
 fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
     match identity.lookup(attempt.cgroup_id) {
         Lookup::Container { container, cgroup_path } => {
-            if attempt.kind == RecordKind::MountAttempt {
+            if attempt.kind != RecordKind::WriteDenied {
                 let is_outside = parent_is_outside(identity, attempt, &container.id);
                 if is_runtime_setup(attempt, container.first_process(), is_outside) {
                     return Verdict::Ignore("runtime_setup");
@@ -341,7 +417,7 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
         }
         Lookup::Pending { .. } => Verdict::Wait,
         Lookup::Foreign { container_id, cgroup_path, first } => {
-            if attempt.kind == RecordKind::MountAttempt {
+            if attempt.kind != RecordKind::WriteDenied {
                 if is_runtime_setup(attempt, first, parent_is_outside(identity, attempt, &container_id)) {
                     return Verdict::Ignore("runtime_setup");
                 }
@@ -357,6 +433,11 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
         }
         Lookup::Unknown => Verdict::unattributed(UNKNOWN, None),
     }
+}
+
+/// Whether a write hit a root filesystem.
+fn is_on_root(event: &Event) -> bool {
+    matches!(&event.mount, Some(Mount::Place(place)) if place.kind == PlaceKind::Rootfs)
 }
 
 /// Whether the process's parent is known to be in no cgroup of the container.

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use detector_common::operation::Operation;
+use detector_common::{operation::Operation, record::RecordKind};
 
 use super::weight;
 use crate::{
@@ -44,6 +44,8 @@ pub enum Told {
     Unattributed(Box<Event>),
     /// None, for this reason.
     Ignored(&'static str),
+    /// None, because nobody knew whose it is, for this reason: it is asked again soon.
+    Unknown(&'static str),
 }
 
 /// An attempt that was told, and whose repeats are counted.
@@ -126,15 +128,16 @@ impl Table {
 /// What was told once, by the slots that count its repeats. Clones share one.
 #[derive(Clone, Debug)]
 pub struct Repeats {
+    kind: RecordKind,
     folds: Arc<Folds>,
     kept: Option<Arc<kept::Kept>>,
     table: Arc<Mutex<Table>>,
 }
 
 impl Repeats {
-    /// Nothing told yet.
-    pub fn new(folds: Arc<Folds>, kept: Option<Arc<kept::Kept>>) -> Self {
-        Self { folds, kept, table: Arc::default() }
+    /// Of attempts of this kind, which these slots count; nothing told yet.
+    pub fn new(kind: RecordKind, folds: Arc<Folds>, kept: Option<Arc<kept::Kept>>) -> Self {
+        Self { kind, folds, kept, table: Arc::default() }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -151,7 +154,7 @@ impl Repeats {
         let First { id, cgroup_id, operation, time_ns, told } = first;
         let bytes = match &told {
             Told::Event(event) | Told::Unattributed(event) => weight::of_event(event),
-            Told::Ignored(_) => 0,
+            Told::Ignored(_) | Told::Unknown(_) => 0,
         } + size_of::<Kept>();
         let table = &mut *self.table();
         // Of what had the slot before, all repeats were taken, or the kernel side had not given it away. So it is with this one, if
@@ -182,7 +185,7 @@ impl Repeats {
                 Counted::None => kept.idle_rounds += 1,
                 Counted::Some(repeats) => tell_of(kept, repeats, &mut tell),
             }
-            if kept.idle_rounds >= IDLE_ROUNDS || matches!(kept.told, Told::Unattributed(_)) {
+            if kept.idle_rounds >= IDLE_ROUNDS || matches!(kept.told, Told::Unattributed(_) | Told::Unknown(_)) {
                 over.push(slot);
             }
         }
@@ -219,7 +222,7 @@ impl Repeats {
             .values()
             .filter_map(|kept| match &kept.told {
                 Told::Event(event) | Told::Unattributed(event) => Some((&**event, self.folds.waiting(kept.id))),
-                Told::Ignored(_) => None,
+                Told::Ignored(_) | Told::Unknown(_) => None,
             })
             .filter(|&(_, count)| count > 0)
             .collect();
@@ -231,7 +234,7 @@ impl Repeats {
         if let Some(records) = &self.kept
             && self.folds.is_current(kept.id)
         {
-            records.forget_slot(slot);
+            records.forget_slot(self.kind, slot);
         }
         if let Counted::Some(repeats) = self.folds.release(kept.id) {
             tell_of(&mut kept, repeats, tell);
@@ -285,7 +288,7 @@ mod tests {
     /// Of one attempt that was told and repeated three times.
     fn repeated(told: Told) -> (Arc<Folds>, Repeats, FoldId) {
         let folds = Arc::new(folds());
-        let repeats = Repeats::new(Arc::clone(&folds), None);
+        let repeats = Repeats::new(RecordKind::WriteDenied, Arc::clone(&folds), None);
         let id = testing::tell(&folds, 3);
         repeats.keep(first(id, told), |_| {});
         (0..3).for_each(|_| testing::repeat(&folds, 3));
@@ -353,6 +356,9 @@ mod tests {
         let (folds, repeats, id) = repeated(Told::Unattributed(Box::new(touch())));
         assert_eq!(told(|tell| repeats.sweep(tell)), [3]);
         assert_eq!(folds.take(id), Counted::Gone);
+        let (folds, repeats, id) = repeated(Told::Unknown("no_answer"));
+        assert_eq!(told(|tell| repeats.sweep(tell)), [0; 0]);
+        assert_eq!(folds.take(id), Counted::Gone);
     }
 
     #[test]
@@ -369,7 +375,7 @@ mod tests {
     #[test]
     fn what_is_kept_takes_bounded_memory_and_no_count_is_lost_for_that() {
         let folds = Arc::new(folds());
-        let repeats = Repeats::new(Arc::clone(&folds), None);
+        let repeats = Repeats::new(RecordKind::WriteDenied, Arc::clone(&folds), None);
         let mut counts = 0;
         for slot in 0..1000 {
             let mut long = touch();

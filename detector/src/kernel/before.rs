@@ -1,6 +1,6 @@
 //! What an agent before this one has left in the kernel: what its programs counted and recorded while nobody read it.
 
-use std::{collections::HashMap, thread, time::Duration};
+use std::{collections::HashSet, thread, time::Duration};
 
 use detector_common::{budget::OPERATIONS, operation::Operation, record::RecordKind};
 
@@ -8,7 +8,7 @@ use super::{
     attempt::{Attempt, Standing},
     counters::Tally,
     decode,
-    folds::{Counted, Folds},
+    folds::{Counted, FoldId, Tables},
     kept::{Kept, Told},
     load::KernelError,
     maps::Maps,
@@ -55,33 +55,37 @@ impl Before {
     }
 
     /// What the agent has left whose programs go on. `drain` takes what is in the rings.
-    pub(super) fn of_same(kept: &Kept, folds: &Folds, drain: impl FnOnce(&mut Vec<Record>)) -> Self {
+    pub(super) fn of_same(kept: &Kept, tables: &Tables, drain: impl FnOnce(&mut Vec<Record>)) -> Self {
         let held = kept.attempts();
         // Before the rings are looked at: the record of one that begins to count after this is in a ring now, or comes later.
-        let live = folds.live();
+        let live = tables.live();
         let mut records = Vec::new();
         drain(&mut records);
-        let mut known: HashMap<_, bool> = HashMap::new();
+        let mut known = HashSet::new();
         for record in &records {
             if let Record::Attempt(attempt) = record {
-                known.extend(attempt.fold.map(|id| (id, true)));
+                known.extend(slot_of(attempt));
             }
         }
         for (mut attempt, is_told) in held {
-            let counts = attempt.fold.is_some_and(|id| folds.is_current(id) && live.contains(&id));
+            let slot = slot_of(&attempt);
+            let is_current = |(kind, id)| tables.of(kind).is_some_and(|folds| folds.is_current(id));
+            let counts = slot.is_some_and(|slot| is_current(slot) && live.contains(&slot));
             if is_told && !counts {
-                if let Some(id) = attempt.fold.filter(|id| !known.contains_key(id)) {
-                    kept.forget_slot(id.slot);
+                if let Some((kind, id)) = slot.filter(|slot| !known.contains(slot)) {
+                    kept.forget_slot(kind, id.slot);
                 }
                 continue;
             }
-            known.extend(attempt.fold.map(|id| (id, true)));
+            known.extend(slot);
             attempt.standing = if is_told { Standing::Told } else { Standing::New };
             records.push(Record::Attempt(attempt));
         }
         // Nobody knows what these repeat: they are counted, and the next is told in full.
-        for id in live.into_iter().filter(|id| !known.contains_key(id)) {
-            folds.release(id);
+        for (kind, id) in live.into_iter().filter(|slot| !known.contains(slot)) {
+            if let Some(folds) = tables.of(kind) {
+                folds.release(id);
+            }
         }
         records.sort_by_key(Record::time_ns);
         Self { alive_ns: None, same: true, records, missing: Vec::new(), end: None }
@@ -92,7 +96,7 @@ impl Before {
         thread::sleep(IN_THE_MIDDLE);
         let kept = maps.kept()?;
         let written = kept.recover(end);
-        let folds = maps.folds()?;
+        let tables = maps.tables()?;
         let tallies = maps.tallies()?;
         let mut attempts: Vec<(Box<Attempt>, bool)> = kept.attempts();
         let mut records = Vec::new();
@@ -111,7 +115,8 @@ impl Before {
             told.entry(cgroup_id).or_default();
         }
         for (mut attempt, is_told) in attempts {
-            let repeats = match attempt.fold.take().map(|id| folds.release(id)) {
+            let folds = tables.of(attempt.kind);
+            let repeats = match attempt.fold.take().and_then(|id| Some(folds?.release(id))) {
                 Some(Counted::Some(repeats)) => repeats.count,
                 _ => 0,
             };
@@ -145,4 +150,9 @@ impl Before {
         }
         Ok(Self { alive_ns: Some(kept.alive_ns()), same: false, records, missing, end: written })
     }
+}
+
+/// The slot that counts the attempt's repeats, if one does, and of which kind.
+fn slot_of(attempt: &Attempt) -> Option<(RecordKind, FoldId)> {
+    attempt.fold.map(|id| (attempt.kind, id))
 }

@@ -7,7 +7,6 @@ use std::{
 
 use aya::{
     Btf, Ebpf,
-    maps::Array,
     programs::{FEntry, FExit, Program, ProgramError, ProgramFd},
 };
 use detector_common::syscalls::SYSCALLS;
@@ -225,18 +224,7 @@ impl Functions {
         let [syscalls, io_uring] = self.need_no_tracepoint();
         group.surfaces == plan::SYSCALLS.surfaces && syscalls || group.surfaces == plan::IO_URING.surfaces && io_uring
     }
-
-    /// Tells the programs on tracepoints what they need not report.
-    pub(super) fn announce(&self, ebpf: &mut Ebpf) -> Result<(), KernelError> {
-        let mismatch = |reason: &str| KernelError::Mismatch(format!("map {COVERED}: {reason}"));
-        let map = ebpf.map_mut(COVERED).ok_or_else(|| mismatch("missing"))?;
-        let mut map: Array<_, [u64; 2]> = Array::try_from(map).map_err(|error| mismatch(&chain(&error)))?;
-        map.set(0, self.covered(), 0).map_err(|error| mismatch(&chain(&error)))
-    }
 }
-
-/// The map of what the programs on tracepoints need not report: a section of the object.
-const COVERED: &str = ".data.covered";
 
 impl Drop for Functions {
     fn drop(&mut self) {

@@ -16,8 +16,9 @@ use aya::maps::{HashMap as BpfMap, Map, MapData, MapError};
 use detector_common::{
     budget::OPERATIONS,
     fold::SLOTS,
-    kept::{ACCOUNTS, Account, LINES, Line, NO_ACCOUNT, ON_THE_WAY, ORIGIN_MAX, Origin, Record, STAGES},
+    kept::{ACCOUNTS, Account, LINES, Line, NO_ACCOUNT, ON_SLOTS, ON_THE_WAY, ORIGIN_MAX, Origin, Record, STAGES},
     operation::Operation,
+    record::RecordKind,
 };
 
 use super::{attempt::Attempt, decode, folds::FoldId, shared::Shared, stream};
@@ -31,12 +32,12 @@ pub struct OriginId {
 }
 
 impl OriginId {
-    fn of(fold: FoldId) -> Self {
-        Self { number: fold.slot, generation: fold.generation }
+    fn of(kind: RecordKind, fold: FoldId) -> Self {
+        Self { number: number_of(kind, fold.slot), generation: fold.generation }
     }
 
     const fn is_of_slot(self) -> bool {
-        (self.number as usize) < SLOTS
+        (self.number as usize) < ON_SLOTS
     }
 }
 
@@ -91,9 +92,9 @@ impl Kept {
             |index| accounts.number(index, offset_of!(Account, owner)).map_or(0, |id| id.load(Ordering::Acquire));
         let by_cgroup = (0..ACCOUNTS as usize).map(|index| (owner(index), index)).filter(|(id, _)| *id != 0).collect();
         let origins = BpfMap::try_from(origins)?;
-        let mut free: Vec<u32> = (SLOTS as u32..(SLOTS + ON_THE_WAY) as u32).rev().collect();
+        let mut free: Vec<u32> = (ON_SLOTS as u32..(ON_SLOTS + ON_THE_WAY) as u32).rev().collect();
         let used: Vec<u32> = origins.keys().filter_map(Result::ok).collect();
-        if used.iter().any(|number| *number as usize >= SLOTS) {
+        if used.iter().any(|number| *number as usize >= ON_SLOTS) {
             free.retain(|number| !used.contains(number));
         }
         Ok(Self {
@@ -110,11 +111,11 @@ impl Kept {
     }
 
     /// Keeps the bytes of a record until what is made of it is told, or its repeats are told no more. None where it has no room.
-    pub(super) fn hold(&self, fold: Option<FoldId>, bytes: &[u8]) -> Option<OriginId> {
+    pub(super) fn hold(&self, kind: RecordKind, fold: Option<FoldId>, bytes: &[u8]) -> Option<OriginId> {
         let mut origin = Origin { generation: 0, length: u32::try_from(bytes.len()).ok()?, bytes: [0; ORIGIN_MAX] };
         origin.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         let id = match fold {
-            Some(fold) => OriginId::of(fold),
+            Some(fold) => OriginId::of(kind, fold),
             None => OriginId { number: lock(&self.free).pop()?, generation: 0 },
         };
         origin.generation = id.generation;
@@ -123,8 +124,8 @@ impl Kept {
     }
 
     /// Gives up what is kept of an attempt whose repeats are told no more.
-    pub fn forget_slot(&self, slot: u32) {
-        let _ = self.origins().remove(&slot);
+    pub fn forget_slot(&self, kind: RecordKind, slot: u32) {
+        let _ = self.origins().remove(&number_of(kind, slot));
     }
 
     /// All records that are kept, as attempts, each with whether it was told.
@@ -360,6 +361,11 @@ impl Kept {
             number.store(value, Ordering::Release);
         }
     }
+}
+
+/// The number of the record of the attempt whose repeats this slot counts.
+fn number_of(kind: RecordKind, slot: u32) -> u32 {
+    if kind == RecordKind::WriteObserved { slot + SLOTS as u32 } else { slot }
 }
 
 const fn written_at(operation: usize) -> usize {

@@ -7,7 +7,7 @@ use detector_common::{offsets::Offsets, uring::MembersTable};
 use super::{
     btf::Types,
     pins,
-    plan::Hooks,
+    plan::{Hooks, Observing},
     points::{self, Place, Point},
 };
 
@@ -64,12 +64,12 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The name of what this binary would load into this kernel for those who ask for `hooks`.
-    pub(super) fn build_name(&self, object: &[u8], hooks: Hooks) -> String {
+    /// The name of what this binary would load into this kernel for those who ask for `hooks`, and for learning mode.
+    pub(super) fn build_name(&self, object: &[u8], hooks: Hooks, observing: Option<Observing>) -> String {
         let Self { offsets, io_uring, places } = self;
         let places: Vec<_> = places.iter().map(|(point, place)| (point.exit, place)).collect();
-        let rest =
-            format!("{offsets:?} {io_uring:?} {places:?} {hooks:?} {}", tracing::enabled!(tracing::Level::DEBUG));
+        let debugs = tracing::enabled!(tracing::Level::DEBUG);
+        let rest = format!("{offsets:?} {io_uring:?} {places:?} {hooks:?} {observing:?} {debugs}");
         pins::build_name(&[object, rest.as_bytes()])
     }
 }

@@ -4,15 +4,22 @@ use std::collections::BTreeMap;
 
 use aya::{
     Ebpf,
-    maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
-use detector_common::budget::ROWS;
+use detector_common::{budget::ROWS, fold::SETS};
 
-use super::{counters::Tallies, folds::Folds, kept::Kept, load::KernelError, pins::Build, shared::Shared};
+use super::{
+    counters::Tallies,
+    folds::{Folds, Tables},
+    kept::Kept,
+    load::KernelError,
+    pins::Build,
+    shared::Shared,
+};
 use crate::error_chain::chain;
 
 /// Those that outlive the agent, by their names in the object.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "WRITES",
     "URGENT",
     "CGROUPS",
@@ -20,11 +27,21 @@ const NAMES: [&str; 11] = [
     "DENIED",
     "CGROUP_ROWS",
     "FOLD",
-    "ARMED",
+    OBSERVED,
+    COVERED,
     "ACCOUNT",
     "RECORD",
-    "ORIGINS",
+    ORIGINS,
 ];
+
+/// The one that counts repeats of writes that succeed.
+pub(super) const OBSERVED: &str = "OBSERVED";
+
+/// The one of records that are kept.
+pub(super) const ORIGINS: &str = "ORIGINS";
+
+/// What the programs leave to others, or that they report nothing: a section of the object (`detector-ebpf/src/hooks/covers.rs`).
+const COVERED: &str = ".data.covered";
 
 /// See the module.
 pub(super) struct Maps(BTreeMap<&'static str, Map>);
@@ -70,17 +87,34 @@ impl Maps {
         Ok(Tallies::new(rows, denied))
     }
 
-    pub(super) fn folds(&self) -> Result<Folds, KernelError> {
-        Folds::new(self.get("FOLD")?).map_err(unfit)
+    /// The slots that count repeats.
+    pub(super) fn tables(&self) -> Result<Tables, KernelError> {
+        let observed = self.get(OBSERVED)?;
+        let Map::Array(data) = observed else { return Err(missing(OBSERVED)) };
+        // One set where learning mode is off.
+        let is_on = data.info().map_err(unfit)?.max_entries() as usize >= SETS;
+        let observed = is_on.then(|| Folds::new(observed)).transpose().map_err(unfit)?;
+        let folds = Folds::new(self.get("FOLD")?).map_err(unfit)?;
+        Ok(Tables::new(folds, observed))
     }
 
-    /// Whether the programs report: a number.
-    pub(super) fn armed(&self) -> Result<Shared<u64>, KernelError> {
-        Shared::of_map(self.get("ARMED")?, 1).map_err(unfit)
+    /// Has the programs report what is not `covered` by those on kernel functions: bit sets of operations, of syscalls and of io_uring.
+    pub(super) fn arm(&mut self, [syscalls, io_uring]: [u64; 2]) -> Result<(), KernelError> {
+        self.set_covered([syscalls, io_uring, 1])
+    }
+
+    /// Has the programs report nothing.
+    pub(super) fn disarm(&mut self) -> Result<(), KernelError> {
+        self.set_covered([u64::MAX, 0, 0])
+    }
+
+    fn set_covered(&mut self, covered: [u64; 3]) -> Result<(), KernelError> {
+        let map = self.0.get_mut(COVERED).ok_or_else(|| missing(COVERED))?;
+        Array::try_from(map).and_then(|mut map: Array<_, [u64; 3]>| map.set(0, covered, 0)).map_err(unfit)
     }
 
     pub(super) fn kept(&mut self) -> Result<Kept, KernelError> {
-        let origins = self.take("ORIGINS")?;
+        let origins = self.take(ORIGINS)?;
         Kept::new(self.get("ACCOUNT")?, self.get("RECORD")?, origins).map_err(unfit)
     }
 }

@@ -30,4 +30,4 @@ pub use decode::DecodeError;
 pub use layout::{BTF_PATH, LayoutError};
 pub use load::{KernelError, Verified};
 pub use preflight::{Capability, REQUIRED, USEFUL, effective_capabilities, missing_capabilities};
-pub use sensor::{Restart, Sensor};
+pub use sensor::{Restart, Sensor, check_capabilities};

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     ffi::CString,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io,
     os::{
         fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
@@ -96,7 +96,11 @@ impl Pins {
             let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
             OpenOptions::new().read(true).custom_flags(flags).open(path)
         };
+        let foreign = |reason| PinError::Foreign { path: path.to_owned(), reason };
+        let is_ours = |metadata: &Metadata| metadata.uid() == rustix::process::geteuid().as_raw();
         match fs::symlink_metadata(path) {
+            // Before it is opened, which an agent that has given up its capabilities may not.
+            Ok(metadata) if !is_ours(&metadata) => return Err(foreign("it is of another user")),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let is_there = File::open(parent).map_err(|_| no_bpffs())?;
@@ -110,7 +114,6 @@ impl Pins {
             }
             Err(error) => return Err(system(error)),
         }
-        let foreign = |reason| PinError::Foreign { path: path.to_owned(), reason };
         let folder = open(path).map_err(|error| match error.raw_os_error() {
             Some(libc::ENOTDIR | libc::ELOOP) => foreign("it is no folder"),
             _ => system(error),
@@ -119,7 +122,7 @@ impl Pins {
             return Err(no_bpffs());
         }
         let metadata = folder.metadata().map_err(system)?;
-        if metadata.uid() != rustix::process::geteuid().as_raw() {
+        if !is_ours(&metadata) {
             return Err(foreign("it is of another user"));
         }
         // A kubelet makes it 0755. What is in it is root's alone.
@@ -240,7 +243,7 @@ impl Build {
     }
 
     pub(super) fn pin_map(&self, name: &str, map: &Map) -> io::Result<()> {
-        map.pin(self.folder.join(format!("map_{name}"))).map_err(io::Error::other)
+        map.pin(self.pin_of_map(name)).map_err(io::Error::other)
     }
 
     pub(super) fn pin_link(&self, program: &str, link: impl AsFd) -> io::Result<()> {
@@ -252,7 +255,12 @@ impl Build {
     }
 
     pub(super) fn map(&self, name: &str) -> Result<Map, MapError> {
-        Map::from_map_data(MapData::from_pin(self.folder.join(format!("map_{name}")))?)
+        Map::from_map_data(MapData::from_pin(self.pin_of_map(name))?)
+    }
+
+    /// A bpffs has no names with dots, which those of sections have.
+    fn pin_of_map(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("map_{}", name.trim_start_matches('.').replace('.', "_")))
     }
 
     pub(super) fn program(&self, program: &str) -> io::Result<OwnedFd> {

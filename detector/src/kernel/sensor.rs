@@ -1,13 +1,10 @@
 //! The attached programs: newly loaded, or taken over from an agent before.
 
-use std::{
-    os::fd::OwnedFd,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
-use detector_common::uring::MembersTable;
+use detector_common::{fold::SLOTS, kept::ON_THE_WAY, uring::MembersTable};
 use log::Log;
 use tracing::{debug, info, warn};
 
@@ -21,9 +18,9 @@ use super::{
     kept::Kept,
     layout::{self, Layout, LayoutError},
     load::{KernelError, Verified, attach},
-    maps::Maps,
+    maps::{self, Maps},
     pins::{Build, Pins},
-    plan::{self, Group, Hooks},
+    plan::{self, Group, Hooks, Observing},
     preflight,
     serving::{Attached, Serving, serving},
     stream::Stream,
@@ -60,7 +57,18 @@ impl Sensor {
     /// # Errors
     /// See [`KernelError`]; nothing stays attached then.
     pub fn attach(hooks: Hooks) -> Result<(Self, Stream, Counters), KernelError> {
-        Self::attach_without(hooks, &[])
+        Self::attach_as(hooks, &[], None)
+    }
+
+    /// The same, in learning mode where `observing` is there.
+    ///
+    /// # Errors
+    /// See [`KernelError`]; nothing stays attached then.
+    pub fn attach_observing(
+        hooks: Hooks,
+        observing: Option<Observing>,
+    ) -> Result<(Self, Stream, Counters), KernelError> {
+        Self::attach_as(hooks, &[], observing)
     }
 
     /// The same, as if the kernel lacked the functions of the points whose programs at the exit are `left_out`
@@ -69,10 +77,18 @@ impl Sensor {
     /// # Errors
     /// See [`KernelError`]; nothing stays attached then.
     pub fn attach_without(hooks: Hooks, left_out: &[&str]) -> Result<(Self, Stream, Counters), KernelError> {
+        Self::attach_as(hooks, left_out, None)
+    }
+
+    fn attach_as(
+        hooks: Hooks,
+        left_out: &[&str],
+        observing: Option<Observing>,
+    ) -> Result<(Self, Stream, Counters), KernelError> {
         check_capabilities()?;
         let layout = layout::read()?;
-        let (mut sensor, mut maps, mut ebpf) = Self::load(hooks, left_out, &layout)?;
-        set_armed(&maps, true)?;
+        let (mut sensor, mut maps, mut ebpf) = Self::load(hooks, left_out, observing, &layout)?;
+        maps.arm(sensor.covered())?;
         let logger = Some(logger(&mut ebpf)?);
         let stream = stream(&mut maps, None, logger)?;
         let counters = sensor.counters(&mut maps)?;
@@ -86,13 +102,14 @@ impl Sensor {
     /// See [`KernelError`].
     pub fn attach_pinned(
         hooks: Hooks,
+        observing: Option<Observing>,
         pins: Pins,
         end: Option<&End>,
     ) -> Result<(Self, Stream, Counters, Restart), KernelError> {
         check_capabilities()?;
         let layout = layout::read()?;
-        let name = layout.build_name(OBJECT, hooks);
-        let adopted = pins.build(&name).and_then(|build| match Self::adopt(&build, &layout) {
+        let name = layout.build_name(OBJECT, hooks, observing);
+        let adopted = pins.build(&name).and_then(|build| match Self::adopt(&build, observing.is_some(), &layout) {
             Ok((sensor, maps)) => Some((sensor, maps, None, build)),
             Err(error) => {
                 warn!("the programs that are pinned are replaced: {error}");
@@ -103,55 +120,55 @@ impl Sensor {
         let (mut sensor, mut maps, mut ebpf, build) = match adopted {
             Some(adopted) => adopted,
             None => {
-                let (sensor, maps, ebpf) = Self::load(hooks, &[], &layout)?;
+                let (sensor, maps, ebpf) = Self::load(hooks, &[], observing, &layout)?;
                 let build = sensor.pin(&pins, &maps, &name).map_err(KernelError::Pinning)?;
                 (sensor, maps, Some(ebpf), build)
             }
         };
-        let others = pins.others(&name)?;
+        let others = pins.others(&name)?.into_iter().map(|other| {
+            let maps = Maps::of_build(&other).ok().filter(|_| other.is_readable());
+            (other, maps)
+        });
+        let mut others: Vec<_> = others.collect();
         sensor.pinned = Some((pins, build));
         let kept = Arc::new(maps.kept()?);
         let kept_end = kept.recover(end);
         let alive_ns = kept.alive_ns();
         kept.is_alive(clock::boot_ns());
-        // These begin, then the others end: between the two a write may be counted by both, but none by neither.
-        set_armed(&maps, true)?;
+        // These begin, then the others end, with nothing in between: a write may be counted by both there, but none by neither.
+        maps.arm(sensor.covered())?;
+        others.iter_mut().filter_map(|(_, maps)| maps.as_mut()).try_for_each(Maps::disarm)?;
         let mut before = Before::default();
-        for other in others {
-            match Maps::of_build(&other).ok().filter(|_| other.is_readable()) {
-                Some(maps) => {
-                    set_armed(&maps, false)?;
-                    match Before::of_other(maps, end) {
-                        Ok(left) => {
-                            // Should this agent be killed, too, the next one knows what is to be told.
-                            left.counts()
-                                .for_each(|(cgroup_id, operation, count)| kept.owe(cgroup_id, operation, count));
-                            before = left;
-                        }
-                        Err(error) => warn!("what the programs before have left can't be read: {error}"),
-                    }
+        for (other, maps) in others {
+            match maps.map(|maps| Before::of_other(maps, end)) {
+                Some(Ok(left)) => {
+                    // Should this agent be killed, too, the next one knows what is to be told.
+                    left.counts().for_each(|(cgroup_id, operation, count)| kept.owe(cgroup_id, operation, count));
+                    before = left;
                 }
+                Some(Err(error)) => warn!("what the programs before have left can't be read: {error}"),
                 None => warn!("programs of another version are replaced; what they counted last can't be read"),
             }
             other.remove();
         }
         let logger = ebpf.as_mut().map(logger).transpose()?;
+        let tables = maps.tables()?;
         let mut stream = stream(&mut maps, Some(Arc::clone(&kept)), logger)?;
         let counters = sensor.counters(&mut maps)?;
         if ebpf.is_none() {
-            let same = Before::of_same(&kept, &stream.folds(), |records| while stream.drain(records) {});
+            let same = Before::of_same(&kept, &tables, |records| while stream.drain(records) {});
             before = before.and(Before { end: kept_end, alive_ns: Some(alive_ns), ..same });
         }
         Ok((sensor, stream, counters, Restart { kept, before }))
     }
 
     /// Takes over the pinned programs of a build.
-    fn adopt(build: &Build, layout: &Layout) -> Result<(Self, Maps), KernelError> {
+    fn adopt(build: &Build, observes: bool, layout: &Layout) -> Result<(Self, Maps), KernelError> {
         let maps = Maps::of_build(build).map_err(|error| KernelError::Mismatch(chain(&error)))?;
         let mut links = build.links().map_err(KernelError::Pinning)?;
         let functions = Functions::adopt(&layout.places, &mut links, build);
         let mut sensor = Self::new();
-        for group in plan::TRACEPOINT {
+        for group in plan::TRACEPOINT.iter().chain(observes.then_some(&plan::OBSERVE)) {
             let programs = || group.attachments.iter().map(|attachment| attachment.program);
             let is_needed = functions.as_ref().is_none_or(|functions| !functions.stands_for(group));
             let is_there = programs().all(|program| links.contains_key(program));
@@ -164,7 +181,7 @@ impl Sensor {
             }
         }
         sensor.functions = functions;
-        sensor.describe();
+        sensor.describe(observes);
         Ok((sensor, maps))
     }
 
@@ -202,21 +219,34 @@ impl Sensor {
     }
 
     /// Loads and attaches programs that do not report yet.
-    fn load(hooks: Hooks, left_out: &[&str], layout: &Layout) -> Result<(Self, Maps, Ebpf), KernelError> {
+    fn load(
+        hooks: Hooks,
+        left_out: &[&str],
+        observing: Option<Observing>,
+        layout: &Layout,
+    ) -> Result<(Self, Maps, Ebpf), KernelError> {
         let log_level =
             if tracing::enabled!(tracing::Level::DEBUG) { log::Level::Debug } else { log::Level::Warn } as u8;
         // Whoever can guess it can call helpers, and needs no key.
         let gate_key = u64::from(std::process::id()) << 32
             | u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos()));
         let secret = folds::secret()?;
-        let mut ebpf = EbpfLoader::new()
+        let node_mount_namespace = observing.and_then(|observing| observing.node_mount_namespace).unwrap_or_default();
+        let mut loader = EbpfLoader::new();
+        if observing.is_none() {
+            // No program is loaded that would use it, and no record of it is kept.
+            loader.map_max_entries(maps::OBSERVED, 1).map_max_entries(maps::ORIGINS, (SLOTS + ON_THE_WAY) as u32);
+        }
+        let mut ebpf = loader
+            .override_global("NODE_MOUNT_NAMESPACE", &node_mount_namespace, true)
             .override_global("OFFSETS", &layout.offsets, true)
             .override_global("URING_MEMBERS", &layout.io_uring.unwrap_or(MembersTable::UNSET), true)
             .override_global("GATE_KEY", &gate_key, true)
             .override_global("FOLD_SECRET", &*secret, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)?;
-        let maps = Maps::of_object(&mut ebpf)?;
+        let mut maps = Maps::of_object(&mut ebpf)?;
+        maps.disarm()?;
         let btf = Btf::from_sys_fs()
             .map_err(|error| LayoutError::Malformed { path: layout::BTF_PATH.into(), reason: chain(&error) })?;
         let mut sensor = Self::new();
@@ -235,7 +265,6 @@ impl Sensor {
         match &mut sensor.functions {
             None => sensor.attach_groups(&mut ebpf, &btf, &[plan::IO_URING, plan::SYSCALLS], layout)?,
             Some(functions) => {
-                functions.announce(&mut ebpf)?;
                 sensor.verified.append(&mut functions.verified);
                 for group in [plan::SYSCALLS, plan::IO_URING] {
                     if sensor.functions.as_ref().is_some_and(|functions| functions.stands_for(&group)) {
@@ -246,12 +275,18 @@ impl Sensor {
                 }
             }
         }
-        sensor.describe();
+        if observing.is_some() {
+            sensor.attach_groups(&mut ebpf, &btf, &[plan::OBSERVE], layout)?;
+        }
+        sensor.describe(observing.is_some());
         Ok((sensor, maps, ebpf))
     }
 
     /// Notes what is seen by what.
-    fn describe(&mut self) {
+    fn describe(&mut self, observes: bool) {
+        if observes {
+            self.coverage.extend(plan::NOT_OBSERVED.map(|surface| (surface, false)));
+        }
         let functions = self.functions.as_ref();
         // What falls back has the limits of the tracepoints.
         let at_functions = functions.is_some_and(|functions| functions.stands_for(&plan::SYSCALLS));
@@ -259,9 +294,14 @@ impl Sensor {
         self.coverage.push((plan::KERNEL_MOUNTS, functions.is_some_and(Functions::tell_mounts)));
         self.serving = serving(&Attached {
             functions: functions.map_or(&[], |functions| &functions.attached),
-            covered: functions.map_or([0; 2], Functions::covered),
+            covered: self.covered(),
             io_uring: self.coverage.contains(&("writes_io_uring", true)),
         });
+    }
+
+    /// The bit sets of operations that need no tracepoint: of syscalls, of io_uring.
+    fn covered(&self) -> [u64; 2] {
+        self.functions.as_ref().map_or([0; 2], Functions::covered)
     }
 
     fn counters(&mut self, maps: &mut Maps) -> Result<Counters, KernelError> {
@@ -350,20 +390,17 @@ impl Drop for Sensor {
     }
 }
 
-fn check_capabilities() -> Result<(), KernelError> {
+/// Whether this process may load programs.
+///
+/// # Errors
+/// [`KernelError::Capabilities`], with what is missing.
+pub fn check_capabilities() -> Result<(), KernelError> {
     let missing = preflight::effective_capabilities()
         .map(|effective| preflight::missing_capabilities(effective, preflight::REQUIRED));
     match missing {
         Some(missing) if !missing.is_empty() => Err(KernelError::Capabilities(missing)),
         _ => Ok(()),
     }
-}
-
-fn set_armed(maps: &Maps, armed: bool) -> Result<(), KernelError> {
-    if let Some(number) = maps.armed()?.number(0, 0) {
-        number.store(u64::from(armed), Ordering::SeqCst);
-    }
-    Ok(())
 }
 
 fn logger(ebpf: &mut Ebpf) -> Result<EbpfLogger<&'static dyn Log>, KernelError> {
@@ -375,6 +412,5 @@ fn stream(
     kept: Option<Arc<Kept>>,
     logger: Option<EbpfLogger<&'static dyn Log>>,
 ) -> Result<Stream, KernelError> {
-    let [writes, urgent, cgroups] = maps.rings()?;
-    Ok(Stream::new(writes, urgent, cgroups, maps.folds()?, kept, logger)?)
+    Ok(Stream::new(maps.rings()?, maps.tables()?, kept, logger)?)
 }

@@ -15,14 +15,14 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::{
     attempt::Attempt,
     decode::{self, DecodeError},
-    folds::Folds,
+    folds::{Folds, Tables},
     kept::Kept,
 };
 
 /// A decoded record.
 #[derive(Clone, Debug)]
 pub enum Record {
-    /// A refused write or a mount attempt.
+    /// A refused write or a mount attempt; in learning mode, a write that succeeded, too.
     Attempt(Box<Attempt>),
     /// A cgroup was made.
     CgroupCreated {
@@ -63,7 +63,7 @@ pub struct Stream {
     writes: AsyncFd<RingBuf<MapData>>,
     urgent: AsyncFd<RingBuf<MapData>>,
     cgroups: AsyncFd<RingBuf<MapData>>,
-    folds: Arc<Folds>,
+    tables: Tables,
     kept: Option<Arc<Kept>>,
     /// None where the programs were there before.
     logger: Option<EbpfLogger<&'static dyn Log>>,
@@ -79,22 +79,26 @@ impl std::fmt::Debug for Stream {
 }
 
 impl Stream {
+    /// `rings`: of writes, of mounts, of cgroups.
     pub(super) fn new(
-        writes: RingBuf<MapData>,
-        urgent: RingBuf<MapData>,
-        cgroups: RingBuf<MapData>,
-        folds: Folds,
+        rings: [RingBuf<MapData>; 3],
+        tables: Tables,
         kept: Option<Arc<Kept>>,
         logger: Option<EbpfLogger<&'static dyn Log>>,
     ) -> io::Result<Self> {
+        let [writes, urgent, cgroups] = rings;
         let (writes, urgent, cgroups) = (watch(writes)?, watch(urgent)?, watch(cgroups)?);
-        let folds = Arc::new(folds);
-        Ok(Self { writes, urgent, cgroups, folds, kept, logger, look_again: None, undecodable: 0 })
+        Ok(Self { writes, urgent, cgroups, tables, kept, logger, look_again: None, undecodable: 0 })
     }
 
     /// Where the repeats of what the records tell are counted.
     pub fn folds(&self) -> Arc<Folds> {
-        Arc::clone(&self.folds)
+        Arc::clone(&self.tables.refused)
+    }
+
+    /// The same of writes that succeeded; none where learning mode is off.
+    pub fn observed(&self) -> Option<Arc<Folds>> {
+        self.tables.observed.clone()
     }
 
     /// Awaits records and appends them to `batch`, in the order of their time. May append none. Cancel-safe.
@@ -173,7 +177,7 @@ fn take(ring: &mut RingBuf<MapData>, batch: &mut Vec<Record>, kept: Option<&Kept
             Ok(mut record) => {
                 // Before it leaves the ring.
                 if let (Record::Attempt(attempt), Some(kept)) = (&mut record, kept) {
-                    attempt.origin = kept.hold(attempt.fold, &item);
+                    attempt.origin = kept.hold(attempt.kind, attempt.fold, &item);
                 }
                 batch.push(record);
             }

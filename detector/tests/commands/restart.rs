@@ -144,6 +144,8 @@ impl Writer {
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "{}", io::Error::last_os_error());
         if pid == 0 {
+            // Where the test is killed.
+            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
             if rustix::io::write(&procs, b"0") == Ok(1) {
                 write_until_told(counts);
             }
@@ -242,6 +244,12 @@ fn attempts_while_no_agent_is_there_come_with_the_next_one() {
     stage.verify();
 }
 
+/// What ends while one kernel side begins and the other has not ended yet is counted by both: some microseconds, or as long as the
+/// agent loses its turn on a busy machine.
+fn assert_all_told_and_hardly_twice(told: u64, written: u64) {
+    assert!((written..=written + 250).contains(&told), "{told} of {written}");
+}
+
 #[test]
 fn another_build_takes_over_without_a_gap() {
     let stage = Stage::new();
@@ -249,7 +257,7 @@ fn another_build_takes_over_without_a_gap() {
     let writer = Writer::start();
     for hooks in ["tracepoint", "auto", "auto"] {
         let so_far = writer.so_far();
-        wait_until("some writes", || writer.so_far() > so_far + 200);
+        wait_until("some writes", || writer.so_far() > so_far + 500);
         kill(agent);
         agent = stage.agent(&["--hooks", hooks]);
         assert_eq!(stage.builds().len(), 1, "the other is gone");
@@ -257,10 +265,32 @@ fn another_build_takes_over_without_a_gap() {
     let written = writer.stop();
     terminate(agent);
     let told = stage.told(&writer);
-    // An attempt that ends at the very instant of the change may be counted by both.
-    assert!((written..=written + 2).contains(&told), "{told} of {written}");
+    assert_all_told_and_hardly_twice(told, written);
     let programs: Vec<_> = stage.notes("gap").iter().map(|note| note["agent"]["programs"].clone()).collect();
     assert_eq!(programs, ["replaced", "replaced", "went_on"]);
+    stage.verify();
+}
+
+#[test]
+fn another_setting_of_learning_mode_takes_over_without_a_gap() {
+    let stage = Stage::new();
+    let mut agent = stage.agent(&[]);
+    let writer = Writer::start();
+    for observe_writes in ["true", "true", "false"] {
+        let so_far = writer.so_far();
+        wait_until("some writes", || writer.so_far() > so_far + 500);
+        kill(agent);
+        agent = stage.agent(&[&format!("--observe-writes={observe_writes}")]);
+        assert_eq!(stage.builds().len(), 1, "the other is gone");
+    }
+    let written = writer.stop();
+    terminate(agent);
+    let told = stage.told(&writer);
+    assert_all_told_and_hardly_twice(told, written);
+    let programs: Vec<_> = stage.notes("gap").iter().map(|note| note["agent"]["programs"].clone()).collect();
+    assert_eq!(programs, ["replaced", "went_on", "replaced"]);
+    let observes: Vec<_> = stage.notes("start").iter().map(|note| note["agent"]["observe_writes"].clone()).collect();
+    assert_eq!(observes, [false, true, true, false]);
     stage.verify();
 }
 

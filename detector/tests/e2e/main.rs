@@ -11,6 +11,7 @@ mod hostile;
 mod identity;
 mod intrusion;
 mod lab;
+mod learning;
 mod mounts;
 mod outage;
 mod privileges;

@@ -61,8 +61,6 @@ pub fn prepare() -> Result<Vec<Operation>> {
     };
     let root = path("/")?;
 
-    // Name, repetitions, and what is repeated.
-    type Timed = (&'static str, u32, Box<dyn Fn()>);
     let list: Vec<Timed> = vec![
         ("getppid", 5000, Box::new(|| _ = rustix::process::getppid())),
         ("open_close_readable", 150, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
@@ -81,6 +79,31 @@ pub fn prepare() -> Result<Vec<Operation>> {
     ];
     Ok(list.into_iter().map(|(name, times, act)| Operation { name, times, act }).collect())
 }
+
+/// The same with a root that is not sealed, and operations that learning mode has to tell apart.
+pub fn prepare_unsealed() -> Result<Vec<Operation>> {
+    become_contained().context("this needs root, and a kernel with overlayfs")?;
+    mount_remount("/", MountFlags::BIND, "")?;
+    fs::write("/tmp/file", "x")?;
+    let [of_volume, of_root] = [path("/tmp/file")?, path(&format!("{CACHE}/data"))?];
+    fs::write(format!("{CACHE}/data"), "x")?;
+    let [folder_of_volume, folder_of_root] = [path("/tmp/folder")?, path(&format!("{CACHE}/folder"))?];
+    let library = path(LIBRARY)?;
+    let descriptor = File::options().write(true).open("/tmp/file")?.into_raw_fd();
+    let list: Vec<Timed> = vec![
+        ("getppid", 5000, Box::new(|| _ = rustix::process::getppid())),
+        ("write", 1000, Box::new(move || write(descriptor))),
+        ("open_close_readable", 150, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
+        ("open_close_writable_volume", 200, Box::new(move || open_and_close(&of_volume, WRITING))),
+        ("open_close_writable_root", 100, Box::new(move || open_and_close(&of_root, WRITING))),
+        ("mkdir_rmdir_volume", 70, Box::new(move || make_and_remove(&folder_of_volume))),
+        ("mkdir_rmdir_root", 20, Box::new(move || make_and_remove(&folder_of_root))),
+    ];
+    Ok(list.into_iter().map(|(name, times, act)| Operation { name, times, act }).collect())
+}
+
+/// Name, repetitions, and what is repeated.
+type Timed = (&'static str, u32, Box<dyn Fn()>);
 
 /// As a runtime does it: an overlay of the image as the root, sealed by a bind remount, with proc, sys and dev, and a volume at
 /// `/tmp`.

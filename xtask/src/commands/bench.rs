@@ -32,6 +32,12 @@ pub enum Bench {
         #[arg(long = "kernel")]
         kernels: Vec<Series>,
     },
+    /// What learning mode costs whoever writes to a root that is not sealed, beside what the tracepoints do; in the same way
+    Learning {
+        /// The kernel to measure in; all of them when it is not given
+        #[arg(long = "kernel")]
+        kernels: Vec<Series>,
+    },
     /// What each kind of hook costs by itself, with a program that only looks at a result; in the same way
     Hooks {
         /// The kernel to measure in; all of them when it is not given
@@ -51,9 +57,10 @@ const SILENCE: Duration = Duration::from_secs(120);
 
 /// Runs one benchmark and prints its tables.
 pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
-    let (Bench::Cost { kernels } | Bench::Hooks { kernels }) = bench;
+    let (Bench::Cost { kernels } | Bench::Learning { kernels } | Bench::Hooks { kernels }) = bench;
     let job = match bench {
         Bench::Cost { .. } => "/program 2>&1\n",
+        Bench::Learning { .. } => "/program learning 2>&1\n",
         Bench::Hooks { .. } => "/program bare 2>&1\n",
     };
     let tools = setup::ensure(workspace, Need::VirtualMachine)?;

@@ -20,6 +20,7 @@ use super::{
     Lab, contract,
     kernel_objects::KernelObjects,
     metrics::{Metrics, get},
+    mortal::ends_with_its_test,
     patiently,
     pod::Pod,
 };
@@ -48,6 +49,7 @@ pub fn run_command_by(launcher: &[&str], socket: &Path, metrics: SocketAddr) -> 
     command.args(first).arg("run").arg("--containerd-socket").arg(socket);
     command.args(["--metrics-listen", &metrics.to_string(), "--json", "-", "--node-name", NODE]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    ends_with_its_test(&mut command);
     command
 }
 

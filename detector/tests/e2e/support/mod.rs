@@ -11,6 +11,8 @@ pub mod image;
 pub mod kernel_objects;
 pub mod leftovers;
 pub mod metrics;
+#[path = "../../shared/mortal.rs"]
+pub mod mortal;
 pub mod pod;
 pub mod prometheus;
 pub mod proxy;
