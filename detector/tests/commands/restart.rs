@@ -82,7 +82,11 @@ impl Stage {
 
     /// How many refused writes of the writer the record tells of.
     fn told(&self, writer: &Writer) -> u64 {
-        let is_of = |event: &&serde_json::Value| event["kind"] == "write_denied" && event["cgroup"]["id"] == writer.id;
+        self.told_of("write_denied", writer)
+    }
+
+    fn told_of(&self, kind: &str, writer: &Writer) -> u64 {
+        let is_of = |event: &&serde_json::Value| event["kind"] == kind && event["cgroup"]["id"] == writer.id;
         self.events().iter().filter(is_of).map(|event| event["count"].as_u64().unwrap()).sum()
     }
 
@@ -121,7 +125,8 @@ struct Writer {
     cgroup: PathBuf,
     id: u64,
     pid: i32,
-    counts: &'static [AtomicU64; 2],
+    /// Writes, whether it is to end, mount attempts.
+    counts: &'static [AtomicU64; 3],
 }
 
 impl Writer {
@@ -138,8 +143,8 @@ impl Writer {
         // SAFETY: new memory, shared with the child, and never given back.
         let counts = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
         assert_ne!(counts, libc::MAP_FAILED);
-        // SAFETY: two numbers in zeroed memory that stays.
-        let counts = unsafe { &*counts.cast::<[AtomicU64; 2]>() };
+        // SAFETY: three numbers in zeroed memory that stays.
+        let counts = unsafe { &*counts.cast::<[AtomicU64; 3]>() };
         // SAFETY: the child calls nothing but system calls.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "{}", io::Error::last_os_error());
@@ -163,6 +168,10 @@ impl Writer {
         self.so_far()
     }
 
+    fn mount_attempts(&self) -> u64 {
+        self.counts[2].load(Ordering::SeqCst)
+    }
+
     fn so_far(&self) -> u64 {
         self.counts[0].load(Ordering::SeqCst)
     }
@@ -180,8 +189,8 @@ impl Drop for Writer {
     }
 }
 
-/// Some paths again and again, and now and then a new one.
-fn write_until_told(counts: &[AtomicU64; 2]) {
+/// Some paths again and again, and now and then a new one, and a mount attempt.
+fn write_until_told(counts: &[AtomicU64; 3]) {
     let mut number = 0_u64;
     while counts[1].load(Ordering::SeqCst) == 0 {
         let mut rest = if number.is_multiple_of(100) { number } else { number % 7 };
@@ -194,6 +203,11 @@ fn write_until_told(counts: &[AtomicU64; 2]) {
         unsafe {
             libc::open(path.as_ptr().cast(), libc::O_WRONLY | libc::O_CREAT, 0o644);
             libc::usleep(200);
+        }
+        if number.is_multiple_of(50) {
+            // SAFETY: a NUL-terminated path.
+            unsafe { libc::umount2(c"/mnt/none".as_ptr(), 0) };
+            counts[2].fetch_add(1, Ordering::SeqCst);
         }
         number += 1;
         counts[0].store(number, Ordering::SeqCst);
@@ -214,6 +228,7 @@ fn an_agent_that_is_killed_twenty_times_misses_no_attempt() {
     let written = writer.stop();
     terminate(agent);
     assert_eq!(stage.told(&writer), written, "{}", stage.verify());
+    assert_eq!(stage.told_of("mount_attempt", &writer), writer.mount_attempts());
     let verified = stage.verify();
     assert!(verified.contains(&format!("1 stream, {} starts", KILLS + 1)), "{verified}");
     assert_eq!(stage.notes("gap").len(), KILLS);
@@ -232,7 +247,8 @@ fn attempts_while_no_agent_is_there_come_with_the_next_one() {
     wait_until("all is told", || stage.told(&writer) == written);
     let next: Vec<_> = stage.events().split_off(before);
     let of_writer = next.iter().filter(|event| event["cgroup"]["id"] == writer.id);
-    assert!(of_writer.clone().all(|event| event["file"]["path"].is_string()), "in full: {next:#?}");
+    let mut writes = of_writer.clone().filter(|event| event["kind"] == "write_denied");
+    assert!(writes.all(|event| event["file"]["path"].is_string()), "in full: {next:#?}");
     let gap = &stage.notes("gap")[0];
     assert_eq!(gap["agent"]["programs"], "went_on");
     let [from, to] = ["from", "to"].map(|when| gap["agent"][when].as_str().unwrap());
