@@ -20,6 +20,7 @@ use super::{
     Lab, contract,
     kernel_objects::KernelObjects,
     metrics::{Metrics, get},
+    mortal::ends_with_its_test,
     patiently,
     pod::Pod,
 };
@@ -43,9 +44,12 @@ pub fn run_command_by(launcher: &[&str], socket: &Path, metrics: SocketAddr) -> 
     let (program, first) = launcher.split_first().expect("a launcher has a program");
     let mut command = Command::new(program);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    // Others on the machine may have theirs at the usual place.
+    command.env("ROSENTRY_PIN", "off");
     command.args(first).arg("run").arg("--containerd-socket").arg(socket);
     command.args(["--metrics-listen", &metrics.to_string(), "--json", "-", "--node-name", NODE]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    ends_with_its_test(&mut command);
     command
 }
 

@@ -14,6 +14,8 @@ pub mod kernel_objects;
 pub mod kubelet;
 pub mod leftovers;
 pub mod metrics;
+#[path = "../../shared/mortal.rs"]
+pub mod mortal;
 pub mod pod;
 pub mod prometheus;
 pub mod proxy;
