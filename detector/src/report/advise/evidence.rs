@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     path::{Unfit, is_at_or_below, name, of_event, parent},
-    table::{INTERPRETERS, OF_APPLICATIONS, OF_OWNERS},
+    table::{INTERPRETERS, OF_APPLICATIONS, OF_OWNERS, redirect},
 };
 use crate::{
     finding::event::{Category, Kind, PlaceKind, Severity},
@@ -277,7 +277,7 @@ impl Container {
                 self.made.insert(path.clone());
             }
             // The redirection of what is written comes before the objection to packages.
-            if category == Category::PackageInstall && super::plan::redirect(&path).is_none() {
+            if category == Category::PackageInstall && redirect(&path).is_none() {
                 self.note(Why::Package, &path, event.count, exe);
                 continue;
             }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     evidence::{Container, File},
-    path::{is_at_or_below, name, parent},
+    path::{is_at_or_below, parent},
     sealed::Sealed,
-    table::{self, Data, INSTEAD, NEVER_OVER, OF_IMAGE, REDIRECTED, REDIRECTS, Redirect, SCRATCH, TEMPORARY, Value},
+    table::{self, Data, INSTEAD, NEVER_OVER, OF_IMAGE, REDIRECTED, Redirect, SCRATCH, TEMPORARY, Value},
 };
 use crate::finding::event::Category;
 
@@ -97,25 +97,6 @@ impl Want {
     }
 }
 
-/// The variable that keeps a program from writing there, if one does.
-pub fn redirect(path: &str) -> Option<&'static Redirect> {
-    REDIRECTS.iter().find(|redirect| match redirect.path.strip_prefix('*') {
-        Some(ending) => path.ends_with(ending),
-        None => {
-            let mut at = path;
-            loop {
-                if name(at) == redirect.path {
-                    return !redirect.only_where_never_over || NEVER_OVER.contains(&parent(at));
-                }
-                if at == "/" {
-                    return false;
-                }
-                at = parent(at);
-            }
-        }
-    })
-}
-
 /// What mends this container.
 pub fn plan(container: &Container) -> Plan {
     let mut plan = Plan::default();
@@ -127,7 +108,7 @@ pub fn plan(container: &Container) -> Plan {
             if only_tried.contains(&path) {
                 continue;
             }
-            if let Some(redirect) = redirect(&path) {
+            if let Some(redirect) = table::redirect(&path) {
                 plan.redirect(redirect, &path, file);
                 continue;
             }
@@ -138,7 +119,7 @@ pub fn plan(container: &Container) -> Plan {
             want.files.push((path, file.clone()));
         }
         // A variable that keeps the program from this folder keeps it from all files in it.
-        if of_folder.others > 0 && redirect(folder).is_none() {
+        if of_folder.others > 0 && table::redirect(folder).is_none() {
             let (at, is_new) = place_in(container, folder, None);
             let want = wants.entry(at).or_insert_with(|| Want { is_new, ..Want::default() });
             want.is_new &= is_new;

@@ -1,5 +1,6 @@
 //! What is known of folders, of kinds of data and of programs: the data that advice is made of.
 
+use super::path::{name, parent};
 use crate::finding::event::Category;
 
 /// A kind of data that gets a volume by itself.
@@ -205,6 +206,25 @@ pub const REDIRECTS: &[Redirect] = &[
         note: "a home folder: this user's is one that nothing can be mounted over",
     },
 ];
+
+/// The variable that keeps a program from writing there, if one does.
+pub fn redirect(path: &str) -> Option<&'static Redirect> {
+    REDIRECTS.iter().find(|redirect| match redirect.path.strip_prefix('*') {
+        Some(ending) => path.ends_with(ending),
+        None => {
+            let mut at = path;
+            loop {
+                if name(at) == redirect.path {
+                    return !redirect.only_where_never_over || NEVER_OVER.contains(&parent(at));
+                }
+                if at == "/" {
+                    return false;
+                }
+                at = parent(at);
+            }
+        }
+    })
+}
 
 /// A variable that can be set instead of mounting a folder, told in a comment.
 pub const INSTEAD: &[(&str, &str)] = &[

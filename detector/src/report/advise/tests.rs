@@ -161,7 +161,7 @@ fn many_folders_side_by_side_become_one() {
     let names: Vec<_> =
         (0..6).map(|n| write("open", &format!("/app/parts/{n}/x"), json!({"file": {"flags": ["O_EXCL"]}}))).collect();
     let (spec, _) = advised(&names);
-    assert_eq!(mounts(&spec), [("/app/parts", None)]);
+    assert_eq!(mounts(&spec), [("/app/parts", Some("app-parts"))]);
     assert!(spec["initContainers"][0].is_object(), "the image has the folders, since the kernel looked them up");
 }
 
@@ -291,7 +291,7 @@ fn a_manifest_s_names_mounts_and_variables_are_respected() {
     let told = flat(&report.yaml());
     let json = report.json();
     let spec = &json["workloads"][0]["patch"]["spec"]["template"]["spec"];
-    assert_eq!(mounts(spec), [("/opt/app", None)]);
+    assert_eq!(mounts(spec), [("/opt/app", Some("opt-app"))]);
     assert_eq!(spec["volumes"][0]["name"], "rosentry-app-data-2");
     let fill = &spec["initContainers"][0];
     assert_eq!(

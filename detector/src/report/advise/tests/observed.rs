@@ -51,7 +51,7 @@ fn a_repeat_of_one_write_may_be_of_another_name() {
 fn a_file_is_not_enough_where_others_of_its_folder_are_written() {
     let opened = |count| observed("open", "/opt/app/a", json!({"count": count, "file": {"flags": ["O_WRONLY"]}}));
     assert_eq!(mounts(&advised(&[opened(1)]).0), [("/opt/app/a", Some("opt-app-a"))]);
-    assert_eq!(mounts(&advised(&[opened(1), opened(6)]).0), [("/opt/app", None)]);
+    assert_eq!(mounts(&advised(&[opened(1), opened(6)]).0), [("/opt/app", Some("opt-app"))]);
 }
 
 #[test]
