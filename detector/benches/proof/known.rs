@@ -6,12 +6,14 @@ use crate::{
     claims::{Claims, mebibytes, quantile, spread},
     support::{Lab, patiently, pod::idle},
     watched::Watched,
-    work::Work,
+    work::{Work, join_all},
 };
 
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two writes.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Pods that are started at a time.
+const AT_A_TIME: usize = 4;
 /// How many are measured.
 const WRITES: usize = 400;
 
@@ -25,9 +27,13 @@ pub async fn run(program: &Path, pods: usize) -> bool {
     let work = Work::new(&lab, &[]);
     let agent = Watched::start(program, &lab.containerd.socket()).await;
     claims.note("memory before any pod", mebibytes(agent.used().resident));
-    for pod in 0..pods {
-        lab.pod("prod", &format!("web-{pod}")).await.start_container(idle()).await;
-    }
+    let lab_of_all = &lab;
+    join_all((0..AT_A_TIME).map(async |first| {
+        for pod in (first..pods).step_by(AT_A_TIME) {
+            lab_of_all.pod("prod", &format!("web-{pod}")).await.start_container(idle()).await;
+        }
+    }))
+    .await;
     let known = async || agent.metrics().await.sum("rosentry_container_readonly_rootfs", &[]).unwrap_or_default();
     patiently(PATIENCE, "the agent knows all of them", async || known().await >= pods as f64).await;
     let known = known().await;

@@ -25,6 +25,7 @@ mod work;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 struct Arguments {
@@ -69,12 +70,22 @@ enum Proof {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { program, proof } = Arguments::parse();
-    let held = match proof {
-        Proof::Flood { writes } => flood::run(&program, writes).await,
-        Proof::Pods { containers } => pods::run(&program, containers).await,
-        Proof::Known { pods } => known::run(&program, pods).await,
-        Proof::Outage { seconds } => outage::run(&program, seconds).await,
-        Proof::Soak { minutes, chaos } => soak::run(&program, minutes, chaos).await,
+    let measured = async {
+        match proof {
+            Proof::Flood { writes } => flood::run(&program, writes).await,
+            Proof::Pods { containers } => pods::run(&program, containers).await,
+            Proof::Known { pods } => known::run(&program, pods).await,
+            Proof::Outage { seconds } => outage::run(&program, seconds).await,
+            Proof::Soak { minutes, chaos } => soak::run(&program, minutes, chaos).await,
+        }
     };
-    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut asked_to_end =
+        [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).expect("signals can be awaited"));
+    let [interrupt, terminate] = &mut asked_to_end;
+    // Whatever it has started and mounted goes when it is dropped.
+    tokio::select! {
+        held = measured => if held { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+        _ = interrupt.recv() => ExitCode::from(2),
+        _ = terminate.recv() => ExitCode::from(2),
+    }
 }

@@ -6,7 +6,7 @@ use crate::{
     claims::{Claims, spread},
     support::{Lab, pod::Pod},
     watched::{Watched, text},
-    work::Work,
+    work::{Work, join_all},
 };
 
 /// How many are started at a time, each in a pod of its own.
@@ -69,26 +69,4 @@ pub async fn run(program: &Path, containers: usize) -> bool {
     let short = lives.iter().filter(|life| **life <= Duration::from_millis(10)).count();
     claims.note("of these 10 ms at most", short);
     claims.are_held()
-}
-
-/// All at once, on this task.
-async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut futures: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
-    std::future::poll_fn(move |context| {
-        let mut all = true;
-        for (future, output) in &mut futures {
-            if output.is_none() {
-                match future.as_mut().poll(context) {
-                    std::task::Poll::Ready(value) => *output = Some(value),
-                    std::task::Poll::Pending => all = false,
-                }
-            }
-        }
-        if all {
-            std::task::Poll::Ready(futures.iter_mut().filter_map(|(_, output)| output.take()).collect())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await
 }

@@ -2,8 +2,10 @@
 
 use std::{
     fs,
+    future::poll_fn,
     path::{Path, PathBuf},
     process::Command,
+    task::Poll,
     time::Duration,
 };
 
@@ -86,4 +88,26 @@ impl Probe {
         })
         .await;
     }
+}
+
+/// All at once, on this task.
+pub async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    poll_fn(move |context| {
+        let mut all = true;
+        for (future, output) in &mut futures {
+            if output.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(value) => *output = Some(value),
+                    Poll::Pending => all = false,
+                }
+            }
+        }
+        if all {
+            Poll::Ready(futures.iter_mut().filter_map(|(_, output)| output.take()).collect())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await
 }
