@@ -5,6 +5,7 @@ mod escaped;
 mod held;
 mod ledger;
 mod losses;
+mod memory;
 pub mod mountinfo;
 mod notes;
 mod outbox;
@@ -105,6 +106,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         Ok(_) | Err(_) => {}
     }
     let (sensor, stream, counters) = Sensor::attach(config.hooks)?;
+    memory::give_back();
     privileges::keep_for(privileges::Stage::Watching)?;
     let identity = Identity::start(IdentityConfig {
         socket: config.containerd_socket,
