@@ -25,11 +25,15 @@ pub enum Counter {
     ResultHidden = 8,
     /// Records for which no place was free on their CPU: its tasks had taken turns in the middle of others.
     ScratchBusy = 9,
+    /// Writes that succeeded, in learning mode: each that was looked at, whatever became of its record.
+    WriteObserved = 10,
+    /// Those among them whose record was not made, because their cgroup had used up what it may say.
+    ObservedCut = 11,
 }
 
 impl Counter {
     /// Length of the array of counters.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 12;
 
     /// Every counter, in the order of the array.
     #[cfg(feature = "user")]
@@ -44,5 +48,7 @@ impl Counter {
         Self::CgroupRingFull,
         Self::ResultHidden,
         Self::ScratchBusy,
+        Self::WriteObserved,
+        Self::ObservedCut,
     ];
 }

@@ -118,12 +118,13 @@ pub const HASHED_WORDS: usize = TEXT_MAX / 8 + FIXED_WORDS;
 /// Those before the strings: the call, what the kernel chose, the lengths of the strings.
 pub const FIXED_WORDS: usize = 3;
 
-/// The secret of the hash, random at each start: two pairs of factors for each word.
+/// The secret of the hash, random at each start: two pairs of numbers for each word.
 ///
-/// Of each word the lower and the upper half are multiplied by a factor of their own and all is summed up, modulo 2^64, in two
-/// lanes with factors of their own. For whoever does not know the factors, two texts of his choice have the same upper half of a
-/// lane in one of 2^32 cases, hence of both in one of 2^64 (multilinear hashing: Lemire and Kaser, “Strongly universal string
-/// hashing is fast”, 2014).
+/// To each word, and to its upper half, a number is added, the two are multiplied, and the products summed up, modulo 2^64, in
+/// two lanes with numbers of their own (after the pseudo-dot-product of NH: Black et al., “UMAC: Fast and Secure Message
+/// Authentication”, 1999). For whoever does not know the numbers, two texts of his choice have the same lane in one of 2^33 cases
+/// at most: of two words that differ, the upper halves do, and their difference times the one number has 33 random bits, or the
+/// lower ones do, and theirs times the other has.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Secret(pub [[u64; 4]; HASHED_WORDS]);

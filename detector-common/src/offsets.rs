@@ -109,6 +109,8 @@ offsets! {
     file_dentry: "file"."f_path.dentry";
     /// Inode of an open file.
     file_inode: "file"."f_inode";
+    /// What an open file may be used for, `FMODE_…`.
+    file_mode: "file"."f_mode";
     /// Number of an inode in its filesystem.
     inode_number: "inode"."i_ino";
     /// Tells an inode from one that had its number before.
@@ -125,6 +127,8 @@ offsets! {
     mm_arg_end: "mm_struct"."arg_end";
     /// Parent folder.
     dentry_parent: "dentry"."d_parent";
+    /// Inode of a directory entry.
+    dentry_inode: "dentry"."d_inode";
     /// Name within the parent.
     dentry_name: "dentry"."d_name.name";
     /// Root of a mount, from its vfsmount.

@@ -16,6 +16,8 @@ pub enum RecordKind {
     CgroupCreated = 3,
     /// A [`CgroupRecord`]: a cgroup was removed.
     CgroupRemoved = 4,
+    /// A [`SyscallRecord`] of a write that succeeded, in learning mode.
+    WriteObserved = 5,
 }
 
 /// The start of every record.

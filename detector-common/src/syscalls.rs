@@ -329,6 +329,23 @@ pub const fn always_reported(tables: &[&CallTable]) -> [bool; TABLE_LEN] {
     numbers
 }
 
+/// Which numbers are writes, in any ABI of this machine: as [`always_reported`], for learning mode.
+pub const fn writing(tables: &[&CallTable]) -> [bool; TABLE_LEN] {
+    let mut numbers = [false; TABLE_LEN];
+    let mut t = 0;
+    while t < tables.len() {
+        let mut i = 0;
+        while i < TABLE_LEN {
+            if tables[t][i].operation != 0 && tables[t][i].report == Report::Refused as u8 {
+                numbers[i] = true;
+            }
+            i += 1;
+        }
+        t += 1;
+    }
+    numbers
+}
+
 #[cfg(feature = "user")]
 mod user {
     use super::{SYSCALLS, Syscall};

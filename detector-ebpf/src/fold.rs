@@ -11,9 +11,9 @@ use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::{bindings::BPF_F_MMAPABLE, helpers::generated::bpf_jiffies64, macros::map, maps::Array};
 use detector_common::{
-    fold::{FIXED_WORDS, SETS, Secret, Set, Slot, State, TEXT_MAX, WAYS},
+    fold::{FIXED_WORDS, HASHED_WORDS, SETS, Secret, Set, Slot, State, TEXT_MAX, WAYS},
     operation::Operation,
-    record::{Base, FoldRecord, NOT_FOLDED, Section},
+    record::{Base, FoldRecord, NOT_FOLDED, PATH_MAX, Section},
     syscalls::{Call, Form, NONE},
 };
 
@@ -53,7 +53,7 @@ pub fn admit(scratch: &mut Scratch, call: &Call) -> bool {
         return false;
     }
     if can_fold {
-        claim(scratch);
+        claim_in(&FOLD, scratch);
     }
     true
 }
@@ -65,7 +65,7 @@ pub fn send(scratch: &mut Scratch, call: &Call) {
     if !sent {
         budget::count_untold(scratch.cgroup_row, operation(call, call::argument(scratch, call.flags)));
     }
-    conclude(scratch, sent);
+    conclude_in(&FOLD, scratch, sent);
 }
 
 /// The operation of a call with these flags, as user space calls it: an unlinkat may remove a folder.
@@ -74,12 +74,6 @@ pub fn operation(call: &Call, flags: u64) -> u8 {
     const AT_REMOVEDIR: u64 = 0x200;
     let removes_folder = call.operation == Operation::Unlink as u8 && flags & AT_REMOVEDIR != 0;
     if removes_folder { Operation::Rmdir as u8 } else { call.operation }
-}
-
-/// What was called, in one word.
-#[inline(always)]
-pub fn asked(operation: u8, abi: u8, syscall: u16, flags: u64) -> u64 {
-    u64::from(operation) | u64::from(abi) << 8 | u64::from(syscall) << 16 | (flags & 0xffff_ffff) << 32
 }
 
 #[inline(always)]
@@ -151,21 +145,35 @@ extern "C" fn hash_text(scratch: *mut Scratch) -> u32 {
 /// Adds a word to one lane.
 #[inline(always)]
 pub fn add_to_lane(lane: &mut u64, index: usize, word: u64) {
-    let factors = &raw const FOLD_SECRET.0[index];
+    let numbers = &raw const FOLD_SECRET.0[index];
     // SAFETY: of a live static; volatile, because user space writes it before the load of the programs.
-    let [a, b] = unsafe { [read_volatile(&raw const (*factors)[0]), read_volatile(&raw const (*factors)[1])] };
-    *lane = lane.wrapping_add((word & 0xffff_ffff).wrapping_mul(a)).wrapping_add((word >> 32).wrapping_mul(b));
+    let [a, b] = unsafe { [read_volatile(&raw const (*numbers)[0]), read_volatile(&raw const (*numbers)[1])] };
+    *lane = lane.wrapping_add(product(word, a, b));
 }
 
 /// Adds a word to both lanes.
 #[inline(always)]
 fn add(lanes: &mut [u64; 2], index: usize, word: u64) {
-    let factors = &raw const FOLD_SECRET.0[index];
+    let numbers = &raw const FOLD_SECRET.0[index];
     // SAFETY: of a live static; volatile, because user space writes it before the load of the programs.
-    let [a, b, c, d] = unsafe { read_volatile(factors) };
-    let (lower, upper) = (word & 0xffff_ffff, word >> 32);
-    lanes[0] = lanes[0].wrapping_add(lower.wrapping_mul(a)).wrapping_add(upper.wrapping_mul(b));
-    lanes[1] = lanes[1].wrapping_add(lower.wrapping_mul(c)).wrapping_add(upper.wrapping_mul(d));
+    let [a, b, c, d] = unsafe { read_volatile(numbers) };
+    lanes[0] = lanes[0].wrapping_add(product(word, a, b));
+    lanes[1] = lanes[1].wrapping_add(product(word, c, d));
+}
+
+/// What a word adds to a lane: see [`Secret`].
+#[inline(always)]
+fn product(word: u64, a: u64, b: u64) -> u64 {
+    word.wrapping_add(a).wrapping_mul((word >> 32).wrapping_add(b))
+}
+
+/// The factor of the secret for the byte at `position` of a path.
+#[inline(always)]
+pub fn factor(position: usize) -> u64 {
+    const _: () = assert!(PATH_MAX.is_power_of_two() && PATH_MAX <= HASHED_WORDS * 4);
+    let position = position & (PATH_MAX - 1);
+    // SAFETY: of a live static; volatile, because user space writes it before the load of the programs.
+    unsafe { read_volatile(&raw const FOLD_SECRET.0[position / 4][position % 4]) }
 }
 
 /// The kernel's ticks since boot (kernel 5.6): one load, where a clock takes forty times as long.
@@ -190,7 +198,17 @@ fn state(slot: *mut Slot) -> &'static Claim {
 /// Counts the attempt, if it is one that was told.
 #[inline(always)]
 pub fn is_repeat(key: [u64; 2], cgroup: u64, operation: u8) -> bool {
-    let Some(set) = FOLD.get_ptr_mut(set_of(key)) else { return false };
+    let row = count_in(&FOLD, key, cgroup);
+    if let Some(row) = row {
+        budget::count_denied(row, operation);
+    }
+    row.is_some()
+}
+
+/// Counts what has this key, if a slot of `table` does; the row of its cgroup.
+#[inline(always)]
+pub fn count_in(table: &'static Array<Set>, key: [u64; 2], cgroup: u64) -> Option<u32> {
+    let set = table.get_ptr_mut(set_of(key))?;
     let mut way = 0;
     while way < WAYS {
         // SAFETY: a live map value.
@@ -206,15 +224,11 @@ pub fn is_repeat(key: [u64; 2], cgroup: u64, operation: u8) -> bool {
         if same && before.is_live() {
             // SAFETY: as above.
             let row = unsafe { read_volatile(&raw const (*slot).row) } as u32;
-            let counted = count(slot, before);
-            if counted {
-                budget::count_denied(row, operation);
-            }
-            return counted;
+            return count(slot, before).then_some(row);
         }
         way += 1;
     }
-    false
+    None
 }
 
 /// Adds one to the count of the slot, as long as it is the same attempt's.
@@ -247,9 +261,9 @@ fn count(slot: *mut Slot, mut before: State) -> bool {
 /// Claims a slot for the attempt: one of use to nobody, or that whose attempt has been repeated least lately, all its repeats
 /// being told.
 #[inline(always)]
-fn claim(scratch: &mut Scratch) {
+pub fn claim_in(table: &'static Array<Set>, scratch: &mut Scratch) {
     let number = set_of(scratch.key);
-    let Some(set) = FOLD.get_ptr_mut(number) else { return };
+    let Some(set) = table.get_ptr_mut(number) else { return };
     let mut found = WAYS;
     let mut oldest = u64::MAX;
     let mut way = 0;
@@ -280,12 +294,12 @@ fn claim(scratch: &mut Scratch) {
 
 /// Lets the claimed slot count repeats, if the record was sent; else gives it back.
 #[inline(always)]
-fn conclude(scratch: &Scratch, sent: bool) {
+pub fn conclude_in(table: &'static Array<Set>, scratch: &Scratch, sent: bool) {
     let FoldRecord { slot: number, generation: _ } = scratch.record.call.fold;
     if number == NOT_FOLDED {
         return;
     }
-    let Some(set) = FOLD.get_ptr_mut(number / WAYS as u32) else { return };
+    let Some(set) = table.get_ptr_mut(number / WAYS as u32) else { return };
     // SAFETY: a live map value.
     let slot = unsafe { &raw mut (*set).0[memory::opaque(number.into()) as usize & (WAYS - 1)] };
     let claimed = State(state(slot).get());

@@ -12,6 +12,7 @@ mod atomic;
 mod budget;
 mod capture;
 mod fold;
+mod folders;
 mod hooks;
 mod memory;
 mod offsets;

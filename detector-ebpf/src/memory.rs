@@ -6,7 +6,7 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::pt_regs,
+    bindings::{pt_regs, task_struct},
     helpers::generated::{
         bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user,
         bpf_probe_read_user_str, bpf_task_pt_regs,
@@ -49,6 +49,12 @@ impl Structure {
         NonNull::new(pointer.cast_mut()).map(Self)
     }
 
+    /// The registers of a task, as [`current_registers`].
+    #[inline(always)]
+    pub fn registers(self) -> &'static pt_regs {
+        registers_of(self.0.as_ptr().cast())
+    }
+
     /// The same, as a number.
     #[inline(always)]
     pub fn untyped(self) -> Untyped {
@@ -59,8 +65,14 @@ impl Structure {
 /// The registers of the syscall that the running thread is in (kernel 5.15); of a thread of the kernel's, what it began with.
 #[inline(always)]
 pub fn current_registers() -> &'static pt_regs {
+    // SAFETY: the helper has no preconditions.
+    registers_of(unsafe { bpf_get_current_task_btf() })
+}
+
+#[inline(always)]
+fn registers_of(task: *mut task_struct) -> &'static pt_regs {
     // SAFETY: the verifier checks that it is a task, and each load from the registers, which stand on the task's stack.
-    unsafe { &*(bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs) }
+    unsafe { &*(bpf_task_pt_regs(task) as *const pt_regs) }
 }
 
 /// A kernel structure whose members can be read.
@@ -192,20 +204,24 @@ pub fn fill<T: Plain, const N: usize>(values: &mut [T; N], with: T) {
     }
 }
 
-/// Copies `length` bytes from `kernel`, an address of the kernel's, or where that is 0, from `user`; whether all could be read.
+/// Copies `length` bytes of the kernel's memory; whether all could be read.
 ///
 /// # Safety
 /// `to` must be writable for `length` bytes.
 #[inline(always)]
-pub unsafe fn copy(to: *mut u8, length: u32, kernel: u64, user: u64) -> bool {
-    // SAFETY: the caller answers for `to`; the helpers check the addresses.
-    unsafe {
-        if kernel != 0 {
-            bpf_probe_read_kernel(to.cast(), length, kernel as *const _) == 0
-        } else {
-            bpf_probe_read_user(to.cast(), length, user as *const _) == 0
-        }
-    }
+pub unsafe fn kernel_bytes(to: *mut u8, length: u32, address: u64) -> bool {
+    // SAFETY: the caller answers for `to`; the helper checks the address.
+    unsafe { bpf_probe_read_kernel(to.cast(), length, address as *const _) == 0 }
+}
+
+/// Copies `length` bytes of the process's memory; whether all could be read.
+///
+/// # Safety
+/// `to` must be writable for `length` bytes.
+#[inline(always)]
+pub unsafe fn user_bytes(to: *mut u8, length: u32, address: u64) -> bool {
+    // SAFETY: the caller answers for `to`; the helper checks the address.
+    unsafe { bpf_probe_read_user(to.cast(), length, address as *const _) == 0 }
 }
 
 /// A number for a pointer of the kernel's, the same for the same pointer: for the verifier a difference of pointers is one, a pointer

@@ -11,7 +11,6 @@ use core::{
 };
 
 use detector_common::{
-    abi::Abi,
     fold::FIXED_WORDS,
     operation::Operation,
     syscalls::{Call, NONE, TABLE_LEN},
@@ -20,7 +19,7 @@ use detector_common::{
 use crate::{
     capture::process,
     fold,
-    hooks::sys_exit,
+    hooks::{covers, sys_exit},
     memory::{self, Readable, Structure},
     offsets::offset,
     scratch::{self, Scratch},
@@ -28,6 +27,8 @@ use crate::{
 
 /// Words of a path that is short: with its NUL, 64 bytes.
 pub const WORDS: usize = 8;
+/// Of these, what most paths have room in.
+const HALF: usize = WORDS / 2;
 
 /// Nobody has asked.
 pub const UNASKED: u32 = 0;
@@ -39,65 +40,145 @@ pub const REPEAT: u32 = 2;
 /// read: the program may have changed it since.
 pub const NEW: u32 = 3;
 
-/// Counts a refused write, if it was told before: that of the syscall which the task is in, with a `number` less than
-/// [`TABLE_LEN`]. `name` is the address of the kernel's copy of the path; 0: the program's own string is the path.
+/// Counts a refused write, if it was told before: that of the syscall which the task is in. `name` is the address of the kernel's
+/// copy of the path; 0: the program's own string is the path. `at_function`: it has ended in a kernel function; 0: at the exit of
+/// the syscall, which counts nothing that such a function does.
 ///
 /// A global function (kernel 5.12): the verifier goes through it once and by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn ask_quickly(number: u32, compat: u32, name: u64) -> u32 {
-    let compat = compat != 0;
-    let call = sys_exit::row(compat, number as usize & (TABLE_LEN - 1));
-    if call.has_one_path == 0 {
+pub extern "C" fn ask_quickly(name: u64, at_function: u32) -> u32 {
+    let Some(task) = Structure::current_task() else { return NOT_QUICK };
+    let Some(call) = Asked::of_current(task) else { return NOT_QUICK };
+    if at_function == 0 && covers::syscalls(call.operation) {
         return NOT_QUICK;
     }
-    ask(number, compat, call, name, Arguments::of_current(call, compat))
+    ask(task, name, call)
 }
 
-/// The same at the end of a kernel function that does `operation`, and has this path and these arguments.
+/// The same at the end of the function that opens, with this path and these arguments.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn ask_at_function(operation: u32, name: u64, dirfd: u32, flags: u32) -> u32 {
+pub extern "C" fn ask_at_open(name: u64, dirfd: u32, flags: u32) -> u32 {
     let Some(task) = Structure::current_task() else { return NOT_QUICK };
-    let number = memory::current_registers().orig_rax & !sys_exit::X32_BIT;
-    if process::is_io_worker(task) || number >= TABLE_LEN as u64 {
+    if process::is_io_worker(task) {
         return NOT_QUICK;
     }
-    let compat = sys_exit::is_compat(task);
-    let number = memory::opaque(number) as usize & (TABLE_LEN - 1);
-    let call = sys_exit::row(compat, number);
-    if call.has_one_path == 0 || !does(operation, call) {
-        return NOT_QUICK;
+    match Asked::of_current(task) {
+        Some(call) if call.operation == Operation::Open as u8 => {
+            ask(task, name, Asked { dirfd, flags: flags.into(), ..call })
+        }
+        _ => NOT_QUICK,
     }
-    ask(number as u32, compat, call, name, Arguments { path: 0, dirfd, flags: flags.into() })
+}
+
+/// A call that has one path, as its key takes it.
+struct Asked {
+    operation: u8,
+    /// Which call it is, by its number and its table.
+    call: u32,
+    /// Address of the program's own string.
+    path: u64,
+    dirfd: u32,
+    flags: u64,
+}
+
+impl Asked {
+    /// That of the syscall which the task is in, which is the running one.
+    #[inline(always)]
+    fn of_current(task: Structure) -> Option<Self> {
+        /// What nearly every program and library opens with (`arch/x86/entry/syscalls/syscall_64.tbl`).
+        const OPENAT: u64 = 257;
+        let registers = task.registers();
+        let number = registers.orig_rax;
+        let compat = sys_exit::is_compat(task);
+        if number == OPENAT && !compat {
+            // What the table says of it, without a look at it.
+            return Some(Self {
+                operation: Operation::Open as u8,
+                call: OPENAT as u32,
+                path: registers.rsi,
+                dirfd: registers.rdi as u32,
+                flags: registers.rdx,
+            });
+        }
+        let number = number & !sys_exit::X32_BIT;
+        if number >= TABLE_LEN as u64 {
+            return None;
+        }
+        // Old verifiers don't connect the comparison with this copy.
+        let call = sys_exit::row(compat, memory::opaque(number) as usize & (TABLE_LEN - 1));
+        if call.has_one_path == 0 {
+            return None;
+        }
+        let [first, second] = if compat { [registers.rbx, registers.rcx] } else { [registers.rdi, registers.rsi] };
+        // A path comes first, or second, behind what it is relative to.
+        let (path, dirfd) = if call.dirfd == NONE { (first, AT_FDCWD) } else { (second, first as u32) };
+        let flags = match call.flags {
+            1 => second,
+            2 => registers.rdx,
+            3 if compat => registers.rsi,
+            3 => registers.r10,
+            4 if compat => registers.rdi,
+            4 => registers.r8,
+            _ => 0,
+        };
+        let operation = fold::operation(call, flags);
+        let path = if compat { path & 0xffff_ffff } else { path };
+        let table = if compat { TABLE_LEN as u32 } else { 0 };
+        Some(Self { operation, call: number as u32 | table, path, dirfd, flags })
+    }
 }
 
 #[inline(always)]
-fn ask(number: u32, compat: bool, call: &Call, name: u64, arguments: Arguments) -> u32 {
-    let Arguments { path, dirfd, flags } = arguments;
+fn ask(task: Structure, name: u64, call: Asked) -> u32 {
+    let Asked { operation, call, path, dirfd, flags } = call;
     let mut text = MaybeUninit::<[u64; WORDS]>::uninit();
-    let text = text.as_mut_ptr();
-    // SAFETY: as long as it is.
-    if !unsafe { memory::copy(text.cast(), WORDS as u32 * 8, name, path) } {
+    let text = text.as_mut_ptr().cast::<u64>();
+    // Of the kernel's memory a copy costs by its length, of the program's hardly.
+    let at_first = if name == 0 { WORDS } else { HALF };
+    // SAFETY: both are as long as the text, or shorter; volatile, or the compiler would make a `memset` of the zeros.
+    let is_read = unsafe {
+        if name == 0 {
+            memory::user_bytes(text.cast(), WORDS as u32 * 8, path)
+        } else {
+            for word in HALF..WORDS {
+                write_volatile(text.add(word), 0);
+            }
+            memory::kernel_bytes(text.cast(), HALF as u32 * 8, name)
+        }
+    };
+    if !is_read {
         return NOT_QUICK;
     }
     // SAFETY: the first word of the text.
-    let first = unsafe { read_volatile(text.cast::<u64>()) } as u8;
+    let first = unsafe { read_volatile(text) } as u8;
     let is_absolute = first == b'/';
-    if first == 0 || !is_absolute && dirfd != AT_FDCWD {
-        return NOT_QUICK;
+    if !is_absolute {
+        if first == 0 {
+            return NOT_QUICK;
+        }
+        if dirfd != AT_FDCWD {
+            return NOT_QUICK;
+        }
     }
-    let operation = fold::operation(call, flags);
-    let abi = if compat { Abi::Ia32 } else { Abi::X86_64 };
+    // With the flags it tells the operation, too.
+    let asked = flags << 32 | u64::from(call);
     let mut hash = 0;
-    fold::add_to_lane(&mut hash, 0, fold::asked(operation, abi as u8, number as u16, flags));
     let mut index = 0;
     loop {
+        if index == at_first && index == HALF {
+            let rest = name.wrapping_add(HALF as u64 * 8);
+            // SAFETY: the second half of the text.
+            if !unsafe { memory::kernel_bytes(text.add(HALF).cast(), HALF as u32 * 8, rest) } {
+                return NOT_QUICK;
+            }
+        }
         if index == WORDS {
             return NOT_QUICK;
         }
         // SAFETY: within the text.
-        let word = unsafe { read_volatile(text.cast::<u64>().add(index)) };
+        let word = unsafe { read_volatile(text.add(index)) };
         // The highest bit of each byte that is NUL, and of none before the first that is.
         let ends = word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080;
         if ends != 0 {
@@ -109,13 +190,13 @@ fn ask(number: u32, compat: bool, call: &Call, name: u64, arguments: Arguments) 
         fold::add_to_lane(&mut hash, index + FIXED_WORDS, word);
         index += 1;
     }
-    let Some(chosen) = chosen_by_kernel(is_absolute) else { return NOT_QUICK };
+    let Some(chosen) = chosen_by_kernel(task, is_absolute, asked) else { return NOT_QUICK };
     let key = [hash, chosen];
     if fold::is_repeat(key, process::current_cgroup_id(), operation) {
         return REPEAT;
     }
     let Some((scratch, place)) = scratch::claim() else { return NOT_QUICK };
-    note(scratch, key, text);
+    note(scratch, key, text.cast());
     NEW + place
 }
 
@@ -141,49 +222,26 @@ fn note(scratch: &mut Scratch, key: [u64; 2], text: *const [u64; WORDS]) {
 /// The descriptor that stands for the working directory.
 const AT_FDCWD: u32 = -100_i32 as u32;
 
-/// The arguments of a call that has one path.
-struct Arguments {
-    path: u64,
-    dirfd: u32,
-    flags: u64,
-}
-
-impl Arguments {
-    #[inline(always)]
-    fn of_current(call: &Call, compat: bool) -> Self {
-        let registers = memory::current_registers();
-        let [first, second] = if compat { [registers.rbx, registers.rcx] } else { [registers.rdi, registers.rsi] };
-        // A path comes first, or second, behind what it is relative to.
-        let (path, dirfd) = if call.dirfd == NONE { (first, AT_FDCWD) } else { (second, first as u32) };
-        let flags = match call.flags {
-            1 => second,
-            2 => registers.rdx,
-            3 if compat => registers.rsi,
-            3 => registers.r10,
-            4 if compat => registers.rdi,
-            4 => registers.r8,
-            _ => 0,
-        };
-        Self { path: if compat { path & 0xffff_ffff } else { path }, dirfd, flags }
-    }
-}
-
-/// What the path is relative to, root or working directory, and what is executed, in one number.
+/// What the path is relative to, root or working directory, what is executed, and what was `asked`, in one number.
 #[inline(always)]
-fn chosen_by_kernel(is_absolute: bool) -> Option<u64> {
-    let task = Structure::current_task()?;
+fn chosen_by_kernel(task: Structure, is_absolute: bool, asked: u64) -> Option<u64> {
     let fs = task.follow(offset!(task_fs))?;
-    let [mount, dentry]: [u64; 2] = if is_absolute {
-        [fs.load(offset!(fs_root_mnt)), fs.load(offset!(fs_root_dentry))]
-    } else {
-        [fs.load(offset!(fs_pwd_mnt)), fs.load(offset!(fs_pwd_dentry))]
-    };
+    // Not its mount: the same path of another mount namespace is the same attempt.
+    let base: u64 = if is_absolute { fs.load(offset!(fs_root_dentry)) } else { fs.load(offset!(fs_pwd_dentry)) };
     let file = task.follow(offset!(task_mm))?.follow(offset!(mm_exe_file))?;
     let executable: u64 = file.load(offset!(file_dentry));
     let inode = file.follow(offset!(file_inode))?;
     let generation: u32 = inode.load(offset!(inode_generation));
     let number: u64 = inode.load(offset!(inode_number));
-    let base = fold::mix(memory::number(mount), memory::number(dentry));
-    let executable = fold::mix(base, memory::number(executable));
-    Some(fold::mix(fold::mix(executable, number), generation.into()))
+    // Nobody can choose these, so a sum does, each with a factor of its own. What was asked is chosen, but with all else the same
+    // another number makes another sum.
+    let inode = number ^ u64::from(generation) << 32;
+    let sum = [memory::number(base), memory::number(executable), inode, asked]
+        .into_iter()
+        .zip(FACTORS)
+        .fold(0_u64, |sum, (word, factor)| sum.wrapping_add(word.wrapping_mul(factor)));
+    Some(sum)
 }
+
+/// Odd primes of 31 bits: each is part of an instruction, where a wider number takes one of its own.
+const FACTORS: [u64; 4] = [0x7ed5_58cd, 0x6b2f_b655, 0x5d5b_83f7, 0x4cf5_ad5f];

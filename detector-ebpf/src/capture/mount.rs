@@ -25,6 +25,8 @@ use crate::{
 #[repr(C)]
 pub struct Refused {
     place: [u64; 2],
+    /// Address of the name of its type of file system.
+    fstype: u64,
     pub mount: MountRecord,
 }
 
@@ -44,41 +46,57 @@ impl Refused {
         if self.mount.known == 0 { 0 } else { self.place.as_ptr() as u64 }
     }
 
-    /// Fills it from a `vfsmount`. None of the kernel's own, which has no place in any namespace: a layer of an overlay.
+    /// Notes a `vfsmount` with what costs next to nothing to read, while it can't go; the rest is read when it is
+    /// [completed](Self::complete).
     #[inline(always)]
-    pub fn fill<S: Readable>(&mut self, vfsmount: S) {
+    fn note<S: Readable>(&mut self, vfsmount: S) {
         self.mount.known = 0;
+        self.place[path::word(offset!(path_mnt))] = vfsmount.address();
+        self.place[path::word(offset!(path_dentry))] = vfsmount.load(offset!(vfsmount_root));
+        self.mount.flags = vfsmount.load(offset!(vfsmount_flags));
+        self.mount.super_flags = 0;
+        self.fstype = 0;
+        let Some(superblock) = vfsmount.follow(offset!(vfsmount_sb)) else { return };
+        self.mount.super_flags = superblock.load::<u64>(offset!(sb_flags)) as u32;
+        let Some(fstype) = superblock.follow(offset!(sb_type)) else { return };
+        self.fstype = fstype.load(offset!(fstype_name));
+        self.mount.known = NOTED;
+    }
+
+    /// Reads the rest of what was noted, if anything was. Nothing is known of a mount of the kernel's own, which has no place in any
+    /// namespace (a layer of an overlay), nor of one that has gone since it was noted.
+    #[inline(always)]
+    pub fn complete(&mut self) {
+        if self.mount.known != NOTED {
+            return;
+        }
+        self.mount.known = 0;
+        let vfsmount = self.place[path::word(offset!(path_mnt))];
         // The verifier knows no way from a part to the whole.
-        let mount = Untyped(vfsmount.address().wrapping_sub(u64::from(offset!(mount_mnt))));
+        let mount = Untyped(vfsmount.wrapping_sub(u64::from(offset!(mount_mnt))));
         let namespace: u64 = mount.load(offset!(mount_ns));
         if namespace == 0 || namespace > ERRORS {
             return;
         }
         self.mount.id = mount.load(offset!(mount_id));
-        self.mount.flags = vfsmount.load(offset!(vfsmount_flags));
-        self.place[path::word(offset!(path_mnt))] = vfsmount.address();
-        self.place[path::word(offset!(path_dentry))] = vfsmount.load(offset!(vfsmount_root));
         memory::fill(&mut self.mount.fstype, 0);
-        self.mount.super_flags = 0;
-        if let Some(superblock) = vfsmount.follow(offset!(vfsmount_sb)) {
-            self.mount.super_flags = superblock.load::<u64>(offset!(sb_flags)) as u32;
-            if let Some(fstype) = superblock.follow(offset!(sb_type)) {
-                let name = fstype.load(offset!(fstype_name));
-                let to = self.mount.fstype.as_mut_ptr();
-                // SAFETY: as long as it says. Where it can't be read, it stays empty.
-                unsafe { memory::kernel_string(to, FSTYPE_LEN as u32, name) };
-            }
-        }
-        self.mount.known = 1;
+        let to = self.mount.fstype.as_mut_ptr();
+        // SAFETY: as long as it says. Where it can't be read, it stays empty.
+        unsafe { memory::kernel_string(to, FSTYPE_LEN as u32, self.fstype) };
+        let root: u64 = Untyped(vfsmount).load(offset!(vfsmount_root));
+        self.mount.known = u32::from(root == self.place[path::word(offset!(path_dentry))]);
     }
 
     /// Fills it from the `struct path` at `path`.
     #[inline(always)]
     pub fn fill_from_path(&mut self, path: u64) {
-        self.fill(Untyped(memory::kernel_at(path, offset!(path_mnt))));
+        self.note(Untyped(memory::kernel_at(path, offset!(path_mnt))));
+        self.complete();
     }
 }
 
+/// `known` of what was noted, and is not complete yet.
+const NOTED: u32 = 2;
 /// Pointers from there on are errors (`MAX_ERRNO`, `include/linux/err.h`).
 const ERRORS: u64 = -4096_i64 as u64;
 
@@ -128,17 +146,32 @@ static OF_OPENS: Claim = Claim::new();
 #[map]
 static REFUSED: Array<Slot<Noted>> = Array::with_max_entries(SLOTS, 0);
 
-/// Notes for the running task that its operation was refused by the mount. Whether the operation itself ends so is not said:
+/// Whether a mount refuses to be written to: by its own flags, or by those of its superblock (`mnt_want_write`, `fs/namespace.c`).
+#[inline(always)]
+pub fn refuses(vfsmount: Structure) -> bool {
+    const MNT_READONLY: u32 = 0x40;
+    const SB_RDONLY: u64 = 0x1;
+    vfsmount.load::<u32>(offset!(vfsmount_flags)) & MNT_READONLY != 0
+        || vfsmount
+            .follow(offset!(vfsmount_sb))
+            .is_some_and(|superblock| superblock.load::<u64>(offset!(sb_flags)) & SB_RDONLY != 0)
+}
+
+/// Notes for the running task that its operation is refused by the mount. Whether the operation itself ends so is not said:
 /// it may find that there is nothing to be written.
 #[inline(always)]
 pub fn note(vfsmount: Structure) {
     let task = slots::current();
-    if let Some(refused) = names::refused(task) {
-        refused.fill(vfsmount);
+    let filename = looked_up();
+    // Of what is looked up still, the names are not kept.
+    if filename == 0
+        && let Some(refused) = names::refused(task)
+    {
+        refused.note(vfsmount);
     } else if let Some(Slot { value: noted, .. }) = slots::claim(&REFUSED, task, LEFT_BEHIND) {
-        noted.by = Operation::of(looked_up());
-        noted.count(noted.by.filename != 0);
-        noted.refused.fill(vfsmount);
+        noted.by = Operation::of(filename);
+        noted.count(filename != 0);
+        noted.refused.note(vfsmount);
     }
 }
 
@@ -180,7 +213,7 @@ fn looked_up() -> u64 {
     if offset!(task_nameidata) == UNAVAILABLE || offset!(nameidata_name) == UNAVAILABLE {
         return 0;
     }
-    let nameidata = Structure::current_task().map_or(0, |task| task.load(offset!(task_nameidata)));
-    // From 0 nothing can be read, and what can't be read is 0.
-    memory::kernel_at(nameidata, offset!(nameidata_name))
+    Structure::current_task()
+        .and_then(|task| task.follow(offset!(task_nameidata)))
+        .map_or(0, |nameidata| nameidata.load(offset!(nameidata_name)))
 }

@@ -256,13 +256,19 @@ fn end(scratch: &mut Scratch, truncated: bool) -> i64 {
 /// Address of the `struct path` of the open file `fd` of the process whose `files_struct` is at `files`.
 #[inline(always)]
 pub fn of_open_file(files: u64, fd: u32) -> Option<u64> {
+    of_file(open_file(files, fd))
+}
+
+/// Address of the `struct file` of that open file; 0 where there is none.
+#[inline(always)]
+pub fn open_file(files: u64, fd: u32) -> u64 {
     let fdtable = memory::kernel_at(files, offset!(files_fdt));
     let max_fds: u32 = memory::kernel_at(fdtable, offset!(fdtable_max_fds));
     if fd >= max_fds {
-        return None;
+        return 0;
     }
     let array: u64 = memory::kernel_at(fdtable, offset!(fdtable_fd));
-    of_file(memory::kernel_at(array.wrapping_add(8 * u64::from(fd)), 0))
+    memory::kernel_at(array.wrapping_add(8 * u64::from(fd)), 0)
 }
 
 /// Mount and dentry of the `struct path` at `path`.

@@ -1,12 +1,12 @@
 //! Which operations the programs on kernel functions see: the others fall back to the exits of syscalls and to io_uring's own
 //! tracepoints, which must not report anything a second time.
 
-use aya_ebpf::{macros::map, maps::Array};
+use crate::atomic::Claim;
 
 /// Bit sets by the operations' wire numbers, written by user space before the tracepoints are attached: [0] of syscalls,
-/// [1] of io_uring.
-#[map]
-static COVERED: Array<u64> = Array::with_max_entries(2, 0);
+/// [1] of io_uring. In a map of its own, which the programs read without looking it up.
+#[unsafe(link_section = ".data.covered")]
+static COVERED: [Claim; 2] = [Claim::new(), Claim::new()];
 
 /// Whether programs on kernel functions see this operation when a syscall asks for it.
 #[inline(always)]
@@ -21,7 +21,6 @@ pub fn io_uring(operation: u8) -> bool {
 }
 
 #[inline(always)]
-fn is_covered(door: u32, operation: u8) -> bool {
-    let covered = COVERED.get(door).copied().unwrap_or(0);
-    covered >> (operation & 63) & 1 != 0
+fn is_covered(door: usize, operation: u8) -> bool {
+    COVERED[door].get() >> (operation & 63) & 1 != 0
 }

@@ -123,15 +123,20 @@ keeps_names! {
     enter_mknod, exit_mknod: 4, Mknod, NONE, name 1, [dirfd 0, mode 2];
 }
 
-/// `mnt_want_write`, in the course of an operation on a name.
-#[fexit]
-fn exit_want_write(context: FExitContext) -> i32 {
-    if is_refused(&context, 1) {
-        apart!(context, {
-            if let Some(vfsmount) = structure(&context, 0) {
-                mount::note(vfsmount);
-            }
-        });
+/// `mnt_want_write`, in the course of an operation on a name. At its entry, which costs two thirds of an exit, and looks at what the
+/// function will look at: whoever may write pays for it, too. Where the mount is made read-only, or writable, at this very moment,
+/// it is not noted, or the operation goes well and drops the note.
+#[fentry]
+fn enter_want_write(context: FEntryContext) -> i32 {
+    /// Apart for the reason of [`apart`].
+    #[inline(never)]
+    fn refused(context: *mut c_void) {
+        if let Some(vfsmount) = Structure::parameter(FEntryContext::new(context).arg(0)) {
+            mount::note(vfsmount);
+        }
+    }
+    if Structure::parameter(context.arg(0)).is_some_and(mount::refuses) {
+        refused(context.as_ptr());
     }
     0
 }
@@ -157,7 +162,7 @@ fn refuse_open(context: &FExitContext) {
     let (Some(filename), Some(how)) = (structure(context, 1), structure(context, 2)) else { return };
     let (name, dirfd, flags) =
         (filename.load(offset!(filename_name)), context.arg(0), how.load(offset!(open_flags_flags)));
-    let answer = quick::ask_at_function(Operation::Open as u32, name, dirfd, flags);
+    let answer = quick::ask_at_open(name, dirfd, flags);
     if answer == quick::REPEAT {
         mount::drop();
         return;

@@ -152,7 +152,7 @@ fn take(request: &Request) {
     let has_path = request.name != 0 || request.by_syscall_alone != 0;
     let asks = by_syscall && has_path && answer == quick::UNASKED && request.result == -EROFS;
     if asks {
-        answer = quick::ask_quickly(index as u32, compat.into(), request.name);
+        answer = quick::ask_quickly(request.name, 1);
         if answer == quick::REPEAT {
             return;
         }
@@ -294,6 +294,7 @@ fn find_mount(scratch: &mut Scratch, request: &Request, call: &Call) {
     }
     if request.refused != 0 {
         memory::kernel_to(&mut scratch.refused, request.refused);
+        scratch.refused.complete();
     } else {
         let is_on_file = request.by_syscall_alone != 0 && scratch.record.call.base == Base::File as u8;
         let path = if is_on_file { scratch.walk.places[0] } else { request.path };

@@ -54,10 +54,29 @@ fn sys_exit(context: BtfTracePointContext) -> i32 {
 }
 
 /// Reports the call, if it is a watched one. A function of its own that reads the context anew, so that the exit of every syscall
-/// saves no registers and moves nothing for it.
+/// saves no registers and moves nothing for it; and no more than that, so that a repeat does not either.
 #[inline(never)]
 fn report(context: *mut c_void) {
-    let context = BtfTracePointContext::new(context);
+    let result: i64 = BtfTracePointContext::new(context).arg(1);
+    let answer = if result == -EROFS { quick::ask_quickly(0, 0) } else { quick::NOT_QUICK };
+    if answer != quick::REPEAT {
+        report_new(context, answer);
+    }
+}
+
+/// Reports a call of which `answer` is known: see [`quick`].
+#[inline(never)]
+fn report_new(context: *mut c_void, answer: u32) {
+    let claimed = answer.checked_sub(quick::NEW);
+    describe(&BtfTracePointContext::new(context), claimed);
+    if let Some(place) = claimed {
+        scratch::release(place);
+    }
+}
+
+/// Puts the record together, in the scratch that is `claimed` already, if one is, and sends it.
+#[inline(always)]
+fn describe(context: &BtfTracePointContext, claimed: Option<u32>) {
     let result: i64 = context.arg(1);
     let registers: *const pt_regs = context.arg(0);
     // SAFETY: as in `sys_exit`: valid registers, loads checked by the verifier.
@@ -77,11 +96,6 @@ fn report(context: *mut c_void) {
     {
         return;
     }
-    let answer = if result == -EROFS { quick::ask_quickly(number as u32, compat.into(), 0) } else { quick::NOT_QUICK };
-    if answer == quick::REPEAT {
-        return;
-    }
-    let claimed = answer.checked_sub(quick::NEW);
     scratch::with(claimed, |scratch| {
         note_call(scratch, registers, number, compat, result);
         scratch.record.call.hook = Hook::Tracepoint as u8;
@@ -104,9 +118,6 @@ fn report(context: *mut c_void) {
         }
         send(scratch, call, task);
     });
-    if let Some(place) = claimed {
-        scratch::release(place);
-    }
 }
 
 /// Whether the task is in a 32-bit call.

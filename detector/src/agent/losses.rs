@@ -19,6 +19,7 @@ pub const KERNEL_STAGES: &[(&str, Counter)] = &[
     ("ring_mounts", Counter::UrgentRingFull),
     ("ring_cgroups", Counter::CgroupRingFull),
     ("scratch", Counter::ScratchBusy),
+    ("observe_budget", Counter::ObservedCut),
 ];
 
 /// The stage in the kernel that the kernel counts itself: programs that were not run, because another task was in them.

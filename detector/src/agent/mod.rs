@@ -8,6 +8,7 @@ mod losses;
 mod memory;
 pub mod mountinfo;
 mod notes;
+mod observing;
 mod outbox;
 mod pipeline;
 pub mod privileges;
@@ -38,7 +39,7 @@ use crate::{
     export::{
         Metrics,
         http::{Condition, HttpError, HttpServer},
-        metrics::{Build, Sources},
+        metrics::{Build, Sources, WithUntold},
         sinks::{Reopen, SinkError, Sinks},
     },
     finding::{
@@ -105,7 +106,8 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         // Absent, or slow: it may come yet, and the identity room waits for it and says so.
         Ok(_) | Err(_) => {}
     }
-    let (sensor, stream, counters) = Sensor::attach(config.hooks)?;
+    let observing = config.observe_writes.then(|| observing::of_node(&config.host_proc));
+    let (sensor, stream, counters) = Sensor::attach_observing(config.hooks, observing)?;
     memory::give_back();
     privileges::keep_for(privileges::Stage::Watching)?;
     let identity = Identity::start(IdentityConfig {
@@ -118,8 +120,9 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let resolver = Arc::new(Resolver::new(config.host_proc.clone())?);
     let seals = Seals::watch(&config.host_proc, &identity)?;
     let repeats = Repeats::new(stream.folds());
+    let observed = stream.observed().map(Repeats::new);
     let ledger = Ledger::new(Arc::clone(&counters), identity.clone(), config.scope);
-    let sources = sources(&identity, &counters, &resolver, &seals, &repeats);
+    let sources = sources(&identity, &counters, &resolver, &seals, [Some(&repeats), observed.as_ref()]);
     let metrics = Arc::new(Metrics::new(&build(sensor.mode()), sources)?);
     for &(surface, seen) in sensor.coverage() {
         metrics.coverage(surface, seen);
@@ -150,6 +153,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         scope: config.scope,
         held: Held::default(),
         repeats,
+        observed,
         ledger,
         follow_links: true,
     };
@@ -187,7 +191,7 @@ impl Agent {
         mut stop: StopSignal,
         mut writer_ended: watch::Receiver<bool>,
     ) -> Result<(), AgentError> {
-        self.pipeline.outbox.send(notes::start(sensor.mode()));
+        self.pipeline.outbox.send(notes::start(sensor.mode(), self.pipeline.observed.is_some()));
         self.pipeline.outbox.send(notes::coverage(sensor.coverage()));
         let mut changed = self.pipeline.identity.changed();
         let reason = loop {
@@ -247,7 +251,7 @@ impl Agent {
             self.pipeline.sweep();
             self.sweep_due = None;
         }
-        if self.sweep_due.is_none() && !self.pipeline.repeats.is_empty() {
+        if self.sweep_due.is_none() && self.pipeline.has_repeats() {
             self.sweep_due = Some(now + repeats::INTERVAL);
         }
     }
@@ -292,9 +296,16 @@ fn sources(
     counters: &Arc<Counters>,
     resolver: &Arc<Resolver>,
     seals: &Seals,
-    repeats: &Repeats,
+    repeats: [Option<&Repeats>; 2],
 ) -> Sources {
-    let repeats = repeats.clone();
+    let with_untold = |repeats: Option<&Repeats>| -> WithUntold {
+        let repeats = repeats.cloned();
+        Box::new(move |read| match &repeats {
+            Some(repeats) => repeats.with_untold(read),
+            None => read(&[]),
+        })
+    };
+    let [with_untold, with_untold_observed] = repeats.map(with_untold);
     let resolver = Arc::clone(resolver);
     let [identity, identity_link, identity_counts] = [(); 3].map(|()| identity.clone());
     let [events, lost, incomplete] = [(); 3].map(|()| Arc::clone(counters));
@@ -306,7 +317,8 @@ fn sources(
         // Asked as readiness does, so that no two answers of one moment contradict each other.
         containerd_up: Box::new(move || identity_link.status().up),
         seal_broken: Box::new(seals.states()),
-        with_untold: Box::new(move |read| repeats.with_untold(read)),
+        with_untold,
+        with_untold_observed,
         kernel_events: Box::new(move || {
             let mut kinds = read(&events, KERNEL_EVENTS);
             kinds.push((Kind::WriteDenied.name(), events.tallies().write_denied()));
@@ -329,6 +341,7 @@ const KERNEL_EVENTS: &[(&str, Counter)] = &[
     ("cgroup_created", Counter::CgroupCreated),
     ("cgroup_removed", Counter::CgroupRemoved),
     ("result_hidden", Counter::ResultHidden),
+    ("write_observed", Counter::WriteObserved),
 ];
 
 /// Counters of `rosentry_incomplete_sections_total`, by reason. They count parts of records, so they are no kind of event.

@@ -13,8 +13,8 @@ use crate::{
     kernel::counters::SHARED,
 };
 
-/// The stream begins.
-pub fn start(mode: &str) -> Event {
+/// The stream begins; `observe_writes`: in learning mode.
+pub fn start(mode: &str, observe_writes: bool) -> Event {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     note(
         AgentWhat::Start,
@@ -23,6 +23,7 @@ pub fn start(mode: &str) -> Event {
             ("version", AgentValue::Text(env!("CARGO_PKG_VERSION").to_owned())),
             ("kernel", AgentValue::Text(release)),
             ("hooks", AgentValue::Text(mode.to_owned())),
+            ("observe_writes", AgentValue::Flag(observe_writes)),
         ],
     )
 }

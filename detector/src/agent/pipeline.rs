@@ -22,7 +22,14 @@ use crate::{
     cli::config::Scope,
     clock,
     export::Metrics,
-    finding::{Event, Sighting, assess, is_runtime_setup, operation::refine, questions, rules::RuleSet},
+    finding::{
+        Event, Sighting, assess,
+        event::{Mount, PlaceKind},
+        is_runtime_setup,
+        operation::refine,
+        questions,
+        rules::RuleSet,
+    },
     identity::{
         Identity, Lookup,
         model::{Container, TaskState},
@@ -34,6 +41,10 @@ use crate::{
 const FOREIGN: &str = "foreign_container";
 /// Why nobody can be named: nobody knows the cgroup.
 const UNKNOWN: &str = "unknown_cgroup";
+/// Why it is none of rosentry's business: no container did it.
+const HOST: &str = "host_process";
+/// Why a write that succeeded is none of rosentry's business: it went to a volume, or to another mount than the root.
+const NOT_ON_ROOT: &str = "not_on_root";
 
 /// What becomes of an attempt.
 enum Verdict {
@@ -73,6 +84,8 @@ pub struct Pipeline {
     pub held: Held,
     /// What was told once.
     pub repeats: Repeats,
+    /// The same of writes that succeeded; none where learning mode is off.
+    pub observed: Option<Repeats>,
     /// What was told of each cgroup, against what the kernel has counted.
     pub ledger: Ledger,
     /// Whether paths are worth the time to look into a container's root; not when the agent ends.
@@ -91,6 +104,9 @@ impl Pipeline {
                 Record::CgroupRemoved { id, time_ns: _ } => {
                     self.identity.cgroup_removed(id);
                     self.repeats.forget(id, |repeated| self.tell_again(repeated));
+                    if let Some(observed) = &self.observed {
+                        observed.forget(id, |repeated| self.send_again(repeated));
+                    }
                     self.ledger.gone(id);
                 }
                 Record::Attempt(attempt) => self.attempt(attempt, now).await,
@@ -98,22 +114,36 @@ impl Pipeline {
         }
     }
 
+    /// Whether there may be repeats to tell of.
+    pub fn has_repeats(&self) -> bool {
+        !self.repeats.is_empty() || self.observed.as_ref().is_some_and(|observed| !observed.is_empty())
+    }
+
     /// Tells of the repeats since the last time.
     pub fn sweep(&self) {
         self.repeats.sweep(|repeated| self.tell_again(repeated));
+        if let Some(observed) = &self.observed {
+            observed.sweep(|repeated| self.send_again(repeated));
+        }
     }
 
     /// Tells of all repeats that are left; how many there were of what was never told.
     pub fn finish(&self) -> u64 {
+        let observed = self.observed.as_ref();
         self.repeats.finish(|repeated| self.tell_again(repeated))
+            + observed.map_or(0, |observed| observed.finish(|repeated| self.send_again(repeated)))
     }
 
     fn tell_again(&self, repeated: &Repeated<'_>) {
+        self.ledger.told(repeated.cgroup_id, repeated.operation, repeated.count);
+        self.send_again(repeated);
+    }
+
+    fn send_again(&self, repeated: &Repeated<'_>) {
         match repeated.told {
-            Told::Ignored(reason) => self.metrics.ignored(reason, repeated.count),
+            Told::Ignored(reason) | Told::Unknown(reason) => self.metrics.ignored(reason, repeated.count),
             Told::Event(_) | Told::Unattributed(_) => {}
         }
-        self.ledger.told(repeated.cgroup_id, repeated.operation, repeated.count);
         if let Some(event) = repeated.event() {
             self.send(event);
         }
@@ -175,8 +205,12 @@ impl Pipeline {
                     unattributed = unattributed.filter(|_| container.is_none());
                 }
                 let outside = unattributed.is_none() && container.is_none();
+                if attempt.kind == RecordKind::WriteObserved {
+                    self.observe(attempt, container.as_ref(), unattributed).await;
+                    return;
+                }
                 if outside && self.scope == Scope::Containers {
-                    self.ignore(attempt, "host_process");
+                    self.ignore(attempt, HOST);
                     return;
                 }
                 if let Some(reason) = unattributed {
@@ -192,21 +226,54 @@ impl Pipeline {
         }
     }
 
+    /// Tells a write that succeeded, if it is on the root filesystem of a container that is known.
+    async fn observe(
+        &mut self,
+        attempt: &Attempt,
+        container: Option<&Arc<Container>>,
+        unattributed: Option<&'static str>,
+    ) {
+        match (container, unattributed) {
+            (None, None) => self.ignore(attempt, HOST),
+            (None, Some(FOREIGN)) => self.ignore(attempt, FOREIGN),
+            (None, Some(reason)) => {
+                self.metrics.ignored(reason, 1);
+                self.keep(attempt, Told::Unknown(reason));
+            }
+            (Some(_), _) => {
+                let event = self.event(attempt, container, None).await;
+                if is_on_root(&event) {
+                    self.send(event.clone());
+                    self.keep(attempt, Told::Event(Box::new(event)));
+                } else {
+                    self.ignore(attempt, NOT_ON_ROOT);
+                }
+            }
+        }
+    }
+
     fn ignore(&self, attempt: &Attempt, reason: &'static str) {
         self.metrics.ignored(reason, 1);
         self.keep(attempt, Told::Ignored(reason));
     }
 
-    /// Notes that a refused write was told, and what of, for its repeats.
+    /// Notes that a write was told, and what of, for its repeats.
     fn keep(&self, attempt: &Attempt, told: Told) {
-        if attempt.kind != RecordKind::WriteDenied {
-            return;
-        }
         let operation = refine(attempt);
-        self.ledger.told(attempt.cgroup_id, operation, 1);
-        if let Some(id) = attempt.fold {
-            let first = First { id, cgroup_id: attempt.cgroup_id, operation, time_ns: attempt.time_ns, told };
-            self.repeats.keep(first, |repeated| self.tell_again(repeated));
+        let first = |id| First { id, cgroup_id: attempt.cgroup_id, operation, time_ns: attempt.time_ns, told };
+        match attempt.kind {
+            RecordKind::WriteDenied => {
+                self.ledger.told(attempt.cgroup_id, operation, 1);
+                if let Some(id) = attempt.fold {
+                    self.repeats.keep(first(id), |repeated| self.tell_again(repeated));
+                }
+            }
+            RecordKind::WriteObserved => {
+                if let (Some(observed), Some(id)) = (&self.observed, attempt.fold) {
+                    observed.keep(first(id), |repeated| self.send_again(repeated));
+                }
+            }
+            RecordKind::MountAttempt | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => {}
         }
     }
 
@@ -261,7 +328,7 @@ impl Pipeline {
 fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
     match identity.lookup(attempt.cgroup_id) {
         Lookup::Container { container, cgroup_path } => {
-            if attempt.kind == RecordKind::MountAttempt {
+            if attempt.kind != RecordKind::WriteDenied {
                 let is_outside = parent_is_outside(identity, attempt, &container.id);
                 if is_runtime_setup(attempt, container.first_process(), is_outside) {
                     return Verdict::Ignore("runtime_setup");
@@ -275,7 +342,7 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
         }
         Lookup::Pending { .. } => Verdict::Wait,
         Lookup::Foreign { container_id, cgroup_path, first } => {
-            if attempt.kind == RecordKind::MountAttempt {
+            if attempt.kind != RecordKind::WriteDenied {
                 if is_runtime_setup(attempt, first, parent_is_outside(identity, attempt, &container_id)) {
                     return Verdict::Ignore("runtime_setup");
                 }
@@ -291,6 +358,11 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
         }
         Lookup::Unknown => Verdict::unattributed(UNKNOWN, None),
     }
+}
+
+/// Whether a write hit a root filesystem.
+fn is_on_root(event: &Event) -> bool {
+    matches!(&event.mount, Some(Mount::Place(place)) if place.kind == PlaceKind::Rootfs)
 }
 
 /// Whether the process's parent is known to be in no cgroup of the container.

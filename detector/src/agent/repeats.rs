@@ -41,6 +41,8 @@ pub enum Told {
     Unattributed(Box<Event>),
     /// None, for this reason.
     Ignored(&'static str),
+    /// None, because nobody knew whose it is, for this reason: it is asked again soon.
+    Unknown(&'static str),
 }
 
 /// An attempt that was told, and whose repeats are counted.
@@ -147,7 +149,7 @@ impl Repeats {
         let First { id, cgroup_id, operation, time_ns, told } = first;
         let bytes = match &told {
             Told::Event(event) | Told::Unattributed(event) => weight::of_event(event),
-            Told::Ignored(_) => 0,
+            Told::Ignored(_) | Told::Unknown(_) => 0,
         } + size_of::<Kept>();
         let table = &mut *self.table();
         // Of what had the slot before, all repeats were taken, or the kernel side had not given it away. So it is with this one, if
@@ -178,7 +180,7 @@ impl Repeats {
                 Counted::None => kept.idle_rounds += 1,
                 Counted::Some(repeats) => tell_of(kept, repeats, &mut tell),
             }
-            if kept.idle_rounds >= IDLE_ROUNDS || matches!(kept.told, Told::Unattributed(_)) {
+            if kept.idle_rounds >= IDLE_ROUNDS || matches!(kept.told, Told::Unattributed(_) | Told::Unknown(_)) {
                 over.push(slot);
             }
         }
@@ -215,7 +217,7 @@ impl Repeats {
             .values()
             .filter_map(|kept| match &kept.told {
                 Told::Event(event) | Told::Unattributed(event) => Some((&**event, self.folds.waiting(kept.id))),
-                Told::Ignored(_) => None,
+                Told::Ignored(_) | Told::Unknown(_) => None,
             })
             .filter(|&(_, count)| count > 0)
             .collect();
@@ -343,6 +345,9 @@ mod tests {
     fn who_did_what_nobody_knew_is_asked_again_soon() {
         let (folds, repeats, id) = repeated(Told::Unattributed(Box::new(touch())));
         assert_eq!(told(|tell| repeats.sweep(tell)), [3]);
+        assert_eq!(folds.take(id), Counted::Gone);
+        let (folds, repeats, id) = repeated(Told::Unknown("no_answer"));
+        assert_eq!(told(|tell| repeats.sweep(tell)), [0; 0]);
         assert_eq!(folds.take(id), Counted::Gone);
     }
 

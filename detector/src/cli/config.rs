@@ -117,7 +117,7 @@ pub struct Settings {
     #[command(flatten)]
     #[serde(default)]
     file: FileSettings,
-    /// Learning mode: also report writes to a root filesystem that succeed (not built yet).
+    /// Learning mode: also report which folders of a root filesystem containers write [default: false].
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     #[serde(alias = "observe_writes")]
     observe_writes: Option<bool>,
@@ -190,6 +190,8 @@ pub struct RunConfig {
     pub sinks: SinksConfig,
     /// Where metrics and health are served.
     pub metrics_listen: SocketAddr,
+    /// Whether writes to a root filesystem that succeed are reported, too.
+    pub observe_writes: bool,
 }
 
 /// What is wrong with the settings.
@@ -228,14 +230,6 @@ pub enum ConfigError {
         key: &'static str,
         /// What is wrong with it.
         problem: String,
-    },
-    /// A setting asks for what this version can't do.
-    #[error("{asked} is not built yet: {instead}")]
-    NotBuilt {
-        /// What was asked for.
-        asked: &'static str,
-        /// What to do instead.
-        instead: &'static str,
     },
 }
 
@@ -328,9 +322,6 @@ fn from_file(path: &Path) -> Result<Settings, ConfigError> {
 }
 
 fn check(mut settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Result<RunConfig, ConfigError> {
-    if settings.observe_writes == Some(true) {
-        return Err(not_built("--observe-writes", "leave it out: refused writes are reported all the same"));
-    }
     let sinks = sinks::check(&mut settings)?;
     // The form in which the CRI tools name a socket.
     let socket =
@@ -350,6 +341,7 @@ fn check(mut settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Re
         rules: settings.rules,
         sinks,
         metrics_listen: check_address(settings.metrics_listen.as_deref().unwrap_or("127.0.0.1:9465"))?,
+        observe_writes: settings.observe_writes.unwrap_or(false),
     })
 }
 
@@ -362,10 +354,6 @@ fn absolute(key: &'static str, path: Option<PathBuf>) -> Result<Option<PathBuf>,
 
 const fn value(key: &'static str, problem: String) -> ConfigError {
     ConfigError::Value { key, problem }
-}
-
-const fn not_built(asked: &'static str, instead: &'static str) -> ConfigError {
-    ConfigError::NotBuilt { asked, instead }
 }
 
 /// The names that containerd takes (`pkg/identifiers` and `pkg/namespaces`, 1.6): letters and digits with single `.`, `_`

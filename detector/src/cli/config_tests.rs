@@ -57,6 +57,7 @@ fn the_defaults_are_those_of_the_contract() {
                 },
             },
             metrics_listen: "127.0.0.1:9465".parse().unwrap(),
+            observe_writes: false,
         }
     );
 }
@@ -92,7 +93,7 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
         ("file-keep", "9"),
         ("file-fsync", "interval"),
         ("file-fsync-interval", "1m 30s"),
-        ("observe-writes", "false"),
+        ("observe-writes", "true"),
     ];
     assert_eq!(values.map(|(key, _)| key), KEYS);
     let expected = RunConfig {
@@ -126,6 +127,7 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
             spool: SpoolConfig { folder: "/spool".into(), max_bytes: 5 << 20, fsync: Fsync::Always },
         },
         metrics_listen: "[::1]:1".parse().unwrap(),
+        observe_writes: true,
     };
 
     let flags = values.map(|(key, value)| format!("--{key}={value}"));
@@ -214,11 +216,10 @@ fn a_mistake_in_the_environment_names_the_variable() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_rather_than_ignored() {
-    let refusal = refusal(&["--observe-writes"], &[]);
-    assert!(refusal.starts_with("--observe-writes is not built yet: "), "{refusal}");
-    assert!(loaded(&[], &[("ROSENTRY_OBSERVE_WRITES", "true")]).is_err());
-    assert!(loaded(&["--observe-writes=false"], &[("ROSENTRY_OBSERVE_WRITES", "true")]).is_ok());
+fn learning_mode_is_on_where_the_option_says_nothing_more_and_off_where_it_says_so() {
+    let on = |arguments: &[&str], environment: &[(&str, &str)]| loaded(arguments, environment).unwrap().observe_writes;
+    assert!(on(&["--observe-writes"], &[]));
+    assert!(!on(&["--observe-writes=false"], &[("ROSENTRY_OBSERVE_WRITES", "true")]));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line: what was asked for, and what to say where that can't be understood.
 
+pub mod advise;
 pub mod completions;
 pub mod config;
 pub mod demo;
@@ -27,6 +28,7 @@ pub fn main() -> ExitCode {
         Ok(Command::Demo(args)) => demo::main(&args),
         Ok(Command::Doctor(args)) => doctor::main(&args),
         Ok(Command::Timeline(args)) => timeline::main(&args),
+        Ok(Command::Advise(args)) => advise::main(&args),
         Ok(Command::Verify(args)) => verify::main(&args),
         Ok(Command::Rules(args)) => rules::main(&args),
         Ok(Command::View(args)) => view::main(&args),
@@ -77,6 +79,8 @@ pub enum Command {
     Rules(rules::Args),
     /// What happened, over several streams.
     Timeline(Box<timeline::Args>),
+    /// The mounts that workloads need.
+    Advise(Box<advise::Args>),
     /// An event stream for a person.
     View(Box<view::Args>),
     /// Completions for a shell.
@@ -115,6 +119,7 @@ enum CommandArgs {
     Verify(verify::Args),
     Rules(rules::Args),
     Timeline(Box<timeline::Args>),
+    Advise(Box<advise::Args>),
     View(Box<view::Args>),
     /// Print completions for a shell.
     Completions {
@@ -142,6 +147,7 @@ pub fn parse(
         CommandArgs::Verify(args) => Command::Verify(args),
         CommandArgs::Rules(args) => Command::Rules(args),
         CommandArgs::Timeline(args) => Command::Timeline(args),
+        CommandArgs::Advise(args) => Command::Advise(args),
         CommandArgs::View(args) => Command::View(args),
         CommandArgs::Completions { shell } => Command::Completions(shell),
     })
@@ -151,7 +157,7 @@ fn stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Text(error.to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => Stop::Refused(
-            "a command is missing: run, demo, doctor, view, timeline, rules, verify or completions; `rosentry --help` says what they do"
+            "a command is missing: run, demo, doctor, view, timeline, advise, rules, verify or completions; `rosentry --help` says what they do"
                 .to_owned(),
         ),
         _ => Stop::Refused(format!("{}; `rosentry --help` says more", sentence(error))),
@@ -202,6 +208,7 @@ mod tests {
         assert!(matches!(parsed(&["rules", "check", "rules.toml"]), Ok(Command::Rules(_))));
         assert!(matches!(parsed(&["view", "-f", "--pod", "prod/web", "a.json"]), Ok(Command::View(_))));
         assert!(matches!(parsed(&["timeline", "--format", "html", "-o", "t.html"]), Ok(Command::Timeline(_))));
+        assert!(matches!(parsed(&["advise", "--workload", "prod/web", "a.json"]), Ok(Command::Advise(_))));
         assert!(matches!(parsed(&["completions", "bash"]), Ok(Command::Completions(Shell::Bash))));
     }
 
@@ -215,6 +222,7 @@ mod tests {
             (&["completions"], "<SHELL>"),
             (&["verify"], "<FILE>"),
             (&["verify", "--part", "--all", "x"], "'--all'"),
+            (&["advise", "--workload", "web"], "NAMESPACE/WORKLOAD"),
             (&["view", "--pod", "web"], "NAMESPACE/POD"),
             (&["view", "--min-severity", "bad"], "info, low, medium"),
             (&["view", "--kind", "write"], "write_denied, mount_attempt"),

@@ -7,6 +7,8 @@ use std::{
 
 use rustix::termios::tcgetwinsize;
 
+use crate::finding::event::Severity;
+
 /// The width where nothing tells one.
 const USUAL_WIDTH: usize = 100;
 /// Narrower than this, columns can't be read; lines are left to the terminal to break.
@@ -38,6 +40,17 @@ pub enum Style {
 }
 
 impl Style {
+    /// That of a severity.
+    pub const fn of(severity: Severity) -> Self {
+        match severity {
+            Severity::Info => Self::Dim,
+            Severity::Low => Self::Plain,
+            Severity::Medium => Self::Yellow,
+            Severity::High => Self::Red,
+            Severity::Critical => Self::Alarm,
+        }
+    }
+
     /// Parameters of the escape sequence `SGR` (ECMA-48).
     pub(super) const fn code(self) -> Option<&'static str> {
         match self {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use detector_common::record::RecordKind;
+
 use crate::{
     clock::BootClock,
     finding::{
         Event, Sighting, assess,
         event::{AgentNote, AgentValue, AgentWhat, Severity},
-        testing::{attempt, judged, sealed, walk},
+        testing::{attempt, judged, sealed, unsealed, walk},
     },
     identity::model::Container,
     kernel::attempt::{Ancestor, Attempt},
@@ -26,6 +28,13 @@ pub(crate) fn touch() -> Event {
     touch.process.cwd = Some(walk("/usr"));
     touch.process.ancestors = vec![Ancestor { pid: 90, start_time_ns: 1, comm: b"sh".to_vec() }];
     event_in(&touch, Some(&sealed()))
+}
+
+/// The same `touch` in learning mode, where the root is writable.
+pub(crate) fn observed() -> Event {
+    let mut touch = attempt("openat").arg(2, 0o101).arg(3, 0o644).path("/var/log/x").result(3);
+    touch.kind = RecordKind::WriteObserved;
+    event_in(&touch, Some(&Arc::new(unsealed())))
 }
 
 /// A refused `mount -o remount,rw /` in the sealed container.

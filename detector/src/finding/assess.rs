@@ -35,6 +35,10 @@ pub struct Sighting<'a> {
 
 /// What to ask, before [`assess`], of somebody who may do I/O: about the path and about the second path.
 pub fn questions(attempt: &Attempt) -> [Option<Question>; 2] {
+    if attempt.kind == RecordKind::WriteObserved && attempt.mount.is_some() {
+        // The open file has told all there is to know.
+        return [None, None];
+    }
     let process = &attempt.process;
     let of_folder = operation::changes_folder(operation::refine(attempt));
     let [first, second] = manners(attempt);
@@ -71,7 +75,7 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
             (Kind::MountAttempt, None, Some(Mount::Attempt(mount)))
         }
         // Records of cgroups are no attempts; the stream keeps them apart.
-        RecordKind::WriteDenied | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => {
+        RecordKind::WriteDenied | RecordKind::WriteObserved | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => {
             // A hard link is refused by the mount of the new name (`do_linkat`, `fs/namei.c`); a rename by that of both.
             let refused = if operation == Operation::Link { &path2 } else { &path };
             let certain = refused.located.resolved != Some(Resolution::Lexical);
@@ -81,7 +85,8 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
             let of_mount = if operation::changes_folder(operation) { refused_path.map(parent) } else { refused_path };
             let place = mount::place(of_mount, hit, certain, known);
             let file = file(attempt, operation, path.located, path2.located);
-            (Kind::WriteDenied, Some(file), place.map(Mount::Place))
+            let kind = if attempt.kind == RecordKind::WriteObserved { Kind::WriteObserved } else { Kind::WriteDenied };
+            (kind, Some(file), place.map(Mount::Place))
         }
     };
     let time = clock.unix_ns(attempt.time_ns);

@@ -26,6 +26,22 @@ fn answer(path: &str, point: &str) -> Option<Resolved> {
 }
 
 #[test]
+fn a_write_that_succeeded_is_where_its_open_file_is_and_no_more_is_asked() {
+    let mut observed = attempt("openat").arg(2, 0o101).path("/settings/x").result(3);
+    observed.kind = RecordKind::WriteObserved;
+    observed.path.base = PathBase::File(walk("/etc/x"));
+    observed.mount =
+        Some(attempt::Mount { id: 7, flags: 0, super_flags: 0, fstype: b"overlay".to_vec(), point: Some(walk("/")) });
+    assert_eq!(questions(&observed), [None, None]);
+    let event = in_container(&observed);
+    assert_eq!((event.kind, event.outcome), (Kind::WriteObserved, Some(Outcome::Succeeded)));
+    let file = event.file.unwrap();
+    assert_eq!((file.path.as_deref(), file.resolved), (Some(b"/etc/x".as_slice()), Some(Resolution::Kernel)));
+    assert_eq!(file.requested.as_deref(), Some(b"/settings/x".as_slice()));
+    assert!(matches!(event.mount, Some(Mount::Place(place)) if place.kind == PlaceKind::Rootfs));
+}
+
+#[test]
 fn a_refused_open_becomes_an_event_with_all_that_is_known() {
     let event = in_container(&attempt("openat").arg(2, 0o101).arg(3, 0o644).path("/etc/x"));
     assert_eq!((event.kind, event.operation), (Kind::WriteDenied, Some(Operation::Open)));

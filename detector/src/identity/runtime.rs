@@ -84,10 +84,15 @@ impl From<Status> for CallError {
             Code::OutOfRange | Code::ResourceExhausted => Self::TooLarge,
             Code::DeadlineExceeded => Self::Timeout,
             Code::Unimplemented => Self::Unimplemented,
-            Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal => Self::Lost(chain(&status)),
+            Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal => Self::Lost(in_words(&status)),
             _ => Self::Refused(status.message().to_owned()),
         }
     }
+}
+
+/// What a status says. Its own text tells its cause as programmers read it.
+fn in_words(status: &Status) -> String {
+    std::error::Error::source(status).map_or_else(|| status.message().to_owned(), chain)
 }
 
 impl Runtime {
@@ -225,5 +230,18 @@ async fn limited<T, E: Into<CallError>>(call: impl Future<Output = Result<T, E>>
     match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(answer) => answer.map_err(Into::into),
         Err(_) => Err(CallError::Timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_lost_is_told_in_words() {
+        let cause = std::io::Error::from_raw_os_error(32);
+        let error = CallError::from(Status::from_error(Box::new(cause)));
+        assert_eq!(error.to_string(), "Broken pipe (os error 32)");
+        assert_eq!(CallError::from(Status::unavailable("gone")).to_string(), "gone");
     }
 }

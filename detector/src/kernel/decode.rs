@@ -48,6 +48,8 @@ pub(super) fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
         attempt(bytes, RecordKind::WriteDenied)
     } else if is(RecordKind::MountAttempt) {
         attempt(bytes, RecordKind::MountAttempt)
+    } else if is(RecordKind::WriteObserved) {
+        attempt(bytes, RecordKind::WriteObserved)
     } else if is(RecordKind::CgroupCreated) || is(RecordKind::CgroupRemoved) {
         let (CgroupRecord { header }, path) = CgroupRecord::read_from_prefix(bytes).map_err(|_| too_short)?;
         let (id, time_ns) = (header.cgroup_id, header.time_ns);

@@ -162,9 +162,9 @@ fn tick_ns() -> u64 {
 /// Where the kernel has no random numbers.
 pub(super) fn secret() -> io::Result<Box<Secret>> {
     let mut secret = Box::new(Secret::UNSET);
-    let Secret(factors) = &mut *secret;
+    let Secret(numbers) = &mut *secret;
     // SAFETY: as many bytes as there are, and any are a value.
-    let mut bytes = unsafe { std::slice::from_raw_parts_mut(factors.as_mut_ptr().cast::<u8>(), HASHED_WORDS * 32) };
+    let mut bytes = unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast::<u8>(), HASHED_WORDS * 32) };
     while !bytes.is_empty() {
         let filled = getrandom(&mut *bytes, GetRandomFlags::empty())?;
         bytes = bytes.split_at_mut(filled).1;

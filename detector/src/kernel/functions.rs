@@ -92,6 +92,11 @@ impl Functions {
             links.push((point, self.attach_entry(ebpf, btf, name, function)?));
         }
         let name = point.exit;
+        if let Some(Program::FEntry(_)) = ebpf.program(name) {
+            links.push((point, self.attach_entry(ebpf, btf, name, function)?));
+            self.links.append(&mut links);
+            return Ok(());
+        }
         let refused = |error: ProgramError| refusal(name, function, &error);
         let program: &mut FExit = find(ebpf, name)?;
         program.load(function, btf).map_err(refused)?;
@@ -157,15 +162,15 @@ impl Functions {
 
     /// Tells the programs on tracepoints what they need not report.
     pub(super) fn announce(&self, ebpf: &mut Ebpf) -> Result<(), KernelError> {
-        let mismatch = |reason: &str| KernelError::Mismatch(format!("map COVERED: {reason}"));
-        let map = ebpf.map_mut("COVERED").ok_or_else(|| mismatch("missing"))?;
-        let mut map: Array<_, u64> = Array::try_from(map).map_err(|error| mismatch(&chain(&error)))?;
-        for (index, bits) in (0..).zip(self.covered()) {
-            map.set(index, bits, 0).map_err(|error| mismatch(&chain(&error)))?;
-        }
-        Ok(())
+        let mismatch = |reason: &str| KernelError::Mismatch(format!("map {COVERED}: {reason}"));
+        let map = ebpf.map_mut(COVERED).ok_or_else(|| mismatch("missing"))?;
+        let mut map: Array<_, [u64; 2]> = Array::try_from(map).map_err(|error| mismatch(&chain(&error)))?;
+        map.set(0, self.covered(), 0).map_err(|error| mismatch(&chain(&error)))
     }
 }
+
+/// The map of what the programs on tracepoints need not report: a section of the object.
+const COVERED: &str = ".data.covered";
 
 impl Drop for Functions {
     fn drop(&mut self) {

@@ -16,7 +16,7 @@ use super::{
     folds::{self, Folds},
     functions::Functions,
     layout::{self, Layout, LayoutError},
-    plan::{self, Attachment, Group, Hooks},
+    plan::{self, Attachment, Group, Hooks, Observing},
     preflight::{self, Capability},
     serving::{Attached, Serving, serving},
     shared::Shared,
@@ -89,6 +89,9 @@ pub struct Sensor {
     serving: Vec<Serving>,
 }
 
+/// The map that counts repeats of writes that succeed.
+const OBSERVED: &str = "OBSERVED";
+
 /// The object for the kernel, built by `cargo xtask build`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rosentry-bpf"));
 
@@ -100,7 +103,18 @@ impl Sensor {
     /// # Errors
     /// See [`KernelError`]; nothing stays attached then.
     pub fn attach(hooks: Hooks) -> Result<(Self, Stream, Counters), KernelError> {
-        Self::attach_without(hooks, &[])
+        Self::attach_as(hooks, &[], None)
+    }
+
+    /// The same, in learning mode where `observing` is there.
+    ///
+    /// # Errors
+    /// See [`KernelError`]; nothing stays attached then.
+    pub fn attach_observing(
+        hooks: Hooks,
+        observing: Option<Observing>,
+    ) -> Result<(Self, Stream, Counters), KernelError> {
+        Self::attach_as(hooks, &[], observing)
     }
 
     /// The same, as if the kernel lacked the functions of the points whose programs at the exit are `left_out`
@@ -109,6 +123,14 @@ impl Sensor {
     /// # Errors
     /// See [`KernelError`]; nothing stays attached then.
     pub fn attach_without(hooks: Hooks, left_out: &[&str]) -> Result<(Self, Stream, Counters), KernelError> {
+        Self::attach_as(hooks, left_out, None)
+    }
+
+    fn attach_as(
+        hooks: Hooks,
+        left_out: &[&str],
+        observing: Option<Observing>,
+    ) -> Result<(Self, Stream, Counters), KernelError> {
         if let Some(effective) = preflight::effective_capabilities() {
             let missing = preflight::missing_capabilities(effective, preflight::REQUIRED);
             if !missing.is_empty() {
@@ -122,7 +144,14 @@ impl Sensor {
         let gate_key = u64::from(std::process::id()) << 32
             | u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos()));
         let secret = folds::secret()?;
-        let mut ebpf = EbpfLoader::new()
+        let node_mount_namespace = observing.and_then(|observing| observing.node_mount_namespace).unwrap_or_default();
+        let mut loader = EbpfLoader::new();
+        if observing.is_none() {
+            // No program is loaded that would use it.
+            loader.map_max_entries(OBSERVED, 1);
+        }
+        let mut ebpf = loader
+            .override_global("NODE_MOUNT_NAMESPACE", &node_mount_namespace, true)
             .override_global("OFFSETS", &layout.offsets, true)
             .override_global("URING_MEMBERS", &layout.io_uring.unwrap_or(MembersTable::UNSET), true)
             .override_global("GATE_KEY", &gate_key, true)
@@ -143,10 +172,11 @@ impl Sensor {
         // These stay: a map that is mapped is not open thereby, and the programs are loaded with it.
         let map = |name: &str| ebpf.map(name).ok_or_else(|| mismatch(name));
         let folds = Folds::new(map("FOLD")?).map_err(map_error)?;
+        let observed = observing.map(|_| Folds::new(map(OBSERVED)?).map_err(map_error)).transpose()?;
         let rows = Shared::of_map(map("CGROUP_ROWS")?, ROWS as usize).map_err(map_error)?;
         let tallies = Tallies::new(rows, denied);
         let logger = EbpfLogger::init(&mut ebpf).map_err(|error| KernelError::Mismatch(chain(&error)))?;
-        let stream = Stream::new(writes, urgent, cgroups, folds, logger)?;
+        let stream = Stream::new(writes, urgent, cgroups, folds, observed, logger)?;
 
         let btf = Btf::from_sys_fs()
             .map_err(|error| LayoutError::Malformed { path: layout::BTF_PATH.into(), reason: chain(&error) })?;
@@ -180,6 +210,10 @@ impl Sensor {
                     }
                 }
             }
+        }
+        if observing.is_some() {
+            sensor.attach_groups(&btf, &[plan::OBSERVE], &layout)?;
+            sensor.coverage.extend(plan::NOT_OBSERVED.map(|surface| (surface, false)));
         }
         let functions = sensor.functions.as_ref();
         // What falls back has the limits of the tracepoints.

@@ -55,6 +55,24 @@ pub const IO_URING: Group = Group {
     optional: true,
 };
 
+/// Writes that succeed: in learning mode alone, and then in every mode, beside what it has.
+pub const OBSERVE: Group = Group {
+    attachments: &[Attachment { program: "observe_exit", tracepoints: &["sys_exit"] }],
+    surfaces: &["observed_x86_64", "observed_ia32"],
+    optional: false,
+};
+
+/// What learning mode does not see: what is queued on an io_uring, and what is written through files that were opened elsewhere or
+/// before (inherited, passed on, mapped).
+pub const NOT_OBSERVED: [&str; 2] = ["observed_io_uring", "observed_open_before"];
+
+/// What learning mode has to know.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Observing {
+    /// Inode number of the mount namespace of pid 1: what is done there is left out in the kernel. None: not known.
+    pub node_mount_namespace: Option<u32>,
+}
+
 /// Whether the paths are the kernel's own copies, so that a second thread that rewrites the string of a call can't change what
 /// is reported: at kernel functions alone, and of what is not in [`KERNEL_PATHS_OF_ATTRIBUTES`].
 pub const KERNEL_PATHS: &str = "kernel_paths";

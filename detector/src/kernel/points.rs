@@ -18,7 +18,7 @@ pub struct Function {
 /// One place, and the programs that go there.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
-    /// The program at the exit.
+    /// The program at the exit; of [`MOUNTS`], which tells of no result, at the entry.
     pub exit: &'static str,
     /// The program at the entry that keeps the path, where the function frees it.
     pub entry: Option<&'static str>,
@@ -140,7 +140,7 @@ pub const POINTS: &[Point] = &[
 ];
 
 /// Where operations on names ask their mount for write access: which one has refused.
-pub const MOUNTS: Point = point("exit_want_write", &[function("mnt_want_write", &["*vfsmount"])], &[]);
+pub const MOUNTS: Point = point("enter_want_write", &[function("mnt_want_write", &["*vfsmount"])], &[]);
 
 /// The program that all others report to, and the function at whose entry it stands: the kernel's code of a helper.
 pub const GATE: (&str, &str) = ("enter_gate", "bpf_get_ns_current_pid_tgid");

@@ -21,7 +21,7 @@ use super::{
 /// A decoded record.
 #[derive(Clone, Debug)]
 pub enum Record {
-    /// A refused write or a mount attempt.
+    /// A refused write or a mount attempt; in learning mode, a write that succeeded, too.
     Attempt(Box<Attempt>),
     /// A cgroup was made.
     CgroupCreated {
@@ -63,6 +63,7 @@ pub struct Stream {
     urgent: AsyncFd<RingBuf<MapData>>,
     cgroups: AsyncFd<RingBuf<MapData>>,
     folds: Arc<Folds>,
+    observed: Option<Arc<Folds>>,
     logger: EbpfLogger<&'static dyn Log>,
     /// When to look again without having been woken.
     look_again: Option<Instant>,
@@ -81,16 +82,22 @@ impl Stream {
         urgent: RingBuf<MapData>,
         cgroups: RingBuf<MapData>,
         folds: Folds,
+        observed: Option<Folds>,
         logger: EbpfLogger<&'static dyn Log>,
     ) -> io::Result<Self> {
         let (writes, urgent, cgroups) = (watch(writes)?, watch(urgent)?, watch(cgroups)?);
-        let folds = Arc::new(folds);
-        Ok(Self { writes, urgent, cgroups, folds, logger, look_again: None, undecodable: 0 })
+        let (folds, observed) = (Arc::new(folds), observed.map(Arc::new));
+        Ok(Self { writes, urgent, cgroups, folds, observed, logger, look_again: None, undecodable: 0 })
     }
 
     /// Where the repeats of what the records tell are counted.
     pub fn folds(&self) -> Arc<Folds> {
         Arc::clone(&self.folds)
+    }
+
+    /// The same of writes that succeeded; none where learning mode is off.
+    pub fn observed(&self) -> Option<Arc<Folds>> {
+        self.observed.clone()
     }
 
     /// Awaits records and appends them to `batch`, in the order of their time. May append none. Cancel-safe.

@@ -1,5 +1,6 @@
 //! The report room: what a reader of event files wants to know. It reads event files and nothing else.
 
+pub mod advise;
 pub mod event;
 pub mod filter;
 pub mod lines;

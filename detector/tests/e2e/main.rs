@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
 
+mod advise;
 mod cli_errors;
 mod daemonset;
 mod dashboards;
@@ -10,6 +11,7 @@ mod hostile;
 mod identity;
 mod intrusion;
 mod lab;
+mod learning;
 mod mounts;
 mod outage;
 mod privileges;

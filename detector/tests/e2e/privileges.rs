@@ -95,9 +95,7 @@ async fn without_any_one_of_its_capabilities_the_agent_misses_what_the_table_say
     }
     // With all of them, nothing of that is missed.
     let agent = AgentPod::ready(&lab).await;
-    app.exec(["touch", "/etc/with"]).await;
-    let write = told(&agent, "/etc/with").await;
-    assert_eq!(write["file"]["resolved"], "root");
+    let write = agent.follows(&app, "with").await;
     assert!(programs_above(&write).iter().any(|program| program.ends_with("/containerd-shim-runc-v2")), "{write}");
     assert_eq!(agent.stop().await.0, 0);
 }

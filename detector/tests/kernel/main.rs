@@ -24,6 +24,7 @@ mod kernel_objects;
 mod lifecycle;
 mod mounted;
 mod mounts;
+mod observe;
 mod paths;
 mod racing;
 mod refusals;

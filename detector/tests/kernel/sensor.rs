@@ -6,14 +6,14 @@ use std::{
 };
 
 use detector::kernel::{
-    Sensor,
+    KernelError, Sensor,
     attempt::{Attempt, PathBase},
     counters::{Counters, Tally},
     folds::{Counted, FoldId, Repeats},
-    plan::Hooks,
+    plan::{Hooks, Observing},
     stream::{Record, Stream},
 };
-use detector_common::{abi::Abi, operation::Operation};
+use detector_common::{abi::Abi, operation::Operation, record::RecordKind};
 
 /// How long whatever a test waits for may take, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,14 +56,25 @@ impl Attached {
 
     /// As if the kernel lacked the functions of some points.
     pub fn without(left_out: &[&str]) -> Self {
-        let (sensor, stream, counters) =
-            Sensor::attach_without(hooks_under_test(), left_out).expect("the programs load into this kernel");
+        Self::of(Sensor::attach_without(hooks_under_test(), left_out))
+    }
+
+    /// In learning mode.
+    pub fn observing(observing: Observing) -> Self {
+        Self::of(Sensor::attach_observing(hooks_under_test(), Some(observing)))
+    }
+
+    fn of(attached: Result<(Sensor, Stream, Counters), KernelError>) -> Self {
+        let (sensor, stream, counters) = attached.expect("the programs load into this kernel");
         Self { sensor, stream, counters, told: HashMap::new() }
     }
 
     /// Nothing from now on is a repeat of what was done before.
     pub fn begin_anew(&mut self) {
         self.stream.folds().release_all();
+        if let Some(observed) = self.stream.observed() {
+            observed.release_all();
+        }
         self.told.clear();
     }
 
@@ -165,8 +176,12 @@ impl Attached {
 
     /// The attempts, each with how often it was made: as a record, and as the repeats that were counted since.
     pub fn counted(&self, attempts: Vec<Attempt>) -> Vec<(Attempt, u64)> {
-        let folds = self.stream.folds();
-        let count = |attempt: &Attempt| match attempt.fold.map(|id| folds.take(id)) {
+        let (folds, observed) = (self.stream.folds(), self.stream.observed());
+        let of = |attempt: &Attempt| match &observed {
+            Some(observed) if attempt.kind == RecordKind::WriteObserved => observed,
+            _ => &folds,
+        };
+        let count = |attempt: &Attempt| match attempt.fold.map(|id| of(attempt).take(id)) {
             Some(Counted::Some(repeats)) => 1 + repeats.count,
             _ => 1,
         };

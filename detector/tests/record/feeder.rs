@@ -110,6 +110,7 @@ fn metrics() -> Metrics {
         containers: Box::new(Vec::new),
         seal_broken: Box::new(|_| None),
         with_untold: Box::new(|read| read(&[])),
+        with_untold_observed: Box::new(|read| read(&[])),
         kernel_events: Box::new(Vec::new),
         kernel_lost: Box::new(Vec::new),
         incomplete_sections: Box::new(Vec::new),

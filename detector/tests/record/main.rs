@@ -20,5 +20,6 @@ mod received;
 mod rsyslog;
 mod syslog;
 mod timeline;
+mod told;
 mod verify;
 mod view;

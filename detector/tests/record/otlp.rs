@@ -159,6 +159,7 @@ fn what_was_taken_in_and_not_answered_is_sent_again_under_the_same_number() {
     let server = collector.serve(port, None);
     let mut feeder = Feeder::start(to(format!("http://127.0.0.1:{port}"), &folder));
     feeder.put_all(20);
+    feeder.wait("all is delivered", |feeder| feeder.metric(DELIVERED) == 20);
     let received = collector.wait_for(20);
     assert_eq!(received.whole().lines, 20);
     assert!(received.repeated > 0);

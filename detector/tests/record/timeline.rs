@@ -8,8 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-/// A break-in, as an agent recorded it.
-const RECORD: &str = include_str!("../data/intrusion.json");
+use super::told::{RECORD, told};
 
 fn timeline(arguments: &[&str], stdin: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_rosentry"))
@@ -24,12 +23,6 @@ fn timeline(arguments: &[&str], stdin: &str) -> Output {
     // One that refuses its arguments reads nothing.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     child.wait_with_output().unwrap()
-}
-
-/// Exit code, stdout and stderr.
-fn told(output: Output) -> (i32, String, String) {
-    let [said, complained] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    (output.status.code().unwrap(), said, complained)
 }
 
 #[test]

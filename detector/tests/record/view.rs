@@ -7,8 +7,7 @@ use std::{
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
-/// A break-in, as an agent recorded it.
-const RECORD: &str = include_str!("../data/intrusion.json");
+use super::told::{RECORD, told};
 
 fn command(arguments: &[&str]) -> Command {
     // One that shows nothing for a minute is ended, and the test with it.
@@ -23,12 +22,6 @@ fn view(arguments: &[&str], stdin: &str) -> Output {
     // One that refuses its arguments reads nothing.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     child.wait_with_output().unwrap()
-}
-
-/// Exit code, stdout and stderr.
-fn told(output: Output) -> (i32, String, String) {
-    let [said, complained] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    (output.status.code().unwrap(), said, complained)
 }
 
 #[test]
@@ -118,7 +111,10 @@ fn an_event_of_a_live_stream_is_shown_before_the_next_one_comes() {
 #[test]
 fn a_terminal_gets_colours_and_lines_that_fit_and_no_color_is_heeded() {
     let terminal = |settings: &str| {
-        let shell = format!("stty cols 50; {settings} timeout 60 {} view -", env!("CARGO_BIN_EXE_rosentry"));
+        // In the foreground: a `timeout` that leaves the terminal's foreground group gets its reader stopped (SIGTTIN)
+        // by any shell that does not run its last command in its own place.
+        let shell =
+            format!("stty cols 50; {settings} timeout --foreground 60 {} view -", env!("CARGO_BIN_EXE_rosentry"));
         let mut script = Command::new("script");
         script
             .args(["--quiet", "--return", "--command", &shell, "/dev/null"])
@@ -126,6 +122,7 @@ fn a_terminal_gets_colours_and_lines_that_fit_and_no_color_is_heeded() {
             .env_remove("COLUMNS");
         let mut child = script
             .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -4,7 +4,8 @@
 //! `cargo xtask bench cost` runs it inside an emulated machine whose clock counts instructions. Run as root on a real machine it
 //! gives nanoseconds, which are as noisy as the machine.
 //!
-//! With the argument `bare`, what each kind of hook costs by itself.
+//! With the argument `bare`, what each kind of hook costs by itself; with `learning`, what learning mode costs whoever writes to a
+//! root that is not sealed. Other arguments are the names of operations: these alone.
 //!
 //! One line a figure: `cost HOOKS OPERATION ALONE ALL`, per operation the time of the thread that does it alone, and all that
 //! passes meanwhile, the reader's work among it.
@@ -12,7 +13,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use detector::kernel::{Sensor, plan::Hooks, stream::Stream};
+use detector::kernel::{
+    Sensor,
+    plan::{Hooks, Observing},
+    stream::Stream,
+};
 use rustix::{
     rand::{GetRandomFlags, getrandom},
     time::{ClockId, clock_gettime},
@@ -23,6 +28,10 @@ mod operations;
 
 use operations::Operation;
 
+/// The argument for the hooks by themselves.
+const BARE: &str = "bare";
+/// The argument for learning mode.
+const LEARNING: &str = "learning";
 /// The least of so many samples is taken: what disturbs only adds.
 const SAMPLES: u32 = 16;
 /// Long enough for the reader to have emptied the rings and to have gone to sleep, and for the kernel to have freed what was closed.
@@ -34,7 +43,12 @@ const STEP: Duration = Duration::from_micros(730);
 fn main() -> Result<()> {
     // Before it is seeded, the kernel's random numbers cost whoever makes a file more.
     getrandom(&mut [0_u8; 8], GetRandomFlags::empty())?;
-    let operations = operations::prepare()?;
+    let (modes, wanted): (Vec<_>, Vec<_>) =
+        std::env::args().skip(1).partition(|argument| [BARE, LEARNING].contains(&argument.as_str()));
+    let has_mode = |mode: &str| modes.iter().any(|argument| argument == mode);
+    let is_learning = has_mode(LEARNING);
+    let mut operations = if is_learning { operations::prepare_unsealed()? } else { operations::prepare()? };
+    operations.retain(|operation| wanted.is_empty() || wanted.iter().any(|wanted| wanted == operation.name));
     // Before anything is measured, because a process with more than one thread pays more for its file descriptors.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     // The first round fills caches and grows what grows once; its figures are not told.
@@ -42,16 +56,20 @@ fn main() -> Result<()> {
         sample(operation, 0);
     }
     measure("nothing", &operations);
-    if std::env::args().any(|argument| argument == "bare") {
+    if has_mode(BARE) {
         return measure_bare(&operations);
     }
 
+    // Without learning mode first, to compare with. The namespace of pid 1 is another than ours.
+    let learning = Some(Observing { node_mount_namespace: Some(0) });
+    let with_learning = [("tracepoint", Hooks::Tracepoint, None), ("learning", Hooks::Tracepoint, learning)];
     // In this order: the kernel takes its time to take programs off its functions.
-    for (name, hooks) in [("tracepoint", Hooks::Tracepoint), ("fexit", Hooks::Fexit)] {
+    let without = [("tracepoint", Hooks::Tracepoint, None), ("fexit", Hooks::Fexit, None)];
+    for (name, hooks, observing) in if is_learning { with_learning } else { without } {
         let begun = now(ClockId::Monotonic);
         let attached = {
             let _within = runtime.enter();
-            Sensor::attach(hooks)
+            Sensor::attach_observing(hooks, observing)
         };
         let (sensor, stream, _counters) = match attached {
             Ok(attached) => attached,

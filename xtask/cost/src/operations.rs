@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     os::fd::IntoRawFd as _,
     path::Path,
+    rc::Rc,
 };
 
 use anyhow::{Context as _, Result};
@@ -29,8 +30,8 @@ pub struct Operation {
 
 /// Where the root filesystem is put together, in a mount namespace of this process's own.
 const PLACE: &str = "/mnt";
-/// A library of the image, as long as a path of one is.
-const LIBRARY: &str = "/usr/lib/libc.so.6";
+/// A library of the image, where Debian and its kind have it.
+const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/libc.so.6";
 /// A folder of the image in which a program writes that was not written for a read-only root.
 const CACHE: &str = "/var/cache/app";
 /// How many paths there are for refused writes of which none was there before.
@@ -45,12 +46,21 @@ pub fn prepare() -> Result<Vec<Operation>> {
     let folder = path("/tmp/folder")?;
     let library = path(LIBRARY)?;
     let refused = path(&format!("{CACHE}/data"))?;
-    let new: Vec<CString> = (0..NEW_PATHS).map(|index| path(&format!("{CACHE}/{index:04}"))).collect::<Result<_>>()?;
-    let next = Cell::new(0);
+    let new_paths: Rc<[CString]> =
+        (0..NEW_PATHS).map(|index| path(&format!("{CACHE}/{index:04}"))).collect::<Result<_>>()?;
+    let next = Rc::new(Cell::new(0));
+    let refuse_next = || {
+        let (new_paths, next) = (Rc::clone(&new_paths), Rc::clone(&next));
+        Box::new(move || {
+            let index = next.get();
+            next.set((index + 1) % NEW_PATHS);
+            if let Some(path) = new_paths.get(index) {
+                open_and_close(path, WRITING);
+            }
+        })
+    };
     let root = path("/")?;
 
-    // Name, repetitions, and what is repeated.
-    type Timed = (&'static str, u32, Box<dyn Fn()>);
     let list: Vec<Timed> = vec![
         ("getppid", 5000, Box::new(|| _ = rustix::process::getppid())),
         ("open_close_readable", 150, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
@@ -61,25 +71,39 @@ pub fn prepare() -> Result<Vec<Operation>> {
         ("open_close_writable", 200, Box::new(move || open_and_close(&temporary, WRITING))),
         ("write_writable", 1000, Box::new(move || write(descriptor))),
         ("mkdir_rmdir_writable", 70, Box::new(move || make_and_remove(&folder))),
-        ("open_refused_new_path", 100, {
-            Box::new(move || {
-                let index = next.get();
-                next.set((index + 1) % NEW_PATHS);
-                if let Some(path) = new.get(index) {
-                    open_and_close(path, WRITING);
-                }
-            })
-        }),
-        ("open_refused_again", 100, {
-            let refused = refused.clone();
-            Box::new(move || open_and_close(&refused, WRITING))
-        }),
+        ("open_refused_new_path", 100, refuse_next()),
+        ("open_refused_again", 100, Box::new(move || open_and_close(&refused, WRITING))),
         // After a quiet time, hence with a wake-up of the reader.
-        ("open_refused_once", 1, Box::new(move || open_and_close(&refused, WRITING))),
+        ("open_refused_once", 1, refuse_next()),
         ("remount", 100, Box::new(move || remount(&root))),
     ];
     Ok(list.into_iter().map(|(name, times, act)| Operation { name, times, act }).collect())
 }
+
+/// The same with a root that is not sealed, and operations that learning mode has to tell apart.
+pub fn prepare_unsealed() -> Result<Vec<Operation>> {
+    become_contained().context("this needs root, and a kernel with overlayfs")?;
+    mount_remount("/", MountFlags::BIND, "")?;
+    fs::write("/tmp/file", "x")?;
+    let [of_volume, of_root] = [path("/tmp/file")?, path(&format!("{CACHE}/data"))?];
+    fs::write(format!("{CACHE}/data"), "x")?;
+    let [folder_of_volume, folder_of_root] = [path("/tmp/folder")?, path(&format!("{CACHE}/folder"))?];
+    let library = path(LIBRARY)?;
+    let descriptor = File::options().write(true).open("/tmp/file")?.into_raw_fd();
+    let list: Vec<Timed> = vec![
+        ("getppid", 5000, Box::new(|| _ = rustix::process::getppid())),
+        ("write", 1000, Box::new(move || write(descriptor))),
+        ("open_close_readable", 150, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
+        ("open_close_writable_volume", 200, Box::new(move || open_and_close(&of_volume, WRITING))),
+        ("open_close_writable_root", 100, Box::new(move || open_and_close(&of_root, WRITING))),
+        ("mkdir_rmdir_volume", 70, Box::new(move || make_and_remove(&folder_of_volume))),
+        ("mkdir_rmdir_root", 20, Box::new(move || make_and_remove(&folder_of_root))),
+    ];
+    Ok(list.into_iter().map(|(name, times, act)| Operation { name, times, act }).collect())
+}
+
+/// Name, repetitions, and what is repeated.
+type Timed = (&'static str, u32, Box<dyn Fn()>);
 
 /// As a runtime does it: an overlay of the image as the root, sealed by a bind remount, with proc, sys and dev, and a volume at
 /// `/tmp`.
@@ -93,7 +117,7 @@ fn become_contained() -> Result<()> {
     for folder in [&upper, &work, &root, &image.join("tmp"), &image.join("old"), &image.join(&CACHE[1..])] {
         fs::create_dir_all(folder)?;
     }
-    fs::create_dir_all(image.join("usr/lib"))?;
+    fs::create_dir_all(image.join("usr/lib/x86_64-linux-gnu"))?;
     fs::write(image.join(&LIBRARY[1..]), "x")?;
     let system = ["proc", "sys", "dev"];
     for folder in system {

@@ -33,6 +33,12 @@ pub enum Bench {
         #[arg(long = "kernel")]
         kernels: Vec<Series>,
     },
+    /// What learning mode costs whoever writes to a root that is not sealed, beside what the tracepoints do; in the same way
+    Learning {
+        /// The kernel to measure in; all of them when it is not given
+        #[arg(long = "kernel")]
+        kernels: Vec<Series>,
+    },
     /// What each kind of hook costs by itself, with a program that only looks at a result; in the same way
     Hooks {
         /// The kernel to measure in; all of them when it is not given
@@ -90,6 +96,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
     let words = |words: &[&dyn Display]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (kernels, job) = match bench {
         Bench::Cost { kernels } => (kernels, "/program 2>&1\n"),
+        Bench::Learning { kernels } => (kernels, "/program learning 2>&1\n"),
         Bench::Hooks { kernels } => (kernels, "/program bare 2>&1\n"),
         Bench::Flood { writes } => return proof::run(workspace, &words(&[&"flood", &"--writes", writes])),
         Bench::Pods { containers } => return proof::run(workspace, &words(&[&"pods", &"--containers", containers])),

@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
 
+mod advise;
 mod chart;
 mod dashboards;
 mod docs;

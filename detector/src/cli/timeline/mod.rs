@@ -103,7 +103,7 @@ pub fn main(args: &Args) -> ExitCode {
 }
 
 /// Whether it would be written over what is to be read: evidence.
-fn is_one_of(output: &Path, inputs: &[Input]) -> bool {
+pub(super) fn is_one_of(output: &Path, inputs: &[Input]) -> bool {
     let id = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
     let Some(written) = id(output) else { return false };
     // A device is no evidence.

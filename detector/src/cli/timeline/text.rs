@@ -80,7 +80,7 @@ fn head<W: Write>(timeline: &Timeline, output: &mut Output<W>) -> io::Result<()>
     for severity in Severity::ALL.iter().rev() {
         let count = timeline.incidents.iter().filter(|incident| incident.severity == *severity).count();
         if count > 0 {
-            cell = cell.and(style_of(*severity), &format!("{count} {}", severity.name()));
+            cell = cell.and(Style::of(*severity), &format!("{count} {}", severity.name()));
         }
     }
     output.paragraph(&cell)
@@ -115,7 +115,7 @@ fn title(incident: &Incident) -> Cell {
         Some(namespace) => format!("{}/{}", &**namespace, &*incident.owner.name),
         None => incident.owner.name.to_string(),
     };
-    Cell::new(style_of(incident.severity), incident.severity.name())
+    Cell::new(Style::of(incident.severity), incident.severity.name())
         .unbroken(Style::Cyan, &word(&owner))
         .and(Style::Plain, &format!("{} UTC, {},", clock(incident.first_time), lasted(duration(incident))))
         .and(Style::Plain, &format!("{} in {}", many(incident.count, "attempt"), many(incident.events, "event")))
@@ -128,7 +128,7 @@ fn tell_incident<W: Write>(incident: &Incident, output: &mut Output<W>) -> io::R
         if number > 0 {
             story = story.and(Style::Dim, "→");
         }
-        story = story.and(style_of(phase.severity), &format!("{} {}", phase.count, phase.what.words(phase.count)));
+        story = story.and(Style::of(phase.severity), &format!("{} {}", phase.count, phase.what.words(phase.count)));
     }
     let techniques: Vec<_> = incident.attack.iter().map(|technique| word(technique)).collect();
     output.paragraph(&story.and(Style::Yellow, &techniques.join(" ")))?;
@@ -151,7 +151,7 @@ fn tell_incident<W: Write>(incident: &Incident, output: &mut Output<W>) -> io::R
         let offset = format!("+{}", lasted(since(incident.first_time, step.first_time)));
         output.row(&[
             (&Cell::default().unbroken(Style::Dim, &format!("{offset:>TIME_WIDTH$}")), TIME_WIDTH),
-            (&Cell::new(style_of(step.severity), step.severity.name()), SEVERITY_WIDTH),
+            (&Cell::new(Style::of(step.severity), step.severity.name()), SEVERITY_WIDTH),
             (&deed(step), width.saturating_sub(TIME_WIDTH + SEVERITY_WIDTH + 4)),
         ])?;
     }
@@ -238,16 +238,6 @@ fn processes<W: Write>(incident: &Incident, output: &mut Output<W>) -> io::Resul
         output.paragraph(&Cell::new(Style::Dim, &format!("and {more} more processes")))?;
     }
     Ok(())
-}
-
-const fn style_of(severity: Severity) -> Style {
-    match severity {
-        Severity::Info => Style::Dim,
-        Severity::Low => Style::Plain,
-        Severity::Medium => Style::Yellow,
-        Severity::High => Style::Red,
-        Severity::Critical => Style::Alarm,
-    }
 }
 
 fn since(begin: Time, time: Time) -> Duration {

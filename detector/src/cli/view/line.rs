@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
     cli::terminal::Style,
-    finding::event::{Effect, Kind, Severity},
+    finding::event::{Effect, Kind},
     report::{
         event::{AgentNote, Event, Mount, Process, Time},
         printable::{printable, word},
@@ -100,7 +100,7 @@ pub fn write(event: &Event<'_>, layout: Layout, out: &mut String) {
         pen.word(Style::Dim, &word(&event.node));
     }
     let severity = event.severity;
-    pen.word(style_of(severity), severity.name());
+    pen.word(Style::of(severity), severity.name());
     place(&mut pen, event);
     what(&mut pen, event);
     if event.count > 1 {
@@ -136,16 +136,6 @@ pub fn day_of(time: &str) -> &str {
 
 fn clock_of(time: &str) -> &str {
     time.split_once('T').map_or(time, |(_, clock)| clock.trim_end_matches('Z'))
-}
-
-const fn style_of(severity: Severity) -> Style {
-    match severity {
-        Severity::Info => Style::Dim,
-        Severity::Low => Style::Plain,
-        Severity::Medium => Style::Yellow,
-        Severity::High => Style::Red,
-        Severity::Critical => Style::Alarm,
-    }
 }
 
 /// Where: the pod and its container, else the container, else the cgroup.

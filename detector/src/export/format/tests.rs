@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     export::{
         NativeEncoder,
-        testing::{event_in, remount, start, touch},
+        testing::{event_in, observed, remount, start, touch},
     },
     finding::{
         Event,
@@ -42,6 +42,7 @@ fn lines() -> Vec<Vec<u8>> {
     let mut events = vec![
         start(),
         touch(),
+        observed(),
         remount(),
         Event { expected: true, count: 7, ..touch() },
         judged(seal::event(&sealed(), broken)),

@@ -47,6 +47,9 @@ pub type FlagById = Box<dyn Fn(&str) -> Option<bool> + Send + Sync>;
 /// Calls with the events of which repeats are counted and not told yet, and how many; none is told meanwhile.
 pub type WithUntold = Box<dyn Fn(&dyn Fn(&[(&Event, u64)]) -> Vec<Sample>) -> Vec<Sample> + Send + Sync>;
 
+/// The values of the labels of an event besides its owner's.
+type Labels = fn(&Event) -> Vec<&'static str>;
+
 /// What others know and a scrape asks for. Asked under no lock of ours, but at each scrape: answer quickly.
 pub struct Sources {
     /// The containers that are there.
@@ -57,6 +60,8 @@ pub struct Sources {
     pub seal_broken: FlagById,
     /// Repeats that are not told yet.
     pub with_untold: WithUntold,
+    /// The same of writes that succeeded.
+    pub with_untold_observed: WithUntold,
     /// The kernel's own exact counts of what it saw, by kind.
     pub kernel_events: Counts,
     /// Records that the kernel side lost, by stage.
@@ -84,6 +89,7 @@ pub struct Build {
 pub struct Metrics {
     registry: Registry,
     write_denied: Arc<PodCounters>,
+    write_observed: Arc<PodCounters>,
     mount_attempts: Arc<PodCounters>,
     write_denied_expected: Arc<PodCounters>,
     mount_attempts_expected: Arc<PodCounters>,
@@ -108,6 +114,7 @@ impl Metrics {
             containerd_up,
             seal_broken,
             with_untold,
+            with_untold_observed,
             kernel_events,
             kernel_lost,
             incomplete_sections,
@@ -124,22 +131,32 @@ impl Metrics {
         };
         let write_labels = ["namespace", "pod", "container", "operation", "mount"];
         let mount_labels = ["namespace", "pod", "container", "operation", "effect", "outcome"];
-        let write_denied = Arc::new(PodCounters::new(SERIES_MAX));
-        let counters = Arc::clone(&write_denied);
-        registry.register(Box::new(Family::counter(
+        let with_repeats = |name: &str, help: &str, labels: &[&str], of: Labels, with_untold: WithUntold| {
+            let counters = Arc::new(PodCounters::new(SERIES_MAX));
+            let asked = Arc::clone(&counters);
+            // Both while no repeat is told, or one that is told just now would be counted twice or not at all.
+            let ask = Box::new(move || {
+                with_untold(&|untold| {
+                    let owner = |event: &Event| Owner::of(event.container.as_deref());
+                    asked.samples_with(untold.iter().map(|&(event, count)| ((owner(event), of(event)), count)))
+                })
+            });
+            registry.register(Box::new(Family::counter(name, help, labels, ask)?)).map(|()| counters)
+        };
+        let write_denied = with_repeats(
             "rosentry_write_denied_total",
             "Writes that ended with EROFS, repeats and those that no event tells of included.",
             &write_labels,
-            // Both while no repeat is told, or one that is told just now would be counted twice or not at all.
-            Box::new(move || {
-                with_untold(&|untold| {
-                    let more = untold
-                        .iter()
-                        .map(|&(event, count)| ((Owner::of(event.container.as_deref()), of_write(event)), count));
-                    counters.samples_with(more)
-                })
-            }),
-        )?))?;
+            of_write,
+            with_untold,
+        )?;
+        let write_observed = with_repeats(
+            "rosentry_write_observed_total",
+            "Learning mode: writes to a root filesystem that succeeded, repeats included.",
+            &["namespace", "pod", "container", "operation"],
+            |event| vec![operation_of(event)],
+            with_untold_observed,
+        )?;
 
         let mount_attempts =
             by_pod("rosentry_mount_attempts_total", "Tries to change mounts, whatever their result.", &mount_labels)?;
@@ -173,7 +190,8 @@ impl Metrics {
             }),
         )?))?;
 
-        let swept = [&write_denied, &mount_attempts, &write_denied_expected, &mount_attempts_expected].map(Arc::clone);
+        let swept = [&write_denied, &write_observed, &mount_attempts, &write_denied_expected, &mount_attempts_expected]
+            .map(Arc::clone);
         registry.register(Box::new(Family::gauge(
             "rosentry_container_readonly_rootfs",
             "Whether the container was declared with a read-only root filesystem.",
@@ -245,6 +263,7 @@ impl Metrics {
         };
         Ok(Self {
             write_denied,
+            write_observed,
             mount_attempts,
             write_denied_expected,
             mount_attempts_expected,
@@ -305,17 +324,20 @@ impl Metrics {
 
     /// Counts an event that is about to go out, with all that are folded into it.
     pub fn count(&self, event: &Event) {
-        let operation = event.operation.map_or("", |operation| operation.name());
+        let owner = Owner::of(event.container.as_deref());
         let (all, expected, labels) = match (event.kind, &event.mount) {
+            (Kind::WriteObserved, _) => {
+                self.write_observed.add(owner, vec![operation_of(event)], event.count);
+                return;
+            }
             (Kind::WriteDenied, _) => (&self.write_denied, &self.write_denied_expected, of_write(event)),
             (Kind::MountAttempt, Some(Mount::Attempt(mount))) => {
                 let outcome = event.outcome.map_or("", |outcome| outcome.name());
-                let labels = vec![operation, mount.effect.name(), outcome];
+                let labels = vec![operation_of(event), mount.effect.name(), outcome];
                 (&self.mount_attempts, &self.mount_attempts_expected, labels)
             }
             _ => return,
         };
-        let owner = Owner::of(event.container.as_deref());
         if event.expected {
             expected.add(owner.clone(), labels.clone(), event.count);
         }
@@ -387,9 +409,12 @@ impl Metrics {
 
 /// The labels of a refused write besides its owner's.
 fn of_write(event: &Event) -> Vec<&'static str> {
-    let operation = event.operation.map_or("", |operation| operation.name());
     let mount = if let Some(Mount::Place(place)) = &event.mount { place.kind.name() } else { "" };
-    vec![operation, mount]
+    vec![operation_of(event), mount]
+}
+
+fn operation_of(event: &Event) -> &'static str {
+    event.operation.map_or("", |operation| operation.name())
 }
 
 fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {

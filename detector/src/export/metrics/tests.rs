@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::{
-    export::testing::{event_in, remount, touch},
+    export::testing::{event_in, observed, remount, touch},
     finding::testing::{attempt, sealed, unsealed},
 };
 
@@ -24,6 +24,7 @@ fn metrics_of(containerd_up: Box<dyn Fn() -> bool + Send + Sync>) -> Metrics {
             containerd_up,
             seal_broken: Box::new(|id| (id == sealed().id).then_some(true)),
             with_untold: Box::new(|read| read(&[(&touch(), 2)])),
+            with_untold_observed: Box::new(|read| read(&[(&observed(), 3)])),
             kernel_events: Box::new(|| vec![("write_denied", 3), ("mount_attempt", 1)]),
             kernel_lost: Box::new(|| vec![("write_ring", 5)]),
             incomplete_sections: Box::new(|| vec![("truncated", 6)]),
@@ -51,6 +52,16 @@ fn writes_with_their_repeats_that_are_not_told_yet_and_mount_attempts_are_counte
         &text,
         &format!(r#"rosentry_mount_attempts_total{{{pod},operation="remount",effect="unseal",outcome="failed"}} 1"#),
     );
+}
+
+#[test]
+fn writes_that_succeeded_are_counted_by_themselves() {
+    let metrics = metrics();
+    metrics.count(&Event { count: 4, ..observed() });
+    let text = metrics.render().unwrap();
+    let pod = r#"namespace="prod",pod="web-abc12-x",container="app""#;
+    assert_line(&text, &format!(r#"rosentry_write_observed_total{{{pod},operation="open"}} 7"#));
+    assert!(!text.contains("rosentry_write_denied_total{"), "none was refused:\n{text}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
     export::{
         chain::End,
         native::NativeEncoder,
-        testing::{event_in, remount, start, touch},
+        testing::{event_in, observed, remount, start, touch},
     },
     finding::{
         event::{AgentWhat, Effect, Named},
@@ -152,6 +152,7 @@ fn every_sort_of_event_is_as_the_schema_says_and_has_no_member_that_it_does_not_
     for event in [
         start(),
         touch(),
+        observed(),
         expected,
         remount(),
         event_in(&cut, None),

@@ -7,6 +7,8 @@
 mod agent;
 mod scalar;
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 pub use self::{
@@ -58,6 +60,9 @@ pub struct Event<'a> {
     /// What mends it.
     #[serde(borrow, default)]
     pub hint: Option<Text<'a>>,
+    /// Whether a rule of the user says that it is expected.
+    #[serde(default)]
+    pub expected: bool,
     /// Techniques of MITRE ATT&CK.
     #[serde(borrow, default)]
     pub attack: Vec<Text<'a>>,
@@ -245,6 +250,9 @@ pub struct Pod<'a> {
     /// The workload that it belongs to.
     #[serde(borrow)]
     pub workload: Text<'a>,
+    /// Its labels.
+    #[serde(borrow, default)]
+    pub labels: Option<BTreeMap<Text<'a>, Text<'a>>>,
 }
 
 /// A cgroup that no known container owns.

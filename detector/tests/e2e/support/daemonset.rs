@@ -26,6 +26,7 @@ use super::{
     kernel_objects::KernelObjects,
     metrics::get,
     new_uid, patiently,
+    pod::Container,
     prometheus::deploy,
 };
 
@@ -159,6 +160,22 @@ impl AgentPod {
         cri.start_container(&id).await.expect("the container starts");
         let grace_seconds = spec["terminationGracePeriodSeconds"].as_i64().expect("a number of seconds");
         Self { metrics, id, cri, log: logs.join("agent.log"), grace_seconds }
+    }
+
+    /// Has a container write by way of a link, until what is told of it has followed the link in the container's root. That
+    /// takes CAP_SYS_PTRACE and the node's process ids; on a busy machine it may take longer than the agent waits.
+    pub async fn follows(&self, container: &Container, name: &str) -> Value {
+        for attempt in 0..10 {
+            let requested = format!("/settings/{name}{attempt}");
+            container.exec(["touch", &requested]).await;
+            let told = |event: &Value| event["file"]["requested"] == requested.as_str();
+            let write = self.wait_for("a write by way of a link is told", told).await;
+            if write["file"]["resolved"] == "root" {
+                assert_eq!(write["file"]["path"], format!("/etc/{name}{attempt}"));
+                return write;
+            }
+        }
+        panic!("no link was followed");
     }
 
     /// Runs one more command in the agent's container; its exit code and what it printed.

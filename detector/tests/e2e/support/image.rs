@@ -14,12 +14,14 @@ pub const IMAGE: &str = "localhost/rosentry-lab:1";
 pub const LINK_TO_ETC: &str = "/settings";
 
 const BUSYBOX: &str = "/bin/busybox";
-const FOLDERS: [&str; 16] = [
+const FOLDERS: [&str; 18] = [
     "bin",
     "data",
     "dev",
     "etc",
     "etc/cron.d",
+    "opt",
+    "opt/app",
     "proc",
     "root",
     "sys",

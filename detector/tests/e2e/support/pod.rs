@@ -70,6 +70,11 @@ impl ContainerSpec {
         Self { user: Some(user), ..self }
     }
 
+    /// With another command.
+    pub fn with_command(self, command: Vec<String>) -> Self {
+        Self { command, ..self }
+    }
+
     /// A folder of the host as a writable volume.
     pub fn with_volume(mut self, host: &Path, point: &str) -> Self {
         self.mounts.push(Mount {
