@@ -24,7 +24,7 @@ use crate::{
     export::Metrics,
     finding::{
         Event, Sighting, assess,
-        event::{Mount, PlaceKind},
+        event::{Kind, Mount, PlaceKind},
         is_runtime_setup,
         operation::refine,
         questions,
@@ -42,7 +42,7 @@ const FOREIGN: &str = "foreign_container";
 /// Why nobody can be named: nobody knows the cgroup.
 const UNKNOWN: &str = "unknown_cgroup";
 /// Why it is none of rosentry's business: no container did it.
-const HOST: &str = "host_process";
+pub const HOST: &str = "host_process";
 /// Why a write that succeeded is none of rosentry's business: it went to a volume, or to another mount than the root.
 const NOT_ON_ROOT: &str = "not_on_root";
 
@@ -105,7 +105,7 @@ impl Pipeline {
                     self.identity.cgroup_removed(id);
                     self.repeats.forget(id, |repeated| self.tell_again(repeated));
                     if let Some(observed) = &self.observed {
-                        observed.forget(id, |repeated| self.send_again(repeated));
+                        observed.forget(id, |repeated| self.observe_again(repeated));
                     }
                     self.ledger.gone(id);
                 }
@@ -123,7 +123,7 @@ impl Pipeline {
     pub fn sweep(&self) {
         self.repeats.sweep(|repeated| self.tell_again(repeated));
         if let Some(observed) = &self.observed {
-            observed.sweep(|repeated| self.send_again(repeated));
+            observed.sweep(|repeated| self.observe_again(repeated));
         }
     }
 
@@ -131,17 +131,21 @@ impl Pipeline {
     pub fn finish(&self) -> u64 {
         let observed = self.observed.as_ref();
         self.repeats.finish(|repeated| self.tell_again(repeated))
-            + observed.map_or(0, |observed| observed.finish(|repeated| self.send_again(repeated)))
+            + observed.map_or(0, |observed| observed.finish(|repeated| self.observe_again(repeated)))
     }
 
     fn tell_again(&self, repeated: &Repeated<'_>) {
         self.ledger.told(repeated.cgroup_id, repeated.operation, repeated.count);
-        self.send_again(repeated);
+        self.send_again(Kind::WriteDenied, repeated);
     }
 
-    fn send_again(&self, repeated: &Repeated<'_>) {
+    fn observe_again(&self, repeated: &Repeated<'_>) {
+        self.send_again(Kind::WriteObserved, repeated);
+    }
+
+    fn send_again(&self, kind: Kind, repeated: &Repeated<'_>) {
         match repeated.told {
-            Told::Ignored(reason) | Told::Unknown(reason) => self.metrics.ignored(reason, repeated.count),
+            Told::Ignored(reason) | Told::Unknown(reason) => self.metrics.ignored(kind, reason, repeated.count),
             Told::Event(_) | Told::Unattributed(_) => {}
         }
         if let Some(event) = repeated.event() {
@@ -237,7 +241,7 @@ impl Pipeline {
             (None, None) => self.ignore(attempt, HOST),
             (None, Some(FOREIGN)) => self.ignore(attempt, FOREIGN),
             (None, Some(reason)) => {
-                self.metrics.ignored(reason, 1);
+                self.metrics.ignored(Kind::WriteObserved, reason, 1);
                 self.keep(attempt, Told::Unknown(reason));
             }
             (Some(_), _) => {
@@ -253,7 +257,9 @@ impl Pipeline {
     }
 
     fn ignore(&self, attempt: &Attempt, reason: &'static str) {
-        self.metrics.ignored(reason, 1);
+        if let Some(kind) = kind_of(attempt) {
+            self.metrics.ignored(kind, reason, 1);
+        }
         self.keep(attempt, Told::Ignored(reason));
     }
 
@@ -270,7 +276,7 @@ impl Pipeline {
             }
             RecordKind::WriteObserved => {
                 if let (Some(observed), Some(id)) = (&self.observed, attempt.fold) {
-                    observed.keep(first(id), |repeated| self.send_again(repeated));
+                    observed.keep(first(id), |repeated| self.observe_again(repeated));
                 }
             }
             RecordKind::MountAttempt | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => {}
@@ -357,6 +363,16 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
             Verdict::Report { container: None, cgroup_path: Some(cgroup_path), unattributed: None }
         }
         Lookup::Unknown => Verdict::unattributed(UNKNOWN, None),
+    }
+}
+
+/// What an attempt would be as an event.
+const fn kind_of(attempt: &Attempt) -> Option<Kind> {
+    match attempt.kind {
+        RecordKind::WriteDenied => Some(Kind::WriteDenied),
+        RecordKind::WriteObserved => Some(Kind::WriteObserved),
+        RecordKind::MountAttempt => Some(Kind::MountAttempt),
+        RecordKind::CgroupCreated | RecordKind::CgroupRemoved => None,
     }
 }
 
