@@ -156,6 +156,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         observed,
         ledger,
         follow_links: true,
+        lag: Duration::ZERO,
     };
     let losses = Losses::new(counters);
     let result = Agent { stream, pipeline, seals, losses, batch: Vec::new(), sweep_due: None }

@@ -90,12 +90,17 @@ pub struct Pipeline {
     pub ledger: Ledger,
     /// Whether paths are worth the time to look into a container's root; not when the agent ends.
     pub follow_links: bool,
+    /// How long ago the last record was, when it was taken.
+    pub lag: Duration,
 }
 
 impl Pipeline {
     /// Takes records in the order of their time.
     pub async fn take(&mut self, records: &mut Vec<Record>) {
         let now = Instant::now();
+        if records.is_empty() {
+            self.lag = Duration::ZERO;
+        }
         // First, so that what a container did stays in order.
         self.release(now).await;
         for record in records.drain(..) {
@@ -109,7 +114,10 @@ impl Pipeline {
                     }
                     self.ledger.gone(id);
                 }
-                Record::Attempt(attempt) => self.attempt(attempt, now).await,
+                Record::Attempt(attempt) => {
+                    self.lag = clock::since_boot().saturating_sub(Duration::from_nanos(attempt.time_ns));
+                    self.attempt(attempt, now).await;
+                }
             }
         }
     }
@@ -291,7 +299,7 @@ impl Pipeline {
     ) -> Event {
         let resolved = if self.follow_links {
             let subject = Subject::of(attempt, container.map(AsRef::as_ref));
-            self.resolver.resolve(&subject, questions(attempt)).await
+            self.resolver.resolve(&subject, questions(attempt), self.lag).await
         } else {
             [None, None]
         };
