@@ -40,7 +40,6 @@ pub async fn run(program: &Path, pods: usize) -> bool {
 
     let prober = lab.pod("prod", "prober").await;
     let before = agent.used();
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let probe = work.probe(&prober, PAUSE, WRITES).await;
     probe.done(PATIENCE).await;
     let refused = probe.refused();
@@ -63,7 +62,6 @@ pub async fn run(program: &Path, pods: usize) -> bool {
         format!("{} of {}", delays.len(), refused.len()),
         delays.len() == refused.len(),
     );
-    claims.note("load of the machine when it began", load.trim());
     claims.check(
         "from the kernel to the reader of stdout",
         spread(&mut delays),

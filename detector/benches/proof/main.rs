@@ -12,6 +12,7 @@
 mod claims;
 mod flood;
 mod known;
+mod lives;
 mod outage;
 mod pods;
 mod receiver;
@@ -60,7 +61,7 @@ enum Proof {
     },
     /// For long; with a seed, with kills.
     Soak {
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 3)]
         minutes: u64,
         #[arg(long)]
         chaos: Option<u64>,
@@ -70,6 +71,8 @@ enum Proof {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { program, proof } = Arguments::parse();
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("      load of the machine when this began: {}", load.trim());
     let measured = async {
         match proof {
             Proof::Flood { writes } => flood::run(&program, writes).await,

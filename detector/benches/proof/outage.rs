@@ -64,6 +64,9 @@ pub async fn run(program: &Path, seconds: u64) -> bool {
     .await;
     let delivered = since.elapsed();
     let metrics = agent.metrics().await;
+    let lost_by_stage = agent.samples("rosentry_events_lost_total").await;
+    let by_sink = agent.samples("rosentry_sink_events_total").await;
+    let resolutions = agent.samples("rosentry_path_resolutions_total").await;
     let used = agent.used();
     agent.stop().await;
 
@@ -81,7 +84,9 @@ pub async fn run(program: &Path, seconds: u64) -> bool {
     claims.check("arrived", arrived, arrived == refused.len());
     claims.note("until nothing waited any more, after the last write", format!("{:.1} s", delivered.as_secs_f64()));
     let lost = metrics.sum("rosentry_events_lost_total", &[]).unwrap_or_default();
-    claims.check("rosentry_events_lost_total", lost, lost == 0.0);
+    claims.check("rosentry_events_lost_total", lost_by_stage, lost == 0.0);
+    claims.note("events by sink", by_sink);
+    claims.note("looks into containers' roots", resolutions);
     claims.check(
         "lines that came twice",
         format!("{}, each the same under its seq", received.repeated),

@@ -109,6 +109,15 @@ impl Watched {
         Metrics::parse(&body)
     }
 
+    /// Its samples of this name that are not 0, for people.
+    pub async fn samples(&self, name: &str) -> String {
+        let (_, body) = get(self.address, "/metrics").await.expect("the agent serves metrics");
+        let is_one = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let samples = body.lines().filter(is_one).filter(|line| !line.ends_with(" 0"));
+        let samples: Vec<&str> = samples.filter_map(|line| line.strip_prefix(name)).collect();
+        if samples.is_empty() { "0".to_owned() } else { samples.join(", ") }
+    }
+
     /// Its resources (`/proc/PID/stat` and `status`).
     pub fn used(&self) -> Used {
         let folder = format!("/proc/{}", self.process.id());

@@ -16,7 +16,6 @@ use crate::{
 };
 
 /// The event with what the built-in rules say of it.
-#[expect(clippy::unwrap_used, reason = "a test stops where the built-in rules are none")]
 pub fn judged(mut event: Event) -> Event {
     #[expect(clippy::unwrap_used, reason = "the built-in rules are sound, or every test may fail")]
     static RULES: LazyLock<RuleSet> = LazyLock::new(|| RuleSet::load(None).unwrap());

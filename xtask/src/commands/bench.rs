@@ -74,7 +74,7 @@ pub enum Bench {
     /// now and then: whether the record stays whole, and nothing is lost that is not said to be
     Soak {
         /// How long
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 3)]
         minutes: u64,
         /// Kill at random, from this seed
         #[arg(long, value_name = "SEED")]
