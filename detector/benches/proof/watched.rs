@@ -152,6 +152,11 @@ impl Watched {
         if let Some(reader) = self.reader.take() {
             reader.join().expect("the reader holds nothing that can fail");
         }
+        self.lines()
+    }
+
+    /// What it has printed.
+    pub fn lines(&self) -> Vec<Line> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let parsed = lines
             .iter()
