@@ -215,6 +215,41 @@ fn a_download_into_the_root_is_told_with_its_technique() {
 }
 
 #[test]
+fn what_would_start_by_itself_later_or_be_run_by_the_node_is_of_medium_severity_at_least() {
+    let rules = built_in();
+    let severity = |path, program| rules.explain(&write(Some(path), program)).severity();
+    for path in [
+        "/etc/crontab",
+        "/etc/cron.d/kit",
+        "/etc/cron.weekly/kit",
+        "/var/spool/cron/crontabs/root",
+        "/etc/systemd/system/kit.service",
+        "/etc/init.d/kit",
+        "/etc/rc.local",
+        "/etc/ld.so.preload",
+        "/etc/profile.d/kit.sh",
+        "/root/.bashrc",
+        "/tmp/home/.profile",
+        "/proc/sys/kernel/core_pattern",
+        "/sys/fs/cgroup/rdma/release_agent",
+    ] {
+        assert_eq!(severity(path, Some("/bin/sh")), Severity::Medium, "{path}");
+        assert_eq!(severity(path, Some("/usr/bin/apt")), Severity::Medium, "{path}");
+    }
+    for (path, expected) in [
+        ("/root/.ssh/authorized_keys", Severity::High),
+        ("/usr/lib/systemd/system/kit.service", Severity::High),
+        ("/usr/lib/app/.profile", Severity::High),
+        ("/etc/cron.deny", Severity::Low),
+        ("/etc/app.conf", Severity::Low),
+    ] {
+        assert_eq!(severity(path, Some("/bin/sh")), expected, "{path}");
+    }
+    let looked_away = Facts { operation: Some("unlink"), ..write(Some("/etc/cron.d/kit"), None) };
+    assert_eq!(rules.explain(&looked_away).severity(), Severity::Low, "what is removed starts nothing");
+}
+
+#[test]
 fn an_ordinary_write_carries_no_technique() {
     for (call, path) in [("openat", "/tmp/x"), ("mkdir", "/var/cache/nginx"), ("unlink", "/etc/passwd.bak")] {
         assert!(event(&attempt(call).path(path)).attack.is_empty(), "{call} {path}");
