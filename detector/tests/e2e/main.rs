@@ -14,6 +14,7 @@ mod lab;
 mod learning;
 mod mounts;
 mod outage;
+mod places;
 mod privileges;
 mod refused_writes;
 mod repeats;
