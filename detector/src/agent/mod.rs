@@ -10,10 +10,12 @@ mod notes;
 mod observing;
 mod outbox;
 mod pipeline;
+mod postures;
 pub mod privileges;
 mod repeats;
 pub mod resolve;
 mod seals;
+pub(crate) mod target;
 mod weight;
 
 use std::{
@@ -31,7 +33,7 @@ use tracing::info;
 
 use self::{
     ancestry::Ancestry, escaped::Escaped, held::Held, ledger::Ledger, losses::Losses, outbox::Outbox,
-    pipeline::Pipeline, repeats::Repeats, resolve::Resolver, seals::Seals,
+    pipeline::Pipeline, postures::Postures, repeats::Repeats, resolve::Resolver, seals::Seals,
 };
 use crate::{
     cli::config::RunConfig,
@@ -120,7 +122,9 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let repeats = Repeats::new(stream.folds());
     let observed = stream.observed().map(Repeats::new);
     let ledger = Ledger::new(Arc::clone(&counters), identity.clone(), config.scope);
-    let sources = sources(&identity, &counters, &resolver, &seals, [Some(&repeats), observed.as_ref()]);
+    let postures = Postures::start(&config.host_proc, &identity)?;
+    let repeats_of = [Some(&repeats), observed.as_ref()];
+    let sources = sources(&identity, &counters, &resolver, &seals, &postures, repeats_of);
     let metrics = Arc::new(Metrics::new(&build(sensor.mode()), sources)?);
     for &(surface, seen) in sensor.coverage() {
         metrics.coverage(surface, seen);
@@ -294,6 +298,7 @@ fn sources(
     counters: &Arc<Counters>,
     resolver: &Arc<Resolver>,
     seals: &Seals,
+    postures: &Postures,
     repeats: [Option<&Repeats>; 2],
 ) -> Sources {
     let with_untold = |repeats: Option<&Repeats>| -> WithUntold {
@@ -315,6 +320,7 @@ fn sources(
         // Asked as readiness does, so that no two answers of one moment contradict each other.
         containerd_up: Box::new(move || identity_link.status().up),
         seal_broken: Box::new(seals.states()),
+        seen: Box::new(postures.ask()),
         with_untold,
         with_untold_observed,
         kernel_events: Box::new(move || {
