@@ -3,7 +3,7 @@
 //!
 //! Of kube-state-metrics a page with a few series stands in.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+use std::{fs, net::SocketAddr, process::Command, time::Duration};
 
 use rustix::mount::{MountFlags, mount};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
     let lab = Lab::start().await;
     let agent = Agent::watching(&lab).await;
     let sealed = lab.pod("prod", "web-7d4b9c6f5-x2x7p").await;
-    let cache = nearly_full_memory(&lab, &sealed.uid);
+    let cache = lab.nearly_full_memory(&sealed.uid);
     let app = sealed.start_container(idle().with_volume(&cache, "/data")).await;
     let privileged = lab.privileged_pod("prod", "db-0").await;
     let db = privileged.start_container(idle().privileged()).await;
@@ -152,15 +152,6 @@ fn queries() -> Vec<(String, String)> {
         }
     }
     queries
-}
-
-/// A memory-backed emptyDir of the pod with nine tenths of its 100 pages in use.
-fn nearly_full_memory(lab: &Lab, pod_uid: &str) -> PathBuf {
-    let folder = lab.containerd.path(&format!("kubelet/pods/{pod_uid}/volumes/kubernetes.io~empty-dir/cache"));
-    fs::create_dir_all(&folder).expect("the volume's folder is made");
-    mount("tmpfs", &folder, "tmpfs", MountFlags::empty(), Some(c"size=400k")).expect("a test may mount a tmpfs");
-    fs::write(folder.join("kept"), vec![0; 90 * 4096]).expect("there is room");
-    folder
 }
 
 /// On a read-only mount of the lab.

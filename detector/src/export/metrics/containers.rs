@@ -8,7 +8,7 @@ use std::{
 use prometheus::Registry;
 
 use super::{
-    FlagById, SERIES_MAX,
+    Containers, FlagById, SERIES_MAX, SeenById,
     family::{Family, Gauges, Sample},
     series::{Owner, bounded},
 };
@@ -20,16 +20,19 @@ use crate::{
 const OF_CONTAINER: &[&str] = &["namespace", "pod", "container"];
 const OF_MOUNT: &[&str] = &["namespace", "pod", "container", "mountpoint"];
 
+/// Tells of the containers that are there.
+type Told = Box<dyn Fn(&[Arc<Container>]) + Send + Sync>;
+
 /// What is asked at a scrape.
 pub(super) struct Asked {
     /// The containers that are there.
-    pub containers: Box<dyn Fn() -> Vec<Arc<Container>> + Send + Sync>,
+    pub containers: Containers,
     /// Whether the seal of a container is broken.
     pub seal_broken: FlagById,
     /// What is seen of them, by their ids.
-    pub seen: Box<dyn Fn() -> Arc<HashMap<String, Seen>> + Send + Sync>,
+    pub seen: SeenById,
     /// Is told of them once a scrape.
-    pub live: Box<dyn Fn(&[Arc<Container>]) + Send + Sync>,
+    pub live: Told,
 }
 
 /// Registers the gauges.

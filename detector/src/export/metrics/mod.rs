@@ -49,6 +49,12 @@ pub type Counts = Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 /// A yes or no about the container with this id, asked for at a scrape; none where nobody can say.
 pub type FlagById = Box<dyn Fn(&str) -> Option<bool> + Send + Sync>;
 
+/// The containers that are there, asked for at a scrape.
+pub type Containers = Box<dyn Fn() -> Vec<Arc<Container>> + Send + Sync>;
+
+/// What is seen of containers, by their ids, asked for at a scrape.
+pub type SeenById = Box<dyn Fn() -> Arc<HashMap<String, Seen>> + Send + Sync>;
+
 /// Calls with the events of which repeats are counted and not told yet, and how many; none is told meanwhile.
 pub type WithUntold = Box<dyn Fn(&dyn Fn(&[(&Event, u64)]) -> Vec<Sample>) -> Vec<Sample> + Send + Sync>;
 
@@ -58,13 +64,13 @@ type Labels = fn(&Event) -> Vec<&'static str>;
 /// What others know and a scrape asks for. Asked under no lock of ours, but at each scrape: answer quickly.
 pub struct Sources {
     /// The containers that are there.
-    pub containers: Box<dyn Fn() -> Vec<Arc<Container>> + Send + Sync>,
+    pub containers: Containers,
     /// Whether containerd answers.
     pub containerd_up: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether the seal of a container is broken.
     pub seal_broken: FlagById,
     /// What is seen of the containers, by their ids; without those at which nobody could look.
-    pub seen: Box<dyn Fn() -> Arc<HashMap<String, Seen>> + Send + Sync>,
+    pub seen: SeenById,
     /// Repeats that are not told yet.
     pub with_untold: WithUntold,
     /// The same of writes that succeeded.
