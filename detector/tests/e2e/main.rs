@@ -15,6 +15,7 @@ mod learning;
 mod mounts;
 mod outage;
 mod places;
+mod posture;
 mod privileges;
 mod refused_writes;
 mod repeats;
