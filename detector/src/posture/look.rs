@@ -63,6 +63,8 @@ impl Unseen {
 #[derive(Debug)]
 pub struct Looker {
     host_proc: PathBuf,
+    /// Whether to look for breaches of seals.
+    judges: bool,
     /// What stands at the node's own root: a process that stands in it is not in its container.
     node_root: Option<(Vec<u8>, Vec<u8>)>,
 }
@@ -72,7 +74,13 @@ impl Looker {
     pub fn new(host_proc: &Path) -> Self {
         let mounts = mountinfo::read(&host_proc.join("1/mountinfo")).ok();
         let node_root = mounts.as_deref().and_then(root_mount).map(MountInfo::shown);
-        Self { host_proc: host_proc.to_owned(), node_root }
+        Self { host_proc: host_proc.to_owned(), judges: false, node_root }
+    }
+
+    /// One that looks for breaches of seals, too.
+    #[must_use]
+    pub fn judging(self) -> Self {
+        Self { judges: true, ..self }
     }
 
     /// Looks at a container. May block where it puts a filesystem that does not answer in the way just then.
@@ -98,6 +106,9 @@ impl Looker {
         let bounding = target.status().ok().and_then(|status| bounding_set(&status));
         let cap_sys_admin = bounding.map(|set| set & CAP_SYS_ADMIN != 0);
         let mut seen = Seen::of(container, &mounts, cap_sys_admin).ok_or(Unseen::Outside)?;
+        if self.judges {
+            seen.judge(container, &mounts);
+        }
         if seen.writable.iter().any(Writable::is_tmpfs)
             && let Ok(root) = target.root()
         {
@@ -182,7 +193,7 @@ mod tests {
             memory: None,
         };
         let mut told = 0;
-        for mount in mounts.iter().filter(|mount| !crate::posture::is_covered(mount, &mounts)) {
+        for mount in &mounts {
             let memory = |id| memory(root.as_fd(), &of(mount, id));
             let is_tmpfs = matches!(mount.fstype.as_slice(), b"tmpfs" | b"devtmpfs");
             assert!(is_tmpfs || memory(mount.id).is_none(), "{mount:?}");

@@ -6,6 +6,8 @@
 
 mod look;
 
+use std::collections::{HashMap, HashSet};
+
 pub use self::look::{Looker, Unseen};
 use crate::{
     finding::{
@@ -17,6 +19,9 @@ use crate::{
 
 /// Writable mounts of one container that are told at most: one that may mount can make as many as the kernel allows.
 const WRITABLE_MAX: usize = 256;
+
+/// Mounts that stand one on another, of which the lowest is looked for.
+const DEPTH_MAX: usize = 256;
 
 /// Filesystems in which the kernel answers and nothing is stored.
 const OF_KERNEL: &[&[u8]] = &[
@@ -63,7 +68,7 @@ pub struct Seen {
     pub root_readonly: bool,
     /// Type of the root's filesystem.
     pub root_fstype: Vec<u8>,
-    /// Where its seal is broken; nothing where none was declared.
+    /// Where its seal is broken; nothing where none was declared, or nobody has [judged](Self::judge).
     pub breaches: Vec<Breach>,
     /// Its writable mounts besides the root, in order of their points.
     pub writable: Vec<Writable>,
@@ -91,7 +96,7 @@ pub struct Writable {
     /// Whether the way to it crosses nothing but [`LOCAL`] filesystems.
     near: bool,
     /// Of a tmpfs: how full; none where nobody may ask.
-    pub memory: Option<Memory>,
+    memory: Option<Memory>,
 }
 
 /// A filesystem in memory.
@@ -109,34 +114,47 @@ impl Writable {
         self.fstype == b"tmpfs"
     }
 
-    /// Of a tmpfs that the specification names, and that is not merely the node's filesystem behind a folder or a file of the
-    /// node: its destination, and how full it is.
-    pub fn declared_memory(&self) -> Option<(&str, Memory)> {
+    /// How full a tmpfs is that is the container's own, and not merely the node's filesystem behind a folder or a file of the
+    /// node.
+    pub fn own_memory(&self) -> Option<Memory> {
         let of_node = self.volume.as_ref().is_some_and(|volume| match volume.kind.as_str() {
             "host_path" => !self.whole,
             "runtime" => volume.name != "shm",
             kind => matches!(kind, "etc_hosts" | "termination_log" | "image_declared"),
         });
-        Some((self.declared.as_deref().filter(|_| !of_node)?, self.memory?))
+        self.memory.filter(|_| !of_node)
+    }
+
+    /// The same of one that the specification names, with its destination there.
+    pub fn declared_memory(&self) -> Option<(&str, Memory)> {
+        Some((self.declared.as_deref()?, self.own_memory()?))
+    }
+
+    /// Whether it is of those that the runtime gives every container, unasked.
+    pub fn is_of_runtime(&self) -> bool {
+        match &self.volume {
+            Some(volume) => matches!(volume.kind.as_str(), "runtime" | "etc_hosts" | "termination_log"),
+            None => {
+                self.declared.as_deref().is_some_and(|point| matches!(point, "/dev" | "/dev/shm" | "/sys/fs/cgroup"))
+            }
+        }
     }
 }
 
 impl Seen {
-    /// From the mount table of a container whose program runs; none where its root is no mount of it.
+    /// From the mount table of a container whose program runs, without `breaches`; none where its root is no mount of it.
+    /// Takes time in proportion to the table, however a container has made it.
     pub fn of(container: &Container, mounts: &[MountInfo], cap_sys_admin: Option<bool>) -> Option<Self> {
         let root = root_mount(mounts)?;
-        let sealed = container.readonly_rootfs == Some(true);
-        let breaches = if sealed {
-            let changes = Seal::default().look(container, mounts, Stage::Program, 0).changes;
-            changes.into_iter().map(|change| change.breach).collect()
-        } else {
-            Vec::new()
-        };
-        let is_storage = |mount: &&MountInfo| !OF_KERNEL.contains(&mount.fstype.as_slice());
+        let by_id: HashMap<u64, &MountInfo> = mounts.iter().map(|mount| (mount.id, mount)).collect();
+        // No path leads to a mount on whose very point another one stands.
+        let covers = |mount: &MountInfo| by_id.get(&mount.parent).is_some_and(|below| below.point == mount.point);
+        let covered: HashSet<u64> =
+            mounts.iter().filter(|mount| mount.parent != mount.id && covers(mount)).map(|mount| mount.parent).collect();
         let mut found: Vec<&MountInfo> = mounts
             .iter()
-            .filter(|mount| mount.id != root.id && !mount.flags.readonly() && !is_covered(mount, mounts))
-            .filter(is_storage)
+            .filter(|mount| mount.id != root.id && !mount.flags.readonly() && !covered.contains(&mount.id))
+            .filter(|mount| !OF_KERNEL.contains(&mount.fstype.as_slice()))
             .collect();
         found.sort_by(|one, other| one.point.cmp(&other.point));
         let beyond = found.len().saturating_sub(WRITABLE_MAX);
@@ -149,18 +167,26 @@ impl Seen {
                 volume: spec.and_then(|spec| spec.volume.clone()),
                 id: mount.id,
                 whole: mount.root == b"/",
-                near: is_near(mount, mounts),
+                near: is_near(mount, &by_id),
                 memory: None,
             }
         });
         Some(Self {
             root_readonly: root.flags.readonly(),
             root_fstype: root.fstype.clone(),
-            breaches,
+            breaches: Vec::new(),
             writable: writable.collect(),
             beyond,
             cap_sys_admin,
         })
+    }
+
+    /// Looks for breaches of the container's seal, if it was declared to have one.
+    pub fn judge(&mut self, container: &Container, mounts: &[MountInfo]) {
+        if container.readonly_rootfs == Some(true) {
+            let changes = Seal::default().look(container, mounts, Stage::Program, 0).changes;
+            self.breaches = changes.into_iter().map(|change| change.breach).collect();
+        }
     }
 
     /// Whether the root is read-only as a whole: its mount, and no way around it.
@@ -174,20 +200,15 @@ pub fn is_of_interest(container: &Container) -> bool {
     container.role != Role::Sandbox
 }
 
-/// Whether another mount stands on the very point of this one, so that no path leads to it.
-fn is_covered(mount: &MountInfo, mounts: &[MountInfo]) -> bool {
-    mounts.iter().any(|other| other.parent == mount.id && other.id != mount.id && other.point == mount.point)
-}
-
 /// Whether all that it stands on answers by itself.
-fn is_near(mount: &MountInfo, mounts: &[MountInfo]) -> bool {
+fn is_near(mount: &MountInfo, by_id: &HashMap<u64, &MountInfo>) -> bool {
     let mut here = mount;
-    // A table may be read while it changes: no more steps than there are mounts.
-    for _ in 0..mounts.len() {
+    // A table that was read while it changed may lead round in a circle.
+    for _ in 0..DEPTH_MAX {
         if !LOCAL.contains(&here.fstype.as_slice()) {
             return false;
         }
-        match mounts.iter().find(|below| below.id == here.parent && below.id != here.id) {
+        match by_id.get(&here.parent).filter(|below| below.id != here.id) {
             Some(below) => here = below,
             None => return true,
         }

@@ -43,7 +43,10 @@ fn container(readonly: bool) -> Container {
 }
 
 fn seen_in(table: &str, readonly: bool) -> Seen {
-    Seen::of(&container(readonly), &parse_all(table.as_bytes()), Some(false)).unwrap()
+    let (container, mounts) = (container(readonly), parse_all(table.as_bytes()));
+    let mut seen = Seen::of(&container, &mounts, Some(false)).unwrap();
+    seen.judge(&container, &mounts);
+    seen
 }
 
 fn points(seen: &Seen) -> Vec<(String, Option<&str>)> {
@@ -124,6 +127,13 @@ fn a_tmpfs_behind_a_filesystem_that_may_not_answer_is_told_and_not_asked() {
 #[test]
 fn a_table_without_a_root_tells_nothing() {
     assert_eq!(Seen::of(&container(true), &parse_all(b"1 0 0:1 / /x rw - tmpfs tmpfs rw\n"), None), None);
+}
+
+impl Writable {
+    /// For the tests of other rooms: as if somebody had asked how full it is.
+    pub(crate) fn fill(&mut self, memory: Memory) {
+        self.memory = Some(memory);
+    }
 }
 
 /// For the tests of other rooms: the container as it is told above, with its memory in use.

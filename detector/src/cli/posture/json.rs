@@ -60,8 +60,8 @@ fn mount(mount: &Writable) -> Value {
         "fstype": text(&mount.fstype),
         "declared": mount.declared.is_some(),
         "volume": mount.volume.as_ref().map(volume),
-        "size_bytes": mount.memory.map(|memory| memory.size_bytes),
-        "used_bytes": mount.memory.map(|memory| memory.used_bytes),
+        "size_bytes": mount.own_memory().map(|memory| memory.size_bytes),
+        "used_bytes": mount.own_memory().map(|memory| memory.used_bytes),
     })
 }
 

@@ -128,7 +128,7 @@ fn examine(args: &Args) -> Result<Report, String> {
         let pod = container.pod.as_deref().map(|pod| (pod.namespace.clone(), pod.name.clone()));
         (pod, container.name.clone(), container.id.clone())
     });
-    let seen = look_at_all(Looker::new(&args.places.host_proc()), &containers)?;
+    let seen = look_at_all(Looker::new(&args.places.host_proc()).judging(), &containers)?;
     if let Some(lines) = record.as_ref().map(|record| record.no_events).filter(|lines| *lines > 0) {
         complain(&format_args!("{lines} lines of the record are no events"));
     }

@@ -115,16 +115,21 @@ fn of_seen(seen: &Seen) -> Vec<Cell> {
         let line = Cell::new(Style::Alarm, what).unbroken(Style::Plain, &path(&breach.point));
         lines.push(line.and(Style::Plain, &escape(&breach.fstype)));
     }
-    let mut line = Cell::new(Style::Dim, "writable:");
-    for mount in seen.writable.iter().take(NAMED_MAX) {
-        line = line.join(writable(mount));
+    let is_nearly_full = |mount: &Writable| mount.own_memory().is_some_and(|memory| filled(memory).1);
+    let (told, usual): (Vec<_>, Vec<_>) =
+        seen.writable.iter().partition(|mount| !mount.is_of_runtime() || is_nearly_full(mount));
+    let mut parts: Vec<Cell> = told.iter().take(NAMED_MAX).map(|mount| writable(mount)).collect();
+    for (count, what) in
+        [(told.len().saturating_sub(NAMED_MAX) + seen.beyond, "more"), (usual.len(), "that every container is given")]
+    {
+        if count > 0 {
+            parts.push(Cell::new(Style::Dim, &format!("{count} {what}")));
+        }
     }
-    let more = seen.writable.len().saturating_sub(NAMED_MAX) + seen.beyond;
-    if more > 0 {
-        line = line.and(Style::Dim, &format!("and {more} more"));
-    }
-    if !seen.writable.is_empty() {
-        lines.push(line);
+    if let Some(last) = parts.pop() {
+        let listed =
+            parts.into_iter().fold(Cell::new(Style::Dim, "writable:"), |line, part| line.join(part.ended(";")));
+        lines.push(listed.join(last));
     }
     lines
 }
@@ -136,15 +141,14 @@ fn writable(mount: &Writable) -> Cell {
         what.push("undeclared".to_owned());
     }
     what.push(match &mount.volume {
-        Some(volume) if volume.kind == "host_path" => format!("host_path {}", word(&volume.name)),
         Some(volume) => format!("{} {}", word(&volume.kind), word(&volume.name)),
         None => escape(&mount.fstype).into_owned(),
     });
     let cell = Cell::default().unbroken(style, &path(&mount.point));
-    let Some(memory) = mount.memory else { return cell.and(Style::Dim, &format!("({});", what.join(" "))) };
+    let Some(memory) = mount.own_memory() else { return cell.and(Style::Dim, &format!("({})", what.join(" "))) };
     let (text, is_nearly_full) = filled(memory);
     let style = if is_nearly_full { Style::Yellow } else { Style::Dim };
-    cell.and(Style::Dim, &format!("({},", what.join(" "))).and(style, &format!("{text});"))
+    cell.and(Style::Dim, &format!("({},", what.join(" "))).and(style, &format!("{text})"))
 }
 
 /// How full a tmpfs is, and whether that is worth a look.
@@ -158,12 +162,12 @@ fn filled(memory: Memory) -> (String, bool) {
 }
 
 fn written(writes: &Writes) -> Cell {
-    let mut line = Cell::new(Style::Yellow, &format!("wrote {} times to its root:", writes.count));
+    let times = if writes.count == 1 { "once".to_owned() } else { format!("{} times", writes.count) };
+    let mut line = Cell::new(Style::Yellow, &format!("wrote {times} to its root:"));
     for (folder, count) in writes.folders.iter().take(NAMED_MAX) {
-        line = line.unbroken(Style::Plain, &word(folder)).and(Style::Dim, &format!("({count});"));
+        line = line.unbroken(Style::Plain, &word(folder)).and(Style::Dim, &format!("({count})"));
     }
-    let more = writes.folders.len().saturating_sub(NAMED_MAX);
-    if more > 0 || writes.elsewhere > 0 {
+    if writes.folders.len() > NAMED_MAX || writes.elsewhere > 0 {
         line = line.and(Style::Dim, "and elsewhere");
     }
     line

@@ -41,13 +41,32 @@ fn a_sealed_container_is_told_with_what_it_may_write_all_the_same() {
     let mut seen = seen();
     seen.cap_sys_admin = Some(false);
     seen.writable.truncate(1);
-    seen.writable[0].memory = Some(Memory { size_bytes: 1 << 20, used_bytes: 900 << 10 });
+    seen.writable[0].fill(Memory { size_bytes: 1 << 20, used_bytes: 900 << 10 });
     let text = told(100, &report(vec![of_declared(Ok(seen))]));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], format!("{:<67}  {:<9}  {:<10}  READY", "CONTAINER", "ROOT", "POWERS"));
     assert_eq!(lines[1], format!("{:<67}  {:<9}  {:<10}  -", "prod/web-abc12-x/app", "sealed", "-"));
-    assert_eq!(lines[2], "    writable: /cache (emptydir cache, 900.0 KiB of 1.0 MiB in memory, 87 %);");
+    assert_eq!(lines[2], "    writable: /cache (emptydir cache, 900.0 KiB of 1.0 MiB in memory, 87 %)");
     assert_eq!(lines[3..], ["", "1 of 1 containers on n1 were declared read-only."]);
+}
+
+#[test]
+fn what_every_container_is_given_is_counted_and_told_only_where_it_is_nearly_full() {
+    let mut seen = seen();
+    let flat = |seen: &Seen| {
+        let text = told(100, &report(vec![of_declared(Ok(seen.clone()))]));
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let text = flat(&seen);
+    assert!(text.contains("/run/node (host_path /srv); 1 that every container is given"), "{text}");
+    assert!(
+        text.contains("/node-run (host_path /run/app);"),
+        "how full the node's own is, is not the container's: {text}"
+    );
+    let dev = seen.writable.iter_mut().find(|mount| mount.point == b"/dev").unwrap();
+    dev.fill(Memory { size_bytes: 4096, used_bytes: 4096 });
+    let text = flat(&seen);
+    assert!(text.contains("/dev (tmpfs, 4.0 KiB of 4.0 KiB in memory, 100 %)"), "{text}");
 }
 
 #[test]
@@ -69,7 +88,7 @@ fn what_can_be_sealed_is_never_guessed() {
     assert!(text.contains("yes") && text.contains("wrote to no folder of its root for 2 h 5 min"), "{text}");
     let writes = Writes { count: 12, folders: [("/var/log".to_owned(), 12)].into(), elsewhere: 0 };
     let text = told(100, &report(vec![of_writable(Ready::No(writes))]));
-    assert!(text.contains("wrote 12 times to its root: /var/log (12);"), "{text}");
+    assert!(text.contains("wrote 12 times to its root: /var/log (12)"), "{text}");
 }
 
 #[test]
