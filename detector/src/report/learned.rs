@@ -127,7 +127,7 @@ impl Learned {
         let note = match &*note.what {
             "start" => Note::Start { observes: note.flag("observe_writes") == Some(true) },
             "stop" => Note::Stop,
-            "lost" => Note::Lost,
+            "lost" | "gap" => Note::Lost,
             _ => return,
         };
         self.keep(time, note);

@@ -17,6 +17,7 @@ mod outage;
 mod places;
 mod posture;
 mod privileges;
+mod real_programs;
 mod refused_writes;
 mod repeats;
 mod seal;
