@@ -23,6 +23,11 @@ pub fn now() -> BootClock {
     BootClock { unix_ns_at_boot: unix_ns() - read(ClockId::Boottime) }
 }
 
+/// Time since boot.
+pub fn since_boot() -> Duration {
+    u64::try_from(read(ClockId::Boottime)).map_or(Duration::ZERO, Duration::from_nanos)
+}
+
 /// Nanoseconds since the Unix epoch.
 pub fn unix_ns() -> i128 {
     read(ClockId::Realtime)

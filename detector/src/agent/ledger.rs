@@ -13,10 +13,11 @@ use std::{
 
 use detector_common::{budget::OPERATIONS, operation::Operation};
 
-use super::{held, repeats};
+use super::{held, pipeline::HOST, repeats};
 use crate::{
     cli::config::Scope,
     export::{Metrics, metrics::series::Owner},
+    finding::event::Kind,
     identity::{Identity, Lookup, model::Container},
     kernel::{
         counters::{Counters, SHARED, Tally},
@@ -268,6 +269,8 @@ impl Ledger {
                 }
                 if is_event {
                     metrics.write_denied_unknown(Owner::of(container.map(AsRef::as_ref)), operation, more);
+                } else {
+                    metrics.ignored(Kind::WriteDenied, HOST, more);
                 }
             }
         }

@@ -5,6 +5,7 @@ mod escaped;
 mod held;
 mod ledger;
 mod losses;
+mod memory;
 pub mod mountinfo;
 mod notes;
 mod observing;
@@ -124,6 +125,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
             (sensor, stream, counters, None)
         }
     };
+    memory::give_back();
     privileges::keep_for(privileges::Stage::Watching)?;
     let (kept, left) = match restart {
         Some(Restart { kept, before }) => (Some(kept), before),
@@ -180,6 +182,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         ledger,
         kept: kept.clone(),
         follow_links: true,
+        lag: Duration::ZERO,
     };
     let losses = Losses::new(counters, kept);
     let keeps = config.keep_pins;

@@ -25,7 +25,7 @@ use crate::{
     export::Metrics,
     finding::{
         Event, Sighting, assess,
-        event::{Mount, PlaceKind},
+        event::{Kind, Mount, PlaceKind},
         is_runtime_setup,
         operation::refine,
         questions,
@@ -47,7 +47,7 @@ const FOREIGN: &str = "foreign_container";
 /// Why nobody can be named: nobody knows the cgroup.
 const UNKNOWN: &str = "unknown_cgroup";
 /// Why it is none of rosentry's business: no container did it.
-const HOST: &str = "host_process";
+pub const HOST: &str = "host_process";
 /// Why a write that succeeded is none of rosentry's business: it went to a volume, or to another mount than the root.
 const NOT_ON_ROOT: &str = "not_on_root";
 
@@ -97,12 +97,17 @@ pub struct Pipeline {
     pub kept: Option<Arc<Kept>>,
     /// Whether paths are worth the time to look into a container's root; not when the agent ends.
     pub follow_links: bool,
+    /// How long ago the last record was, when it was taken.
+    pub lag: Duration,
 }
 
 impl Pipeline {
     /// Takes records in the order of their time.
     pub async fn take(&mut self, records: &mut Vec<Record>) {
         let now = Instant::now();
+        if records.is_empty() {
+            self.lag = Duration::ZERO;
+        }
         // First, so that what a container did stays in order.
         self.release(now).await;
         for record in records.drain(..) {
@@ -112,11 +117,14 @@ impl Pipeline {
                     self.identity.cgroup_removed(id);
                     self.repeats.forget(id, |repeated| self.tell_again(repeated));
                     if let Some(observed) = &self.observed {
-                        observed.forget(id, |repeated| self.send_again(repeated, None));
+                        observed.forget(id, |repeated| self.observe_again(repeated));
                     }
                     self.ledger.gone(id);
                 }
-                Record::Attempt(attempt) => self.attempt(attempt, now).await,
+                Record::Attempt(attempt) => {
+                    self.lag = clock::since_boot().saturating_sub(Duration::from_nanos(attempt.time_ns));
+                    self.attempt(attempt, now).await;
+                }
             }
         }
     }
@@ -130,7 +138,7 @@ impl Pipeline {
     pub fn sweep(&self) {
         self.repeats.sweep(|repeated| self.tell_again(repeated));
         if let Some(observed) = &self.observed {
-            observed.sweep(|repeated| self.send_again(repeated, None));
+            observed.sweep(|repeated| self.observe_again(repeated));
         }
     }
 
@@ -138,18 +146,22 @@ impl Pipeline {
     pub fn finish(&self) -> u64 {
         let observed = self.observed.as_ref();
         self.repeats.finish(|repeated| self.tell_again(repeated))
-            + observed.map_or(0, |observed| observed.finish(|repeated| self.send_again(repeated, None)))
+            + observed.map_or(0, |observed| observed.finish(|repeated| self.observe_again(repeated)))
     }
 
     fn tell_again(&self, repeated: &Repeated<'_>) {
         let &Repeated { cgroup_id, operation, count, .. } = repeated;
         self.ledger.told(cgroup_id, operation, count);
-        self.send_again(repeated, Some(Mark { cgroup_id, operation, count, origin: None }));
+        self.send_again(Kind::WriteDenied, repeated, Some(Mark { cgroup_id, operation, count, origin: None }));
     }
 
-    fn send_again(&self, repeated: &Repeated<'_>, mark: Option<Mark>) {
+    fn observe_again(&self, repeated: &Repeated<'_>) {
+        self.send_again(Kind::WriteObserved, repeated, None);
+    }
+
+    fn send_again(&self, kind: Kind, repeated: &Repeated<'_>, mark: Option<Mark>) {
         if let Told::Ignored(reason) | Told::Unknown(reason) = repeated.told {
-            self.metrics.ignored(reason, repeated.count);
+            self.metrics.ignored(kind, reason, repeated.count);
             if let Some(mark) = mark {
                 self.settle(mark);
             }
@@ -171,7 +183,7 @@ impl Pipeline {
         let mark = Mark { cgroup_id, operation, count, origin: None };
         let lookup = self.identity.lookup(cgroup_id);
         if matches!(lookup, Lookup::Host { .. }) && self.scope == Scope::Containers {
-            self.metrics.ignored(HOST, count);
+            self.metrics.ignored(Kind::WriteDenied, HOST, count);
             self.settle(mark);
         } else {
             self.send_marked(notes::missing(&lookup, missing), Some(mark));
@@ -307,14 +319,19 @@ impl Pipeline {
 
     fn ignore_as(&self, attempt: &Attempt, reason: &'static str, told: Told) {
         let mark = mark(attempt);
+        let ignored = |count| {
+            if let Some(kind) = kind_of(attempt) {
+                self.metrics.ignored(kind, reason, count);
+            }
+        };
         match attempt.standing {
             Standing::New => {
-                self.metrics.ignored(reason, 1);
+                ignored(1);
                 self.settle(mark);
             }
             Standing::Told => {}
             Standing::Left(count) => {
-                self.metrics.ignored(reason, count);
+                ignored(count);
                 self.ledger.told(mark.cgroup_id, mark.operation, mark.count);
                 self.settle(mark);
                 return;
@@ -338,7 +355,7 @@ impl Pipeline {
             }
             RecordKind::WriteObserved => {
                 if let (Some(observed), Some(id)) = (&self.observed, attempt.fold) {
-                    observed.keep(first(id), |repeated| self.send_again(repeated, None));
+                    observed.keep(first(id), |repeated| self.observe_again(repeated));
                 }
             }
             RecordKind::MountAttempt | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => {}
@@ -353,7 +370,7 @@ impl Pipeline {
     ) -> Event {
         let resolved = if self.follow_links {
             let subject = Subject::of(attempt, container.map(AsRef::as_ref));
-            self.resolver.resolve(&subject, questions(attempt)).await
+            self.resolver.resolve(&subject, questions(attempt), self.lag).await
         } else {
             [None, None]
         };
@@ -432,6 +449,16 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
             Verdict::Report { container: None, cgroup_path: Some(cgroup_path), unattributed: None }
         }
         Lookup::Unknown => Verdict::unattributed(UNKNOWN, None),
+    }
+}
+
+/// What an attempt would be as an event.
+const fn kind_of(attempt: &Attempt) -> Option<Kind> {
+    match attempt.kind {
+        RecordKind::WriteDenied => Some(Kind::WriteDenied),
+        RecordKind::WriteObserved => Some(Kind::WriteObserved),
+        RecordKind::MountAttempt => Some(Kind::MountAttempt),
+        RecordKind::CgroupCreated | RecordKind::CgroupRemoved => None,
     }
 }
 

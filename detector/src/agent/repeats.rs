@@ -6,7 +6,7 @@
 //! taken out of the slot's count as it is told.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -31,6 +31,9 @@ const IDLE_ROUNDS: u32 = 15;
 
 /// By how much two looks at the clocks may differ, nanoseconds.
 const JITTER_NS: i128 = 1_000_000;
+
+/// How many that are being repeated are passed over to find one that is not, where one has to be given up.
+const PASSED_OVER: usize = 64;
 
 /// What is kept takes at most.
 const MOST_BYTES: usize = 8 << 20;
@@ -111,13 +114,49 @@ struct Kept {
     bytes: usize,
 }
 
+impl Kept {
+    /// Whether there were repeats lately.
+    fn is_repeated(&self, folds: &Folds) -> bool {
+        (self.until_ns > self.told_ns && self.idle_rounds == 0) || folds.waiting(self.id) > 0
+    }
+}
+
 #[derive(Debug, Default)]
 struct Table {
     by_slot: HashMap<u32, Kept>,
+    /// In the order in which they may be given up; those that are kept no longer among them.
+    queue: VecDeque<FoldId>,
     bytes: usize,
 }
 
 impl Table {
+    fn insert(&mut self, kept: Kept) {
+        if self.queue.len() > 2 * self.by_slot.len() + PASSED_OVER {
+            let by_slot = &self.by_slot;
+            self.queue.retain(|id| by_slot.get(&id.slot).is_some_and(|kept| kept.id == *id));
+        }
+        self.bytes += kept.bytes;
+        self.queue.push_back(kept.id);
+        self.by_slot.insert(kept.id.slot, kept);
+    }
+
+    /// The slot of the one to give up: the oldest that is not being repeated, since to tell the next repeat of one that is
+    /// costs its cgroup's budget. None where there is none left.
+    fn to_give_up(&mut self, folds: &Folds) -> Option<u32> {
+        let mut passed_over = 0;
+        while let Some(id) = self.queue.pop_front() {
+            match self.by_slot.get(&id.slot).filter(|kept| kept.id == id) {
+                Some(kept) if passed_over < PASSED_OVER && kept.is_repeated(folds) => {
+                    passed_over += 1;
+                    self.queue.push_back(id);
+                }
+                Some(_) => return Some(id.slot),
+                None => {}
+            }
+        }
+        None
+    }
+
     fn remove(&mut self, slot: u32) -> Option<Kept> {
         let kept = self.by_slot.remove(&slot)?;
         self.bytes -= kept.bytes;
@@ -164,15 +203,12 @@ impl Repeats {
         }
         table.remove(id.slot);
         while table.bytes + bytes > MOST_BYTES
-            && let Some(&slot) = table.by_slot.keys().next()
+            && let Some(slot) = table.to_give_up(&self.folds)
         {
             self.release(table, slot, &mut tell);
         }
-        table.bytes += bytes;
-        table.by_slot.insert(
-            id.slot,
-            Kept { id, cgroup_id, operation, told, told_ns: time_ns, until_ns: time_ns, idle_rounds: 0, bytes },
-        );
+        let (told_ns, until_ns) = (time_ns, time_ns);
+        table.insert(Kept { id, cgroup_id, operation, told, told_ns, until_ns, idle_rounds: 0, bytes });
     }
 
     /// Tells of all repeats since the last time, and gives up what has not been repeated for long.
@@ -370,6 +406,32 @@ mod tests {
         repeats.keep(first(late, Told::Ignored("late")), |_| {});
         testing::repeat(&folds, 3);
         assert_eq!(told(|tell| repeats.sweep(tell)), [1]);
+    }
+
+    #[test]
+    fn what_is_being_repeated_is_kept_though_many_others_come_once() {
+        let folds = Arc::new(folds());
+        let repeats = Repeats::new(RecordKind::WriteDenied, Arc::clone(&folds), None);
+        let of_bytes = |bytes| {
+            let mut event = touch();
+            event.file.get_or_insert_default().path = Some(vec![b'x'; bytes]);
+            Told::Event(Box::new(event))
+        };
+        let busy: Vec<_> = (0..20).map(|slot| testing::tell(&folds, slot)).collect();
+        for id in &busy {
+            repeats.keep(first(*id, of_bytes(1)), |_| {});
+        }
+        for slot in 20..2000 {
+            busy.iter().for_each(|id| testing::repeat(&folds, id.slot));
+            let id = testing::tell(&folds, slot);
+            repeats.keep(first(id, of_bytes(64 << 10)), |_| {});
+            if slot % 50 == 0 {
+                repeats.sweep(|_| {});
+            }
+        }
+        assert!(repeats.table().by_slot.len() < 200, "most of those that came once were given up");
+        assert!(busy.iter().all(|id| folds.is_current(*id) && repeats.table().by_slot.contains_key(&id.slot)));
+        assert!(repeats.table().queue.len() < 1000, "nor does the order of what was kept grow without an end");
     }
 
     #[test]

@@ -232,6 +232,7 @@ impl Sensor {
             | u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos()));
         let secret = folds::secret()?;
         let node_mount_namespace = observing.and_then(|observing| observing.node_mount_namespace).unwrap_or_default();
+        let members = layout.io_uring.unwrap_or(MembersTable::UNSET);
         let mut loader = EbpfLoader::new();
         if observing.is_none() {
             // No program is loaded that would use it, and no record of it is kept.
@@ -240,11 +241,13 @@ impl Sensor {
         let mut ebpf = loader
             .override_global("NODE_MOUNT_NAMESPACE", &node_mount_namespace, true)
             .override_global("OFFSETS", &layout.offsets, true)
-            .override_global("URING_MEMBERS", &layout.io_uring.unwrap_or(MembersTable::UNSET), true)
+            .override_global("URING_MEMBERS", &members, true)
             .override_global("GATE_KEY", &gate_key, true)
             .override_global("FOLD_SECRET", &*secret, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)?;
+        // It has a copy of the kernel's types, some 25 MiB, and the programs need another.
+        drop(loader);
         let mut maps = Maps::of_object(&mut ebpf)?;
         maps.disarm()?;
         let btf = Btf::from_sys_fs()

@@ -275,8 +275,8 @@ impl Metrics {
             )?,
             ignored: counter(
                 "rosentry_events_ignored_total",
-                "What was seen and is no event by choice, by the reason.",
-                &["reason"],
+                "What was seen and is no event by choice, by what it was and the reason.",
+                &["kind", "reason"],
             )?,
             sink_events: counter(
                 "rosentry_sink_events_total",
@@ -371,8 +371,8 @@ impl Metrics {
     }
 
     /// Counts what was seen and is no event by choice.
-    pub fn ignored(&self, reason: &'static str, count: u64) {
-        self.ignored.with_label_values(&[reason]).inc_by(count);
+    pub fn ignored(&self, kind: Kind, reason: &'static str, count: u64) {
+        self.ignored.with_label_values(&[kind.name(), reason]).inc_by(count);
     }
 
     /// Says whether a surface is watched.

@@ -134,7 +134,7 @@ fn the_state_of_the_agent_is_told() {
     let serving = Serving { surface: "writes_ia32", operation: "mkdir", hook: "fexit", point: "do_mkdirat" };
     metrics.serving(&serving);
     metrics.unattributed("no_container");
-    metrics.ignored("runtime_setup", 1);
+    metrics.ignored(Kind::MountAttempt, "runtime_setup", 1);
     metrics.sink("file", "delivered", 7);
     metrics.spool_bytes("otlp", 512);
     metrics.delay(Kind::WriteDenied, Duration::from_millis(20));
@@ -147,7 +147,7 @@ fn the_state_of_the_agent_is_told() {
         r#"rosentry_coverage{surface="ia32"} 0"#,
         r#"rosentry_hook_info{hook="fexit",operation="mkdir",point="do_mkdirat",surface="writes_ia32"} 1"#,
         r#"rosentry_events_unattributed_total{reason="no_container"} 1"#,
-        r#"rosentry_events_ignored_total{reason="runtime_setup"} 1"#,
+        r#"rosentry_events_ignored_total{kind="mount_attempt",reason="runtime_setup"} 1"#,
         r#"rosentry_sink_events_total{result="delivered",sink="file"} 7"#,
         r#"rosentry_sink_spool_bytes{sink="otlp"} 512"#,
         r#"rosentry_event_delay_seconds_bucket{kind="write_denied",le="0.01"} 0"#,

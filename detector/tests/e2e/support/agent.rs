@@ -78,6 +78,16 @@ impl Agent {
         agent
     }
 
+    /// An agent that is ready, in learning mode.
+    pub async fn learning(lab: &Lab) -> Self {
+        let address = free_address();
+        let mut command = run_command(&lab.containerd.socket(), address);
+        command.arg("--observe-writes");
+        let agent = Self::from_command(command, address);
+        agent.becomes_ready().await;
+        agent
+    }
+
     /// An agent that was started a moment ago.
     pub fn started(socket: &Path) -> Self {
         let metrics = free_address();
