@@ -10,6 +10,7 @@ use core::{
     ptr::{read_volatile, write_volatile},
 };
 
+use aya_ebpf::bindings::pt_regs;
 use detector_common::{
     fold::FIXED_WORDS,
     operation::Operation,
@@ -40,20 +41,26 @@ pub const REPEAT: u32 = 2;
 /// read: the program may have changed it since.
 pub const NEW: u32 = 3;
 
-/// Counts a refused write, if it was told before: that of the syscall which the task is in. `name` is the address of the kernel's
-/// copy of the path; 0: the program's own string is the path. `at_function`: it has ended in a kernel function; 0: at the exit of
-/// the syscall, which counts nothing that such a function does.
+/// Counts a refused write, if it was told before: that of the syscall which the task is in, and which has ended in a kernel function.
+/// `name` is the address of the kernel's copy of the path; 0: the program's own string is the path.
 ///
 /// A global function (kernel 5.12): the verifier goes through it once and by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn ask_quickly(name: u64, at_function: u32) -> u32 {
+pub extern "C" fn ask_at_function(name: u64) -> u32 {
     let Some(task) = Structure::current_task() else { return NOT_QUICK };
     let Some(call) = Asked::of_current(task) else { return NOT_QUICK };
-    if at_function == 0 && covers::syscalls(call.operation) {
-        return NOT_QUICK;
-    }
     ask(task, name, call)
+}
+
+/// The same at the exit of the syscall, which counts nothing that such a function does.
+#[inline(always)]
+pub fn ask_at_exit(registers: &pt_regs) -> u32 {
+    let Some(task) = Structure::current_task() else { return NOT_QUICK };
+    match Asked::of(task, registers) {
+        Some(call) if !covers::syscalls(call.operation) => ask(task, 0, call),
+        _ => NOT_QUICK,
+    }
 }
 
 /// The same at the end of the function that opens, with this path and these arguments.
@@ -87,9 +94,14 @@ impl Asked {
     /// That of the syscall which the task is in, which is the running one.
     #[inline(always)]
     fn of_current(task: Structure) -> Option<Self> {
+        Self::of(task, task.registers())
+    }
+
+    /// The same, with the registers that it began with.
+    #[inline(always)]
+    fn of(task: Structure, registers: &pt_regs) -> Option<Self> {
         /// What nearly every program and library opens with (`arch/x86/entry/syscalls/syscall_64.tbl`).
         const OPENAT: u64 = 257;
-        let registers = task.registers();
         let number = registers.orig_rax;
         let compat = sys_exit::is_compat(task);
         if number == OPENAT && !compat {

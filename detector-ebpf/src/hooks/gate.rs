@@ -156,7 +156,7 @@ fn take(request: &Request) {
     let has_path = request.name != 0 || request.by_syscall_alone != 0;
     let asks = by_syscall && has_path && answer == quick::UNASKED && request.result == -EROFS;
     if asks {
-        answer = quick::ask_quickly(request.name, 1);
+        answer = quick::ask_at_function(request.name);
         if answer == quick::REPEAT {
             return;
         }

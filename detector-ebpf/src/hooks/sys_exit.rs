@@ -46,9 +46,12 @@ fn sys_exit(context: BtfTracePointContext) -> i32 {
     let registers: *const pt_regs = context.arg(0);
     let result: i64 = context.arg(1);
     // SAFETY: the kernel hands valid registers to this tracepoint, and the verifier checks the load.
+    let number = || unsafe { (*registers).orig_rax };
+    if result == -EROFS {
+        refused(context.as_ptr());
     // Masked rather than compared: numbers beyond the table hardly ever come, and are sorted out where there is time.
-    if result == -EROFS || ALWAYS_REPORTED[unsafe { (*registers).orig_rax } as usize & (TABLE_LEN - 1)] {
-        report(context.as_ptr());
+    } else if ALWAYS_REPORTED[number() as usize & (TABLE_LEN - 1)] {
+        report_new(context.as_ptr(), quick::NOT_QUICK);
     }
     0
 }
@@ -56,12 +59,19 @@ fn sys_exit(context: BtfTracePointContext) -> i32 {
 /// Reports the call, if it is a watched one. A function of its own that reads the context anew, so that the exit of every syscall
 /// saves no registers and moves nothing for it; and no more than that, so that a repeat does not either.
 #[inline(never)]
-fn report(context: *mut c_void) {
-    let result: i64 = BtfTracePointContext::new(context).arg(1);
-    let answer = if result == -EROFS { quick::ask_quickly(0, 0) } else { quick::NOT_QUICK };
+fn refused(context: *mut c_void) {
+    let answer = ask(context);
     if answer != quick::REPEAT {
         report_new(context, answer);
     }
+}
+
+/// See [`quick`]. A function of its own, whose stack is free again when a record is made.
+#[inline(never)]
+fn ask(context: *mut c_void) -> u32 {
+    let registers: *const pt_regs = BtfTracePointContext::new(context).arg(0);
+    // SAFETY: as in `sys_exit`: valid registers, loads checked by the verifier.
+    quick::ask_at_exit(unsafe { &*registers })
 }
 
 /// Reports a call of which `answer` is known: see [`quick`].
