@@ -73,7 +73,9 @@ pub async fn run(program: &Path, writes: u64) -> bool {
     tokio::time::sleep(SWEPT).await;
     let later = agent.metrics().await;
     let all = later.sum("rosentry_kernel_events_total", &[("kind", "write_denied")]).unwrap_or_default();
-    let of_host = later.sum("rosentry_events_ignored_total", &[("kind", "write_denied"), ("reason", "host_process")]).unwrap_or_default();
+    let of_host = later
+        .sum("rosentry_events_ignored_total", &[("kind", "write_denied"), ("reason", "host_process")])
+        .unwrap_or_default();
     let in_kernel = (all - of_host) as u64;
     most_resident = most_resident.max(agent.used().resident);
     let at_start = used_before.most_resident;

@@ -110,12 +110,8 @@ impl Lives {
 }
 
 fn listen() -> rustix::io::Result<OwnedFd> {
-    let socket = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        Some(netlink::CONNECTOR),
-    )?;
+    let socket =
+        socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(netlink::CONNECTOR))?;
     rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BYTES)?;
     bind(&socket, &SocketAddrNetlink::new(0, CONNECTOR))?;
     let mut request = Vec::new();

@@ -35,7 +35,8 @@ pub async fn run(program: &Path, containers: usize) -> bool {
     let began = std::time::Instant::now();
     let work = &work;
     let (mut ended, mut rounds) = (Vec::new(), 0);
-    while began.elapsed() < LONGEST && lived(&lives, &agent.lines()).filter(|life| *life <= SHORT).count() < containers {
+    while began.elapsed() < LONGEST && lived(&lives, &agent.lines()).filter(|life| *life <= SHORT).count() < containers
+    {
         let of_pod = async |pod: &Pod| {
             let mut ended = Vec::new();
             for step in 0..ROUND {

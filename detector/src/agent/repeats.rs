@@ -139,7 +139,7 @@ impl Table {
 
     /// The slot of the one to give up: the oldest that is not being repeated, since to tell the next repeat of one that is
     /// costs its cgroup's budget. None where there is none left.
-    fn to_give_up(&mut self, folds: &Folds) -> Option<u32> {
+    fn next_to_give_up(&mut self, folds: &Folds) -> Option<u32> {
         let mut passed_over = 0;
         while let Some(id) = self.queue.pop_front() {
             match self.by_slot.get(&id.slot).filter(|kept| kept.id == id) {
@@ -198,7 +198,7 @@ impl Repeats {
         }
         table.remove(id.slot);
         while table.bytes + bytes > MOST_BYTES
-            && let Some(slot) = table.to_give_up(&self.folds)
+            && let Some(slot) = table.next_to_give_up(&self.folds)
         {
             self.release(table, slot, &mut tell);
         }
