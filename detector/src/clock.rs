@@ -33,6 +33,11 @@ pub fn unix_ns() -> i128 {
     read(ClockId::Realtime)
 }
 
+/// Nanoseconds since boot, as the kernel side's.
+pub fn boot_ns() -> u64 {
+    u64::try_from(read(ClockId::Boottime)).unwrap_or_default()
+}
+
 /// How long ago a time of the calendar is; zero where it is in the future.
 pub fn since(unix_time_ns: i128) -> Duration {
     u64::try_from(unix_ns() - unix_time_ns).map_or(Duration::ZERO, Duration::from_nanos)

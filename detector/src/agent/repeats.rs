@@ -11,13 +11,16 @@ use std::{
     time::Duration,
 };
 
-use detector_common::operation::Operation;
+use detector_common::{operation::Operation, record::RecordKind};
 
 use super::weight;
 use crate::{
     clock,
     finding::Event,
-    kernel::folds::{self, Counted, FoldId, Folds},
+    kernel::{
+        folds::{self, Counted, FoldId, Folds},
+        kept,
+    },
 };
 
 /// How often repeats are told.
@@ -164,14 +167,16 @@ impl Table {
 /// What was told once, by the slots that count its repeats. Clones share one.
 #[derive(Clone, Debug)]
 pub struct Repeats {
+    kind: RecordKind,
     folds: Arc<Folds>,
+    kept: Option<Arc<kept::Kept>>,
     table: Arc<Mutex<Table>>,
 }
 
 impl Repeats {
-    /// Nothing told yet.
-    pub fn new(folds: Arc<Folds>) -> Self {
-        Self { folds, table: Arc::default() }
+    /// Of attempts of this kind, which these slots count; nothing told yet.
+    pub fn new(kind: RecordKind, folds: Arc<Folds>, kept: Option<Arc<kept::Kept>>) -> Self {
+        Self { kind, folds, kept, table: Arc::default() }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -262,6 +267,11 @@ impl Repeats {
 
     fn release(&self, table: &mut Table, slot: u32, tell: &mut impl FnMut(&Repeated<'_>)) {
         let Some(mut kept) = table.remove(slot) else { return };
+        if let Some(records) = &self.kept
+            && self.folds.is_current(kept.id)
+        {
+            records.forget_slot(self.kind, slot);
+        }
         if let Counted::Some(repeats) = self.folds.release(kept.id) {
             tell_of(&mut kept, repeats, tell);
         }
@@ -314,7 +324,7 @@ mod tests {
     /// Of one attempt that was told and repeated three times.
     fn repeated(told: Told) -> (Arc<Folds>, Repeats, FoldId) {
         let folds = Arc::new(folds());
-        let repeats = Repeats::new(Arc::clone(&folds));
+        let repeats = Repeats::new(RecordKind::WriteDenied, Arc::clone(&folds), None);
         let id = testing::tell(&folds, 3);
         repeats.keep(first(id, told), |_| {});
         (0..3).for_each(|_| testing::repeat(&folds, 3));
@@ -401,7 +411,7 @@ mod tests {
     #[test]
     fn what_is_being_repeated_is_kept_though_many_others_come_once() {
         let folds = Arc::new(folds());
-        let repeats = Repeats::new(Arc::clone(&folds));
+        let repeats = Repeats::new(RecordKind::WriteDenied, Arc::clone(&folds), None);
         let of_bytes = |bytes| {
             let mut event = touch();
             event.file.get_or_insert_default().path = Some(vec![b'x'; bytes]);
@@ -427,7 +437,7 @@ mod tests {
     #[test]
     fn what_is_kept_takes_bounded_memory_and_no_count_is_lost_for_that() {
         let folds = Arc::new(folds());
-        let repeats = Repeats::new(Arc::clone(&folds));
+        let repeats = Repeats::new(RecordKind::WriteDenied, Arc::clone(&folds), None);
         let mut counts = 0;
         for slot in 0..1000 {
             let mut long = touch();

@@ -11,6 +11,7 @@ pub mod run;
 pub mod select;
 pub mod terminal;
 pub mod timeline;
+pub mod uninstall;
 pub mod verify;
 pub mod view;
 
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
         Ok(Command::Verify(args)) => verify::main(&args),
         Ok(Command::Rules(args)) => rules::main(&args),
         Ok(Command::View(args)) => view::main(&args),
+        Ok(Command::Uninstall(args)) => uninstall::main(&args),
         Ok(Command::Completions(shell)) => told(completions::main(shell, &mut std::io::stdout())),
         Err(Stop::Text(text)) => told(std::io::stdout().write_all(text.as_bytes())),
         Err(Stop::Refused(sentence)) => cannot(&sentence),
@@ -83,6 +85,8 @@ pub enum Command {
     Advise(Box<advise::Args>),
     /// An event stream for a person.
     View(Box<view::Args>),
+    /// Remove what agents have left in the kernel.
+    Uninstall(uninstall::Args),
     /// Completions for a shell.
     Completions(Shell),
 }
@@ -121,6 +125,7 @@ enum CommandArgs {
     Timeline(Box<timeline::Args>),
     Advise(Box<advise::Args>),
     View(Box<view::Args>),
+    Uninstall(uninstall::Args),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -149,6 +154,7 @@ pub fn parse(
         CommandArgs::Timeline(args) => Command::Timeline(args),
         CommandArgs::Advise(args) => Command::Advise(args),
         CommandArgs::View(args) => Command::View(args),
+        CommandArgs::Uninstall(args) => Command::Uninstall(args),
         CommandArgs::Completions { shell } => Command::Completions(shell),
     })
 }
@@ -157,7 +163,7 @@ fn stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Text(error.to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => Stop::Refused(
-            "a command is missing: run, demo, doctor, view, timeline, advise, rules, verify or completions; `rosentry --help` says what they do"
+            "a command is missing: run, demo, doctor, view, timeline, advise, rules, verify, uninstall or completions; `rosentry --help` says what they do"
                 .to_owned(),
         ),
         _ => Stop::Refused(format!("{}; `rosentry --help` says more", sentence(error))),

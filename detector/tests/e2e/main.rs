@@ -15,6 +15,7 @@ mod learning;
 mod mounts;
 mod outage;
 mod privileges;
+mod real_programs;
 mod refused_writes;
 mod repeats;
 mod seal;

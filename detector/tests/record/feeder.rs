@@ -57,7 +57,7 @@ impl Feeder {
     /// Opens and starts them.
     pub fn start(config: SinksConfig) -> Self {
         let metrics = Arc::new(metrics());
-        let running = Sinks::open(config).unwrap().start(&metrics).unwrap();
+        let running = Sinks::open(config).unwrap().start(&metrics, None).unwrap();
         Self { running, metrics, next: 1 }
     }
 

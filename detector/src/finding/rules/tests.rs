@@ -75,6 +75,7 @@ fn a_path_tells_the_cause() {
         ("/app/logs/out", Category::Log),
         ("/var/cache/nginx/client_temp", Category::Cache),
         ("/app/__pycache__/x.cpython-312.pyc", Category::Cache),
+        ("/usr/lib/python3/dist-packages/x/__pycache__/y.cpython-312.pyc.140", Category::Cache),
         ("/run/nginx.pid", Category::PidFile),
         ("/app/server.pid", Category::PidFile),
         ("/var/lib/dpkg/lock", Category::PackageInstall),
@@ -90,6 +91,19 @@ fn a_path_tells_the_cause() {
         ("/srv/x", Category::Other),
     ] {
         assert_eq!(category(&rules, &write(Some(path), Some("/usr/bin/app"))), expected, "{path}");
+    }
+}
+
+#[test]
+fn what_would_start_by_itself_is_no_configuration_that_an_application_brings() {
+    let rules = built_in();
+    for path in
+        ["/etc/cron.d/kit", "/etc/ld.so.preload", "/etc/systemd/system/kit.service", "/var/spool/cron/crontabs/root"]
+    {
+        for exe in ["/bin/sh", "/usr/bin/dpkg"] {
+            let explained = rules.explain(&write(Some(path), Some(exe)));
+            assert_eq!(explained.severity.unwrap().0, Severity::High, "{path} by {exe}");
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 //! box, and the machine's state before and after.
 
 pub mod agent;
+#[path = "../../shared/browser.rs"]
+pub mod browser;
 pub mod containerd;
 pub mod contract;
 pub mod cri;
@@ -9,8 +11,11 @@ pub mod daemonset;
 pub mod image;
 #[path = "../../shared/kernel_objects.rs"]
 pub mod kernel_objects;
+pub mod kubelet;
 pub mod leftovers;
 pub mod metrics;
+#[path = "../../shared/mortal.rs"]
+pub mod mortal;
 pub mod pod;
 pub mod prometheus;
 pub mod proxy;
