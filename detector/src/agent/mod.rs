@@ -11,10 +11,12 @@ mod notes;
 mod observing;
 mod outbox;
 mod pipeline;
+mod postures;
 pub mod privileges;
 mod repeats;
 pub mod resolve;
 mod seals;
+pub(crate) mod target;
 mod weight;
 
 use std::{
@@ -33,7 +35,7 @@ use tracing::info;
 
 use self::{
     ancestry::Ancestry, escaped::Escaped, held::Held, ledger::Ledger, losses::Losses, outbox::Outbox,
-    pipeline::Pipeline, repeats::Repeats, resolve::Resolver, seals::Seals,
+    pipeline::Pipeline, postures::Postures, repeats::Repeats, resolve::Resolver, seals::Seals,
 };
 use crate::{
     cli::config::{Pin, RunConfig},
@@ -147,7 +149,9 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let observed = stream.observed().map(|folds| Repeats::new(RecordKind::WriteObserved, folds, kept.clone()));
     let before = kept.clone().map(|kept| ledger::Before { kept, gap });
     let ledger = Ledger::new(Arc::clone(&counters), identity.clone(), config.scope, before);
-    let sources = sources(&identity, &counters, &resolver, &seals, [Some(&repeats), observed.as_ref()]);
+    let postures = Postures::start(&config.host_proc, &identity)?;
+    let repeats_of = [Some(&repeats), observed.as_ref()];
+    let sources = sources(&identity, &counters, &resolver, &seals, &postures, repeats_of);
     let metrics = Arc::new(Metrics::new(&build(sensor.mode()), sources)?);
     for &(surface, seen) in sensor.coverage() {
         metrics.coverage(surface, seen);
@@ -381,6 +385,7 @@ fn sources(
     counters: &Arc<Counters>,
     resolver: &Arc<Resolver>,
     seals: &Seals,
+    postures: &Postures,
     repeats: [Option<&Repeats>; 2],
 ) -> Sources {
     let with_untold = |repeats: Option<&Repeats>| -> WithUntold {
@@ -402,6 +407,7 @@ fn sources(
         // Asked as readiness does, so that no two answers of one moment contradict each other.
         containerd_up: Box::new(move || identity_link.status().up),
         seal_broken: Box::new(seals.states()),
+        seen: Box::new(postures.ask()),
         with_untold,
         with_untold_observed,
         kernel_events: Box::new(move || {

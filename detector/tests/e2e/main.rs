@@ -14,6 +14,8 @@ mod lab;
 mod learning;
 mod mounts;
 mod outage;
+mod places;
+mod posture;
 mod privileges;
 mod real_programs;
 mod refused_writes;

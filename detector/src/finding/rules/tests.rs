@@ -229,6 +229,38 @@ fn a_download_into_the_root_is_told_with_its_technique() {
 }
 
 #[test]
+fn what_would_start_by_itself_later_or_be_run_by_the_node_is_of_medium_severity_at_least() {
+    let rules = built_in();
+    let severity = |path, program| rules.explain(&write(Some(path), program)).severity();
+    for (path, expected) in [
+        ("/etc/crontab", Severity::High),
+        ("/etc/cron.d/kit", Severity::High),
+        ("/etc/cron.weekly/kit", Severity::High),
+        ("/var/spool/cron/crontabs/root", Severity::High),
+        ("/etc/systemd/system/kit.service", Severity::High),
+        ("/etc/init.d/kit", Severity::High),
+        ("/etc/rc.local", Severity::High),
+        ("/etc/ld.so.preload", Severity::High),
+        ("/etc/profile.d/kit.sh", Severity::Medium),
+        ("/root/.bashrc", Severity::Medium),
+        ("/tmp/home/.profile", Severity::Medium),
+        ("/proc/sys/kernel/core_pattern", Severity::High),
+        ("/sys/fs/cgroup/rdma/release_agent", Severity::High),
+        ("/root/.ssh/authorized_keys", Severity::High),
+        ("/usr/lib/systemd/system/kit.service", Severity::High),
+        ("/usr/lib/app/.profile", Severity::High),
+    ] {
+        assert_eq!(severity(path, Some("/bin/sh")), expected, "{path}");
+        assert_eq!(severity(path, Some("/usr/bin/apt")), expected, "{path}");
+    }
+    for path in ["/etc/cron.deny", "/etc/app.conf"] {
+        assert_eq!(severity(path, Some("/bin/sh")), Severity::Low, "{path}");
+    }
+    let removed = Facts { operation: Some("unlink"), ..write(Some("/etc/cron.d/kit"), None) };
+    assert_eq!(rules.explain(&removed).severity(), Severity::Low, "what is removed starts nothing");
+}
+
+#[test]
 fn an_ordinary_write_carries_no_technique() {
     for (call, path) in [("openat", "/tmp/x"), ("mkdir", "/var/cache/nginx"), ("unlink", "/etc/passwd.bak")] {
         assert!(event(&attempt(call).path(path)).attack.is_empty(), "{call} {path}");

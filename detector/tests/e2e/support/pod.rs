@@ -100,6 +100,13 @@ impl ContainerSpec {
         self
     }
 
+    /// A folder or a file of the host as a read-only volume.
+    pub fn with_readonly_volume(self, host: &Path, point: &str) -> Self {
+        let mut spec = self.with_volume(host, point);
+        spec.mounts.iter_mut().filter(|mount| mount.container_path == point).for_each(|mount| mount.readonly = true);
+        spec
+    }
+
     /// The same container started once more, as a kubelet does after it ended.
     pub fn restarted(self) -> Self {
         Self { attempt: self.attempt + 1, ..self }
