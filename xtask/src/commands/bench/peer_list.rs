@@ -143,11 +143,11 @@ delete(@path[tid]); }'",
         files: &[],
         setup: "mkdir /sys/kernel/tracing/instances/refused
 echo 'ret == -30' > /sys/kernel/tracing/instances/refused/events/raw_syscalls/sys_exit/filter
-echo 1 > /sys/kernel/tracing/instances/refused/events/raw_syscalls/sys_exit/enable
 ",
         mark: " = -30",
         told: OUTPUT,
-        command: "exec cat /sys/kernel/tracing/instances/refused/trace_pipe",
+        command: "echo 1 > /sys/kernel/tracing/instances/refused/events/raw_syscalls/sys_exit/enable; \
+exec dd bs=65536 if=/sys/kernel/tracing/instances/refused/trace_pipe",
         sees: "refused writes without paths, by every call",
         costs_before: false,
         tells_refused: true,

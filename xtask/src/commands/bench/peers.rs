@@ -131,7 +131,8 @@ fn measure(
     if what == What::Work {
         others.extend(of_work(workspace)?);
     }
-    let initramfs = workspace.target().join(format!("vm/peers-{}.cpio", series.name()));
+    let of = if what == What::Work { "work" } else { "operations" };
+    let initramfs = workspace.target().join(format!("vm/{of}-{}.cpio", series.name()));
     let contents =
         initramfs::Contents { program, job: &job(peer, what), others: &others, words: &[], modules: &modules };
     initramfs::write(&initramfs, &contents)?;

@@ -85,6 +85,13 @@ impl Cost {
     }
 }
 
+impl Work {
+    /// What it took more, percent.
+    pub fn percent_more(&self) -> f64 {
+        (self.with / self.nothing - 1.0) * 100.0
+    }
+}
+
 impl Sheet {
     /// Reads what was kept; an empty one where nothing was.
     pub fn read(path: &Path) -> Result<Self> {
