@@ -12,7 +12,7 @@
 //!
 //! With `beside NAME MARK FILE COMMAND` it measures with nothing attached and then beside another tool, `cost NAME …`, what
 //! all other processes do for each operation, `agent NAME OPERATION TIME`, and how many of the refused writes the tool has told and how
-//! many it says that it lost, `told NAME ATTEMPTS TOLD LOST`. `flood` and `work` are told of there.
+//! many it says that it lost, `told NAME ATTEMPTS TOLD LOST`. `flood` is told of there.
 
 use std::time::Duration;
 
@@ -31,7 +31,6 @@ mod bare;
 mod beside;
 mod flood;
 mod operations;
-mod work;
 
 use beside::{Tool, time_of_others};
 use operations::Operation;
@@ -44,8 +43,6 @@ const LEARNING: &str = "learning";
 const BESIDE: &str = "beside";
 /// The argument for many refused writes beside it.
 const FLOOD: &str = "flood";
-/// The argument for programs of the everyday beside it.
-const WORK: &str = "work";
 /// The least of so many samples is taken: what disturbs only adds.
 const SAMPLES: u32 = 16;
 /// Long enough for the reader to have emptied the rings and to have gone to sleep, and for the kernel to have freed what was closed.
@@ -72,7 +69,6 @@ fn main() -> Result<()> {
     match arguments.split_first() {
         Some((mode, words)) if mode == BESIDE => return measure_beside(words),
         Some((mode, words)) if mode == FLOOD => return flood::run(words),
-        Some((mode, words)) if mode == WORK => return work::run(words),
         _ => {}
     }
     let (modes, wanted): (Vec<_>, Vec<_>) =

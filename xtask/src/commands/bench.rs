@@ -13,7 +13,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 use clap::Subcommand;
 
-use self::{peers::What, report::Report};
+use self::report::Report;
 use crate::{
     commands::setup,
     kernel_object,
@@ -52,15 +52,6 @@ pub enum Bench {
         #[arg(long = "peer")]
         peers: Vec<String>,
     },
-    /// What redis, nginx and a compiler need more beside rosentry and other tools; in the same way, and kept there too
-    Real {
-        /// The kernel to measure in; all of them when it is not given
-        #[arg(long = "kernel")]
-        kernels: Vec<Series>,
-        /// The tool to measure; all of them when it is not given
-        #[arg(long = "peer")]
-        peers: Vec<String>,
-    },
     /// Write docs/benchmarks anew: tables and pictures of the figures that are kept there
     Report {
         /// Write nothing, and end with 1 where a file is not what the figures say
@@ -90,8 +81,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
         Bench::Cost { kernels } => (kernels, "/program 2>&1\n"),
         Bench::Learning { kernels } => (kernels, "/program learning 2>&1\n"),
         Bench::Hooks { kernels } => (kernels, "/program bare 2>&1\n"),
-        Bench::Peers { kernels, peers } => return peers::run(workspace, or_all(kernels), peers, What::Operations),
-        Bench::Real { kernels, peers } => return peers::run(workspace, or_all(kernels), peers, What::Work),
+        Bench::Peers { kernels, peers } => return peers::run(workspace, or_all(kernels), peers),
         Bench::Report { check } => return publish::run(workspace, *check),
     };
     let kernels = or_all(kernels);

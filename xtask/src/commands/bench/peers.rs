@@ -1,5 +1,4 @@
-//! `cargo xtask bench peers` and `bench real`: what rosentry costs and sees beside other tools, in one kernel and by the same
-//! program.
+//! `cargo xtask bench peers`: what rosentry costs and sees beside other tools, in one kernel and by the same program.
 //!
 //! A machine for each tool: what it leaves behind in the kernel, as auditing does, is no other's.
 
@@ -44,36 +43,8 @@ pub fn sheet_of(workspace: &Workspace, series: Series) -> PathBuf {
     workspace.root().join(format!("docs/benchmarks/peers-{}.json", series.name()))
 }
 
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum What {
-    /// Single operations, and floods of refused writes.
-    Operations,
-    /// Programs of the everyday, which nothing refuses anything.
-    Work,
-}
-
-/// Debian's packages of the programs of the everyday, their programs, and folders of theirs.
-const WORK_PACKAGES: &[&str] = &[
-    "redis-server",
-    "redis-tools",
-    "libjemalloc2",
-    "liblzf1",
-    "libatomic1",
-    "libsystemd0",
-    "nginx",
-    "wrk",
-    "libluajit2-5.1-2",
-    "tcc",
-    "libc6-dev",
-    "linux-libc-dev",
-];
-const WORK_PROGRAMS: &[&str] =
-    &["usr/bin/redis-server", "usr/bin/redis-benchmark", "usr/sbin/nginx", "usr/bin/wrk", "usr/bin/tcc"];
-const WORK_FOLDERS: &[&str] = &["usr/include", "usr/lib/x86_64-linux-gnu/tcc"];
-
 /// Measures these tools (none: all) in these kernels.
-pub fn run(workspace: &Workspace, kernels: &[Series], wanted: &[String], what: What) -> Result<ExitCode> {
+pub fn run(workspace: &Workspace, kernels: &[Series], wanted: &[String]) -> Result<ExitCode> {
     if let Some(unknown) = wanted.iter().find(|name| PEERS.iter().all(|peer| peer.name != **name)) {
         let names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
         bail!("there is no peer {unknown}: name one of {}", names.join(", "));
@@ -96,18 +67,14 @@ pub fn run(workspace: &Workspace, kernels: &[Series], wanted: &[String], what: W
         "cargo xtask bench peers".clone_into(&mut sheet.command);
         for peer in PEERS.iter().filter(|peer| wanted.is_empty() || wanted.iter().any(|name| name == peer.name)) {
             eprintln!("{} in Linux {}", peer.name, series.name());
-            let before = sheet.tool(peer.name).cloned().unwrap_or_default();
-            let (kernel, mut tool) = measure(workspace, series, peer, &program, &agent, what)?;
+            let (kernel, mut tool) = measure(workspace, series, peer, &program, &agent)?;
             sheet.kernel = kernel;
             if peer.costs_before
                 && let Some(base) = sheet.tool(BASE)
             {
                 tool.take_base(base);
             }
-            sheet.put(match what {
-                What::Operations => Tool { work: before.work, ..tool },
-                What::Work => Tool { work: tool.work, version: tool.version, ..before },
-            });
+            sheet.put(tool);
             // Each as it comes: a later one may fail.
             sheet.write(&path)?;
         }
@@ -116,25 +83,13 @@ pub fn run(workspace: &Workspace, kernels: &[Series], wanted: &[String], what: W
 }
 
 /// Runs one tool in a machine of its own: the kernel's release, and what was measured.
-fn measure(
-    workspace: &Workspace,
-    series: Series,
-    peer: &Peer,
-    program: &Path,
-    agent: &Path,
-    what: What,
-) -> Result<(String, Tool)> {
+fn measure(workspace: &Workspace, series: Series, peer: &Peer, program: &Path, agent: &Path) -> Result<(String, Tool)> {
     let kernel = series.image(workspace)?;
     let modules = series.modules(workspace, MODULES)?;
     let (version, mut others) = unpacked(workspace, peer)?;
     others.push(("/rosentry".into(), agent.to_owned()));
-    if what == What::Work {
-        others.extend(of_work(workspace)?);
-    }
-    let of = if what == What::Work { "work" } else { "operations" };
-    let initramfs = workspace.target().join(format!("vm/{of}-{}.cpio", series.name()));
-    let contents =
-        initramfs::Contents { program, job: &job(peer, what), others: &others, words: &[], modules: &modules };
+    let initramfs = workspace.target().join(format!("vm/peers-{}.cpio", series.name()));
+    let contents = initramfs::Contents { program, job: &job(peer), others: &others, words: &[], modules: &modules };
     initramfs::write(&initramfs, &contents)?;
 
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
@@ -173,11 +128,8 @@ fn measure(
 
 /// What the machine does: sets the tool up, measures, and floods. Told the time zone, since a tool that looks for a file of it, where
 /// there is none, would tell of that itself.
-fn job(peer: &Peer, what: What) -> String {
+fn job(peer: &Peer) -> String {
     let words = [peer.name, peer.mark, peer.told, peer.command].map(quoted).join(" ");
-    if what == What::Work {
-        return format!("{ZONE}{}\nifconfig lo up\n/program work {words} 2>&1\n", peer.setup);
-    }
     let mut job = format!("{ZONE}{}\n/program beside {words} 2>&1\n", peer.setup);
     for (kind, processes, writes) in FLOODS.into_iter().filter(|_| peer.tells_refused) {
         job += &format!("/program flood {kind} {processes} {writes} {words} 2>&1\n");
@@ -209,29 +161,6 @@ fn unpacked(workspace: &Workspace, peer: &Peer) -> Result<(String, Vec<(PathBuf,
     Ok((version, files))
 }
 
-/// The files of the programs of the everyday.
-fn of_work(workspace: &Workspace) -> Result<Vec<(PathBuf, PathBuf)>> {
-    let folder = workspace.target().join("vm/work");
-    if !folder.exists() {
-        packages::unpack("programs of the everyday", WORK_PACKAGES, &folder)?;
-    }
-    let mut files = Vec::new();
-    for program in WORK_PROGRAMS {
-        files.extend(program::with_libraries(&folder, program)?);
-    }
-    let mut folders: Vec<PathBuf> = WORK_FOLDERS.iter().map(|inside| folder.join(inside)).collect();
-    while let Some(next) = folders.pop() {
-        for path in packages::files_in(&next) {
-            match path.strip_prefix(&folder) {
-                _ if path.is_dir() => folders.push(path),
-                Ok(inside) => files.push((Path::new("/").join(inside), path)),
-                Err(_) => {}
-            }
-        }
-    }
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,7 +174,7 @@ mod tests {
     fn a_tool_that_does_not_tell_of_refused_writes_is_not_flooded() {
         let floods = |name: &str| {
             let peer = PEERS.iter().find(|peer| peer.name == name).unwrap();
-            job(peer, What::Operations).matches("/program flood").count()
+            job(peer).matches("/program flood").count()
         };
         assert_eq!((floods("mountsnoop"), floods("auditd")), (0, FLOODS.len()));
     }

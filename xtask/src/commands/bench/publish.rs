@@ -71,9 +71,6 @@ fn files(sheets: &[(Series, Sheet)]) -> Result<Vec<(String, String)>> {
     for (series, sheet) in sheets {
         section(&mut page, *series, sheet).context("a table could not be written")?;
         files.push((format!("costs-{}.svg", series.name()), costs(sheet).render()));
-        if sheet.tools.iter().any(|tool| !tool.work.is_empty()) {
-            files.push((format!("work-{}.svg", series.name()), work(sheet).render()));
-        }
         files.push((format!("flood-{}.svg", series.name()), floods(sheet).render()));
     }
     files.push(("figures.md".to_owned(), page));
@@ -141,7 +138,6 @@ fn section(page: &mut String, series: Series, sheet: &Sheet) -> Result<(), std::
         )?;
     }
 
-    works(page, series, sheet, &others)?;
     writeln!(
         page,
         "\n### Refused writes as fast as some processes can\n\nOn one processor, which they share with the tool.\n"
@@ -174,31 +170,6 @@ fn section(page: &mut String, series: Series, sheet: &Sheet) -> Result<(), std::
         }
     }
     writeln!(page, "\n![flood](flood-{}.svg)", series.name())
-}
-
-/// What programs of the everyday need more.
-fn works(page: &mut String, series: Series, sheet: &Sheet, tools: &[&Tool]) -> Result<(), std::fmt::Error> {
-    let names: Vec<&str> =
-        sheet.tool(BASE).into_iter().flat_map(|tool| &tool.work).map(|work| work.name.as_str()).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    writeln!(
-        page,
-        "\n### What programs of the everyday need more\n\nInstructions of the whole machine for one request or one file.\n"
-    )?;
-    writeln!(page, "| tool | {} |\n| --- |{}", names.join(" | ").replace('_', " "), " --- |".repeat(names.len()))?;
-    let row = |tool: &Tool| -> Vec<String> {
-        let of = |name: &&str| {
-            let Some(work) = tool.work.iter().find(|work| work.name == **name) else { return String::new() };
-            format!("{:.0} → {:.0} ({:+.2} %)", work.nothing, work.with, work.percent_more())
-        };
-        names.iter().map(of).collect()
-    };
-    for tool in sheet.tool(BASE).into_iter().chain(tools.iter().copied()) {
-        writeln!(page, "| {} | {} |", tool.name, row(tool).join(" | "))?;
-    }
-    writeln!(page, "\n![work](work-{}.svg)", series.name())
 }
 
 fn names(tools: &[&Tool]) -> String {
@@ -245,21 +216,6 @@ fn costs(sheet: &Sheet) -> Picture {
     Picture {
         title: format!("Instructions more than with nothing attached, Linux {}", sheet.kernel),
         panels: PICTURED.iter().map(panel).collect(),
-    }
-}
-
-fn work(sheet: &Sheet) -> Picture {
-    let names = sheet.tool(BASE).into_iter().flat_map(|tool| &tool.work).map(|work| work.name.clone());
-    let panel = |name: String| {
-        let bars = sheet.tools.iter().filter(|tool| tool.name != BASE).filter_map(|tool| {
-            let more = tool.work.iter().find(|work| work.name == name)?.percent_more();
-            Some(Bar { name: tool.name.clone(), parts: vec![(kind_of(tool), more)], label: format!("{more:+.2} %") })
-        });
-        Panel { title: name.replace('_', " "), bars: bars.collect() }
-    };
-    Picture {
-        title: format!("What programs of the everyday need more, percent, Linux {}", sheet.kernel),
-        panels: names.map(panel).collect(),
     }
 }
 

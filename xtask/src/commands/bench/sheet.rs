@@ -41,7 +41,6 @@ pub struct Tool {
     /// How many it said that it lost.
     pub said_lost: u64,
     pub floods: Vec<Flood>,
-    pub work: Vec<Work>,
 }
 
 /// What one operation costs the thread that does it.
@@ -68,27 +67,10 @@ pub struct Flood {
     pub agent: f64,
 }
 
-/// A program of the everyday, of which each piece of work took so many.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Work {
-    pub name: String,
-    /// Before the tool was started.
-    pub nothing: f64,
-    /// Beside it.
-    pub with: f64,
-}
-
 impl Cost {
     /// What it costs more.
     pub fn more(self) -> f64 {
         self.with - self.nothing
-    }
-}
-
-impl Work {
-    /// What it took more, percent.
-    pub fn percent_more(&self) -> f64 {
-        (self.with / self.nothing - 1.0) * 100.0
     }
 }
 
@@ -135,11 +117,6 @@ impl Tool {
                 cost.nothing = of_base.nothing;
             }
         }
-        for work in &mut self.work {
-            if let Some(of_base) = base.work.iter().find(|of_base| of_base.name == work.name) {
-                work.nothing = of_base.nothing;
-            }
-        }
     }
 
     fn parsed(&mut self, line: &str) -> Option<()> {
@@ -169,11 +146,6 @@ impl Tool {
                     agent: agent.parse().ok()?,
                 });
             }
-            ["work", name, work, nothing, with] if *name == self.name => self.work.push(Work {
-                name: (*work).to_owned(),
-                nothing: nothing.parse().ok()?,
-                with: with.parse().ok()?,
-            }),
             _ => return None,
         }
         Some(())
