@@ -9,6 +9,7 @@ pub mod abi;
 pub mod budget;
 pub mod counter;
 pub mod fold;
+pub mod kept;
 pub mod offsets;
 pub mod operation;
 pub mod record;

@@ -5,7 +5,7 @@
 //! padding; the sizes are asserted below, so that a change on one side alone does not compile.
 
 /// What a record is about. The numbers are on the wire: never reuse one.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u16)]
 pub enum RecordKind {
     /// A [`SyscallRecord`] of an operation that ended with EROFS.

@@ -183,10 +183,13 @@ fn ticks() -> u64 {
     unsafe { bpf_jiffies64() }
 }
 
-/// Which set a key belongs to.
+/// Which set a key belongs to: by both words, for one may be of the path alone, and what several programs and calls do with the
+/// same path would have a single set.
 #[inline(always)]
 fn set_of(key: [u64; 2]) -> u32 {
-    (key[0] >> 32) as u32 & (SETS as u32 - 1)
+    // Where it is a sum of products with small factors (see `quick`), a flag of the call changes the upper half only.
+    let of_second = key[1] >> 20 ^ key[1] >> 40;
+    (key[0] >> 32).wrapping_add(of_second) as u32 & (SETS as u32 - 1)
 }
 
 #[inline(always)]

@@ -14,6 +14,7 @@ mod capture;
 mod fold;
 mod folders;
 mod hooks;
+mod kept;
 mod memory;
 mod offsets;
 mod quick;

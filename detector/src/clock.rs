@@ -23,9 +23,19 @@ pub fn now() -> BootClock {
     BootClock { unix_ns_at_boot: unix_ns() - read(ClockId::Boottime) }
 }
 
+/// Time since boot.
+pub fn since_boot() -> Duration {
+    u64::try_from(read(ClockId::Boottime)).map_or(Duration::ZERO, Duration::from_nanos)
+}
+
 /// Nanoseconds since the Unix epoch.
 pub fn unix_ns() -> i128 {
     read(ClockId::Realtime)
+}
+
+/// Nanoseconds since boot, as the kernel side's.
+pub fn boot_ns() -> u64 {
+    u64::try_from(read(ClockId::Boottime)).unwrap_or_default()
 }
 
 /// How long ago a time of the calendar is; zero where it is in the future.

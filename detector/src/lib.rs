@@ -14,5 +14,6 @@ pub mod fuzzing;
 pub mod identity;
 pub mod kernel;
 mod kernel_release;
+pub mod posture;
 mod process_stat;
 pub mod report;

@@ -15,6 +15,7 @@ mod linker;
 mod packages;
 mod privilege;
 mod process;
+mod programs;
 mod requirements;
 mod toolchain;
 mod vm;

@@ -54,6 +54,18 @@ pub fn install(packages: &[String]) -> Result<()> {
     .with_context(|| format!("install what Debian calls {names} by hand, then run this again"))
 }
 
+/// Gets the lists of packages anew.
+///
+/// # Errors
+/// One sentence, where only root may and we are not.
+pub fn refresh_lists() -> Result<()> {
+    let Some(privilege) = Privilege::held() else {
+        bail!("Debian's package lists may be missing and only root may get them: run `sudo apt-get update`");
+    };
+    // One broken list among several need not matter; what is in them tells.
+    attempt("refreshing Debian's package lists", privilege.command("apt-get", &[]).args(["update", "-qq"])).map(drop)
+}
+
 /// Downloads packages and unpacks them to this folder, which holds all of them or is not there. Nothing of this machine changes.
 ///
 /// # Errors

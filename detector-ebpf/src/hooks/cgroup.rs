@@ -7,7 +7,7 @@ use detector_common::{
     record::{CgroupRecord, PATH_MAX, RecordKind},
 };
 
-use crate::{memory, offsets::offset, ring, scratch, scratch::Scratch};
+use crate::{hooks::covers, memory, offsets::offset, ring, scratch, scratch::Scratch};
 
 /// `cgroup:cgroup_mkdir`.
 #[btf_tracepoint(function = "cgroup_mkdir")]
@@ -31,7 +31,7 @@ fn report(context: &BtfTracePointContext, kind: RecordKind, counter: Counter) {
     // Ids are unique within a hierarchy only, and only cgroup2's are what the records carry.
     let root = memory::kernel_at(cgroup, offset!(cgroup_root));
     let hierarchy: u32 = memory::kernel_at(root, offset!(cgroup_root_hierarchy_id));
-    if hierarchy != 0 {
+    if hierarchy != 0 || !covers::is_armed() {
         return;
     }
     ring::count(counter);

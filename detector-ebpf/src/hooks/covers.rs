@@ -1,20 +1,22 @@
-//! Which operations the programs on kernel functions see: the others fall back to the exits of syscalls and to io_uring's own
-//! tracepoints, which must not report anything a second time.
+//! What the programs leave to others. Those on kernel functions see some operations, and the exits of syscalls and io_uring's own
+//! tracepoints must not report these a second time. And when one build of rosentry takes over from another, the programs of both are
+//! attached for a moment: user space lets the one begin and the other end at an instant.
 
 use crate::atomic::Claim;
 
-/// Bit sets by the operations' wire numbers, written by user space before the tracepoints are attached: [0] of syscalls,
-/// [1] of io_uring. In a map of its own, which the programs read without looking it up.
+/// Written by user space (`detector/src/kernel/maps.rs`), in a map of its own, which the programs read without looking it up. Bit sets by
+/// the operations' wire numbers, [0] of syscalls, [1] of io_uring; [2]: not 0 where the programs report at all. As long as they
+/// don't, [0] has all bits, so that a refused write has one word to look at.
 #[unsafe(link_section = ".data.covered")]
-static COVERED: [Claim; 2] = [Claim::new(), Claim::new()];
+static COVERED: [Claim; 3] = [Claim::new(), Claim::new(), Claim::new()];
 
-/// Whether programs on kernel functions see this operation when a syscall asks for it.
+/// Whether this operation is none of the exits of syscalls' business: programs on kernel functions see it, or nothing is reported.
 #[inline(always)]
 pub fn syscalls(operation: u8) -> bool {
     is_covered(0, operation)
 }
 
-/// Whether they see it when it is queued on an io_uring.
+/// Whether programs on kernel functions see this operation when it is queued on an io_uring.
 #[inline(always)]
 pub fn io_uring(operation: u8) -> bool {
     is_covered(1, operation)
@@ -23,4 +25,10 @@ pub fn io_uring(operation: u8) -> bool {
 #[inline(always)]
 fn is_covered(door: usize, operation: u8) -> bool {
     COVERED[door].get() >> (operation & 63) & 1 != 0
+}
+
+/// Whether user space wants to hear of anything.
+#[inline(always)]
+pub fn is_armed() -> bool {
+    COVERED[2].get() != 0
 }

@@ -20,6 +20,7 @@ use crate::{
         path,
     },
     hooks::{
+        covers,
         gate::{self, Request},
         sys_exit::EROFS,
     },
@@ -162,6 +163,10 @@ fn refuse_open(context: &FExitContext) {
     let (Some(filename), Some(how)) = (structure(context, 1), structure(context, 2)) else { return };
     let (name, dirfd, flags) =
         (filename.load(offset!(filename_name)), context.arg(0), how.load(offset!(open_flags_flags)));
+    if !covers::is_armed() {
+        mount::drop();
+        return;
+    }
     let answer = quick::ask_at_open(name, dirfd, flags);
     if answer == quick::REPEAT {
         mount::drop();

@@ -18,7 +18,10 @@ use detector_common::{
 
 use crate::{
     capture::{call, path, process, text},
-    hooks::sys_exit::{self, EROFS, SYS_BIND, X32_BIT},
+    hooks::{
+        covers,
+        sys_exit::{self, EROFS, SYS_BIND, X32_BIT},
+    },
     memory::{self, Plain, Readable as _, Structure},
     offsets::offset,
     quick,
@@ -122,7 +125,8 @@ pub fn report(mut request: Request) {
 /// The entry of `bpf_get_ns_current_pid_tgid`.
 #[fentry]
 fn enter_gate(context: FEntryContext) -> i32 {
-    if context.arg::<u64>(0) == key() && context.arg::<u32>(3) == size_of::<Request>() as u32 {
+    let is_ours = context.arg::<u64>(0) == key() && context.arg::<u32>(3) == size_of::<Request>() as u32;
+    if is_ours && covers::is_armed() {
         let request: Request = memory::kernel_at(context.arg(2), 0);
         take(&request);
     }

@@ -57,7 +57,7 @@ fn report(request: u64) {
     let Some((opcode, call)) = request::watched(request) else {
         return;
     };
-    if covers::io_uring(call.operation) {
+    if covers::io_uring(call.operation) || !covers::is_armed() {
         return;
     }
     scratch::with(None, |scratch| {

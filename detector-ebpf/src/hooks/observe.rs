@@ -27,7 +27,10 @@ use crate::{
     budget,
     capture::{call, path, process, text},
     fold, folders,
-    hooks::sys_exit::{self, X32_BIT},
+    hooks::{
+        covers,
+        sys_exit::{self, X32_BIT},
+    },
     memory::{self, Readable as _, Structure},
     offsets::offset,
     ring,
@@ -69,6 +72,9 @@ fn observe_exit(context: BtfTracePointContext) -> i32 {
 /// Tells the call, if it is a write. A function of its own for the reason of [`sys_exit`].
 #[inline(never)]
 fn observe(context: *mut c_void) {
+    if !covers::is_armed() {
+        return;
+    }
     let context = BtfTracePointContext::new(context);
     let result: i64 = context.arg(1);
     let registers: *const pt_regs = context.arg(0);

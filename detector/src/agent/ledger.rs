@@ -13,12 +13,16 @@ use std::{
 
 use detector_common::{budget::OPERATIONS, operation::Operation};
 
-use super::{held, repeats};
+use super::{held, pipeline::HOST, repeats};
 use crate::{
     cli::config::Scope,
     export::{Metrics, metrics::series::Owner},
+    finding::event::Kind,
     identity::{Identity, Lookup, model::Container},
-    kernel::counters::{Counters, SHARED, Tally},
+    kernel::{
+        counters::{Counters, SHARED, Tally},
+        kept::{Kept, Told},
+    },
 };
 
 /// How long anything takes to be told at most: to be held back, and to be repeated.
@@ -42,6 +46,19 @@ pub struct Cut {
     pub mounts: u64,
 }
 
+/// Refused writes that the kernel has counted, and of which nothing else is left: an agent was killed that had the rest in its memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Missing {
+    /// The cgroup's id.
+    pub cgroup_id: u64,
+    /// What was tried.
+    pub operation: Operation,
+    /// How often.
+    pub count: u64,
+    /// The earliest and the latest time that it can have been, nanoseconds since the Unix epoch.
+    pub between: [i128; 2],
+}
+
 /// One cgroup.
 #[derive(Debug)]
 struct Account {
@@ -51,6 +68,8 @@ struct Account {
     told: [u64; OPERATIONS],
     /// Those that are counted as unknown, by operation.
     unknown: [u64; OPERATIONS],
+    /// Those that programs have counted which are gone, by operation.
+    owed: [u64; OPERATIONS],
     /// Since when the kernel has counted nothing new.
     quiet_since: Instant,
     /// Whether the kernel has removed the cgroup.
@@ -62,16 +81,27 @@ struct Account {
 impl Account {
     fn new(now: Instant) -> Self {
         let none = [0; OPERATIONS];
-        Self { tally: Tally::default(), told: none, unknown: none, quiet_since: now, gone: false, is_counted: true }
+        Self {
+            tally: Tally::default(),
+            told: none,
+            unknown: none,
+            owed: none,
+            quiet_since: now,
+            gone: false,
+            is_counted: true,
+        }
     }
 
     /// Takes what the kernel has counted by `now`; what is to be counted as unknown besides what was, by operation.
-    fn settle(&mut self, tally: Tally, now: Instant) -> [u64; OPERATIONS] {
+    fn settle(&mut self, mut tally: Tally, now: Instant, is_over: bool) -> [u64; OPERATIONS] {
+        for (denied, owed) in tally.denied.iter_mut().zip(&self.owed) {
+            *denied += owed;
+        }
         if tally.denied != self.tally.denied {
             self.quiet_since = now;
         }
         self.tally = tally;
-        let is_quiet = now.saturating_duration_since(self.quiet_since) >= SETTLED;
+        let is_quiet = is_over || now.saturating_duration_since(self.quiet_since) >= SETTLED;
         let mut more = [0; OPERATIONS];
         for (operation, more) in more.iter_mut().enumerate() {
             let of = |counts: &[u64; OPERATIONS]| counts.get(operation).copied().unwrap_or_default();
@@ -79,6 +109,18 @@ impl Account {
             *more = missing.saturating_sub(of(&self.unknown));
         }
         more
+    }
+
+    /// Takes out of what is to be counted as unknown those whose record did get out of the kernel: they become an event.
+    fn take_missing(&mut self, more: &mut [u64; OPERATIONS], operation: usize) -> u64 {
+        let of = |counts: &[u64; OPERATIONS]| counts.get(operation).copied().unwrap_or_default();
+        let untold = of(&self.tally.untold).saturating_sub(of(&self.unknown));
+        let missing = of(more).saturating_sub(untold);
+        if let (Some(more), Some(told)) = (more.get_mut(operation), self.told.get_mut(operation)) {
+            *more -= missing;
+            *told += missing;
+        }
+        missing
     }
 
     /// Whether something may be missing yet.
@@ -100,12 +142,29 @@ pub struct Ledger {
     identity: Identity,
     scope: Scope,
     accounts: Arc<Mutex<Accounts>>,
+    before: Option<Before>,
+}
+
+/// What an agent before this one has told, and what one after it will know.
+#[derive(Clone)]
+pub struct Before {
+    /// Where it is kept.
+    pub kept: Arc<Kept>,
+    /// Since when nobody was there, and until when, nanoseconds since the Unix epoch; none where nobody was before.
+    pub gap: Option<[i128; 2]>,
 }
 
 impl Ledger {
-    /// Nothing told yet.
-    pub fn new(counters: Arc<Counters>, identity: Identity, scope: Scope) -> Self {
-        Self { counters, identity, scope, accounts: Arc::default() }
+    /// Nothing told yet but `before`.
+    pub fn new(counters: Arc<Counters>, identity: Identity, scope: Scope, before: Option<Before>) -> Self {
+        let now = Instant::now();
+        let told = before.as_ref().map_or_else(HashMap::new, |before| before.kept.told());
+        let account = |(cgroup_id, Told { told, unknown, owed, cut_writes, cut_mounts })| {
+            let tally = Tally { cut_writes, cut_mounts, ..Tally::default() };
+            (cgroup_id, Account { tally, told, unknown, owed, ..Account::new(now) })
+        };
+        let accounts = Accounts { by_cgroup: told.into_iter().map(account).collect() };
+        Self { counters, identity, scope, accounts: Arc::new(Mutex::new(accounts)), before }
     }
 
     fn accounts(&self) -> MutexGuard<'_, Accounts> {
@@ -134,12 +193,20 @@ impl Ledger {
     }
 
     /// Reads what the kernel has counted, and counts as unknown what is known not to be told; what was cut since the last time.
-    pub fn settle(&self, metrics: &Metrics) -> Vec<Cut> {
+    /// And what an agent before has lost: with `is_over`, when nothing more can come, all of it.
+    pub fn settle(&self, metrics: &Metrics, is_over: bool) -> (Vec<Cut>, Vec<Missing>) {
         let now = Instant::now();
+        let mut all_missing = Vec::new();
         let mut tallies = self.counters.tallies();
         let accounts = &mut *self.accounts();
         let mut cuts = Vec::new();
-        let read = tallies.read();
+        let mut read = tallies.read();
+        for (&cgroup_id, account) in &accounts.by_cgroup {
+            // The programs may have seen nothing of it yet.
+            if account.owed.iter().any(|count| *count > 0) {
+                read.entry(cgroup_id).or_default();
+            }
+        }
         for account in accounts.by_cgroup.values_mut() {
             account.is_counted = false;
         }
@@ -157,7 +224,7 @@ impl Ledger {
             let before = account.tally;
             let writes = tally.cut_writes.saturating_sub(before.cut_writes);
             let mounts = tally.cut_mounts.saturating_sub(before.cut_mounts);
-            let more = account.settle(tally, now);
+            let mut more = account.settle(tally, now, is_over);
             let (container, cgroup_path) = match &lookup {
                 Lookup::Container { container, cgroup_path } => (Some(container), Some(cgroup_path)),
                 Lookup::Foreign { cgroup_path, .. } | Lookup::Host { cgroup_path } => (None, Some(cgroup_path)),
@@ -179,6 +246,17 @@ impl Ledger {
                 Lookup::Pending { .. } => continue,
                 _ => true,
             };
+            if let Some(Before { gap: Some(between), .. }) = self.before {
+                for &operation in Operation::ALL {
+                    let count = account.take_missing(&mut more, operation as usize);
+                    if count > 0 {
+                        all_missing.push(Missing { cgroup_id, operation, count, between });
+                    }
+                }
+            }
+            if let Some(before) = &self.before {
+                before.kept.add_cut(cgroup_id, writes, mounts);
+            }
             for (&operation, more) in Operation::ALL.iter().filter_map(|op| Some((op, *more.get(*op as usize)?))) {
                 if more == 0 {
                     continue;
@@ -186,8 +264,13 @@ impl Ledger {
                 if let Some(unknown) = account.unknown.get_mut(operation as usize) {
                     *unknown += more;
                 }
+                if let Some(before) = &self.before {
+                    before.kept.add_unknown(cgroup_id, operation, more);
+                }
                 if is_event {
                     metrics.write_denied_unknown(Owner::of(container.map(AsRef::as_ref)), operation, more);
+                } else {
+                    metrics.ignored(Kind::WriteDenied, HOST, more);
                 }
             }
         }
@@ -196,10 +279,13 @@ impl Ledger {
                 (account.gone || !account.is_counted) && now.saturating_duration_since(account.quiet_since) >= SETTLED;
             if is_over {
                 tallies.remove(cgroup_id);
+                if let Some(before) = &self.before {
+                    before.kept.forget(cgroup_id);
+                }
             }
             !is_over
         });
-        shortened(cuts)
+        (shortened(cuts), all_missing)
     }
 }
 
@@ -230,7 +316,7 @@ mod tests {
 
     /// Settles, and takes what is found as counted.
     fn settle(account: &mut Account, tally: Tally, now: Instant) -> u64 {
-        let more = account.settle(tally, now)[OPEN];
+        let more = account.settle(tally, now, false)[OPEN];
         account.unknown[OPEN] += more;
         more
     }

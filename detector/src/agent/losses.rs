@@ -8,7 +8,7 @@ use std::{
 use detector_common::counter::Counter;
 
 use super::{notes, pipeline::Pipeline};
-use crate::kernel::{counters::Counters, stream::Stream};
+use crate::kernel::{counters::Counters, kept::Kept, stream::Stream};
 
 /// How often they are looked for while events go through.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -48,12 +48,16 @@ pub struct Losses {
     due: Option<Instant>,
     told: Vec<(&'static str, u64)>,
     undecodable: u64,
+    kept: Option<Arc<Kept>>,
 }
 
 impl Losses {
-    /// Nothing told yet.
-    pub fn new(counters: Arc<Counters>) -> Self {
-        Self { counters, looked_at: Instant::now(), due: None, told: Vec::new(), undecodable: 0 }
+    /// Nothing told yet but what an agent before has told.
+    pub fn new(counters: Arc<Counters>, kept: Option<Arc<Kept>>) -> Self {
+        let of_kernel = stages_of_kernel().enumerate();
+        let told = kept.iter().flat_map(|kept| of_kernel.clone().map(|(number, stage)| (stage, kept.lost(number))));
+        let told = told.collect();
+        Self { counters, looked_at: Instant::now(), due: None, told, undecodable: 0, kept }
     }
 
     /// When [`report`](Self::report) wants to be called though nothing happens.
@@ -72,6 +76,15 @@ impl Losses {
 
     /// Tells of new losses.
     pub fn report_now(&mut self, pipeline: &Pipeline, stream: &Stream) {
+        self.tell(pipeline, stream, false);
+    }
+
+    /// Tells of all that is lost, for nothing more will come.
+    pub fn report_last(&mut self, pipeline: &Pipeline, stream: &Stream) {
+        self.tell(pipeline, stream, true);
+    }
+
+    fn tell(&mut self, pipeline: &Pipeline, stream: &Stream, is_over: bool) {
         self.looked_at = Instant::now();
         self.due = None;
         pipeline.metrics.lost(DECODE, stream.undecodable() - self.undecodable);
@@ -85,8 +98,17 @@ impl Losses {
         if !new.is_empty() {
             pipeline.outbox.send(notes::lost(&new));
         }
+        if let Some(kept) = &self.kept {
+            for (number, stage) in stages_of_kernel().enumerate() {
+                kept.set_lost(number, now.iter().find(|(of, _)| *of == stage).map_or(0, |&(_, count)| count));
+            }
+        }
         self.told = now;
-        for cut in pipeline.ledger.settle(&pipeline.metrics) {
+        let (cuts, missing) = pipeline.ledger.settle(&pipeline.metrics, is_over);
+        for missing in missing {
+            pipeline.tell_missing(&missing);
+        }
+        for cut in cuts {
             pipeline.metrics.lost(BUDGET, cut.writes + cut.mounts);
             pipeline.outbox.send(notes::cut(&cut));
         }
@@ -96,6 +118,11 @@ impl Losses {
             self.due = Some(self.looked_at + INTERVAL);
         }
     }
+}
+
+/// The stages whose counts the kernel side keeps.
+fn stages_of_kernel() -> impl Iterator<Item = &'static str> + Clone {
+    KERNEL_STAGES.iter().map(|&(stage, _)| stage).chain([RECURSION])
 }
 
 /// What each stage has lost more than was told.

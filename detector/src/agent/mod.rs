@@ -5,24 +5,28 @@ mod escaped;
 mod held;
 mod ledger;
 mod losses;
+mod memory;
 pub mod mountinfo;
 mod notes;
 mod observing;
 mod outbox;
 mod pipeline;
+mod postures;
 pub mod privileges;
 mod repeats;
 pub mod resolve;
 mod seals;
+pub(crate) mod target;
 mod weight;
 
 use std::{
     io,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use detector_common::counter::Counter;
+use detector_common::{counter::Counter, record::RecordKind};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -31,10 +35,11 @@ use tracing::info;
 
 use self::{
     ancestry::Ancestry, escaped::Escaped, held::Held, ledger::Ledger, losses::Losses, outbox::Outbox,
-    pipeline::Pipeline, repeats::Repeats, resolve::Resolver, seals::Seals,
+    pipeline::Pipeline, postures::Postures, repeats::Repeats, resolve::Resolver, seals::Seals,
 };
 use crate::{
-    cli::config::RunConfig,
+    cli::config::{Pin, RunConfig},
+    clock,
     export::{
         Metrics,
         http::{Condition, HttpError, HttpServer},
@@ -47,8 +52,11 @@ use crate::{
     },
     identity::{Identity, IdentityConfig, IdentityError, ProbeError, probe},
     kernel::{
-        KernelError, Sensor,
+        KernelError, Restart, Sensor,
+        before::Before,
+        check_capabilities,
         counters::Counters,
+        pins::{self, PinError, Pins},
         stream::{Record, Stream},
     },
 };
@@ -99,15 +107,35 @@ pub enum AgentError {
 pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let stop = StopSignal::new()?;
     let rules = RuleSet::load(config.rules.as_deref())?;
-    let sinks = Sinks::open(config.sinks)?;
+    let mut sinks = Sinks::open(config.sinks)?;
+    check_capabilities()?;
+    let pins = open_pins(config.pin)?;
     match probe(&config.containerd_socket).await {
         Err(error) if error.is_final() => return Err(error.into()),
         // Absent, or slow: it may come yet, and the identity room waits for it and says so.
         Ok(_) | Err(_) => {}
     }
     let observing = config.observe_writes.then(|| observing::of_node(&config.host_proc));
-    let (sensor, stream, counters) = Sensor::attach_observing(config.hooks, observing)?;
+    let (sensor, stream, counters, restart) = match pins {
+        Some(pins) => {
+            let (sensor, stream, counters, restart) =
+                Sensor::attach_pinned(config.hooks, observing, pins, sinks.end())?;
+            (sensor, stream, counters, Some(restart))
+        }
+        None => {
+            let (sensor, stream, counters) = Sensor::attach_observing(config.hooks, observing)?;
+            (sensor, stream, counters, None)
+        }
+    };
+    memory::give_back();
     privileges::keep_for(privileges::Stage::Watching)?;
+    let (kept, left) = match restart {
+        Some(Restart { kept, before }) => (Some(kept), before),
+        None => (None, Before::default()),
+    };
+    sinks.go_on_after(left.end.clone());
+    let now = clock::now();
+    let gap = left.alive_ns.map(|alive_ns| [now.unix_ns(alive_ns), clock::unix_ns()]);
     let identity = Identity::start(IdentityConfig {
         socket: config.containerd_socket,
         namespaces: config.containerd_namespaces,
@@ -117,10 +145,13 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let counters = Arc::new(counters);
     let resolver = Arc::new(Resolver::new(config.host_proc.clone())?);
     let seals = Seals::watch(&config.host_proc, &identity)?;
-    let repeats = Repeats::new(stream.folds());
-    let observed = stream.observed().map(Repeats::new);
-    let ledger = Ledger::new(Arc::clone(&counters), identity.clone(), config.scope);
-    let sources = sources(&identity, &counters, &resolver, &seals, [Some(&repeats), observed.as_ref()]);
+    let repeats = Repeats::new(RecordKind::WriteDenied, stream.folds(), kept.clone());
+    let observed = stream.observed().map(|folds| Repeats::new(RecordKind::WriteObserved, folds, kept.clone()));
+    let before = kept.clone().map(|kept| ledger::Before { kept, gap });
+    let ledger = Ledger::new(Arc::clone(&counters), identity.clone(), config.scope, before);
+    let postures = Postures::start(&config.host_proc, &identity)?;
+    let repeats_of = [Some(&repeats), observed.as_ref()];
+    let sources = sources(&identity, &counters, &resolver, &seals, &postures, repeats_of);
     let metrics = Arc::new(Metrics::new(&build(sensor.mode()), sources)?);
     for &(surface, seen) in sensor.coverage() {
         metrics.coverage(surface, seen);
@@ -137,7 +168,7 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         sinks.targets()
     );
     let http = tokio::spawn(http.serve());
-    let outbox = Outbox::start(sinks, &config.node_name, Arc::clone(&metrics))?;
+    let outbox = Outbox::start(sinks, &config.node_name, Arc::clone(&metrics), kept.clone())?;
     let hangups = tokio::spawn(reopen_at_each(signal(SignalKind::hangup())?, outbox.reopen()));
     let writer_ended = outbox.has_ended();
     let pipeline = Pipeline {
@@ -153,11 +184,14 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         repeats,
         observed,
         ledger,
+        kept: kept.clone(),
         follow_links: true,
+        lag: Duration::ZERO,
     };
-    let losses = Losses::new(counters);
+    let losses = Losses::new(counters, kept);
+    let keeps = config.keep_pins;
     let result = Agent { stream, pipeline, seals, losses, batch: Vec::new(), sweep_due: None }
-        .serve(sensor, stop, writer_ended)
+        .serve(sensor, stop, writer_ended, gap.map(|gap| (gap, left)), keeps)
         .await;
     http.abort();
     hangups.abort();
@@ -188,9 +222,14 @@ impl Agent {
         sensor: Sensor,
         mut stop: StopSignal,
         mut writer_ended: watch::Receiver<bool>,
+        left: Option<([i128; 2], Before)>,
+        keeps: bool,
     ) -> Result<(), AgentError> {
         self.pipeline.outbox.send(notes::start(sensor.mode(), self.pipeline.observed.is_some()));
         self.pipeline.outbox.send(notes::coverage(sensor.coverage()));
+        if let Some((gap, left)) = left {
+            self.take_over(gap, left).await;
+        }
         let mut changed = self.pipeline.identity.changed();
         let reason = loop {
             let deadlines = [self.pipeline.held.deadline(), self.losses.due(), self.sweep_due];
@@ -204,6 +243,9 @@ impl Agent {
                 _ = changed.changed() => {}
                 () = self.seals.next() => {}
                 () = at(deadline) => {}
+            }
+            if let Some(kept) = &self.pipeline.kept {
+                kept.is_alive(clock::boot_ns());
             }
             let now = Instant::now();
             if self.seals.is_due(now) {
@@ -219,8 +261,12 @@ impl Agent {
             self.losses.report(&self.pipeline, &self.stream);
         };
         info!(reason, "stopping");
-        // Detached first: what is in the rings then is all there will be.
-        drop(sensor);
+        let keeps = keeps && reason == SIGTERM && self.pipeline.kept.is_some();
+        let mut sensor = Some(sensor);
+        if !keeps {
+            // Detached first: what is in the rings then is all there will be.
+            sensor = None;
+        }
         let deadline = Instant::now() + LAST_RECORDS;
         self.pipeline.follow_links = false;
         let mut more = true;
@@ -234,13 +280,38 @@ impl Agent {
             }
         }
         self.pipeline.release_all().await;
-        self.pipeline.metrics.lost(losses::STOP, self.pipeline.finish());
+        if keeps {
+            self.pipeline.sweep();
+        } else {
+            self.pipeline.metrics.lost(losses::STOP, self.pipeline.finish());
+        }
         for event in self.seals.stop() {
             self.pipeline.judge_and_send(event);
         }
-        self.losses.report_now(&self.pipeline, &self.stream);
+        if keeps {
+            self.losses.report_now(&self.pipeline, &self.stream);
+        } else {
+            self.losses.report_last(&self.pipeline, &self.stream);
+        }
         self.pipeline.outbox.send(notes::stop(reason));
-        self.pipeline.outbox.close(LAST_WORDS).map_err(AgentError::from)
+        if let Some(kept) = &self.pipeline.kept {
+            kept.is_alive(clock::boot_ns());
+        }
+        let result = self.pipeline.outbox.close(LAST_WORDS).map_err(AgentError::from);
+        if let Some(sensor) = sensor {
+            sensor.leave();
+        }
+        result
+    }
+
+    /// Tells what an agent before has left.
+    async fn take_over(&mut self, gap: [i128; 2], left: Before) {
+        let Before { same, mut records, missing, .. } = left;
+        let count = missing.iter().map(|(_, _, count)| count).sum();
+        self.pipeline.outbox.send(notes::gap(gap, same, count));
+        info!(records = records.len(), "going on where an agent before has ended");
+        self.pipeline.take(&mut records).await;
+        // Those of which nothing but their number is left, the ledger tells, when it is sure of them.
     }
 
     /// Tells of repeats, if it is time.
@@ -262,6 +333,26 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
+/// The signal by which a supervisor ends the agent, to start another or for good.
+const SIGTERM: &str = "SIGTERM";
+
+/// The folder for what outlives the agent; none where that is not wanted. Where nobody has asked for it by name, it is done without if
+/// there is no bpffs.
+fn open_pins(pin: Pin) -> Result<Option<Pins>, KernelError> {
+    match pin {
+        Pin::Off => Ok(None),
+        Pin::Asked(path) => Ok(Some(Pins::open(&path)?)),
+        Pin::Default => match Pins::open(Path::new(pins::DEFAULT)) {
+            Ok(pins) => Ok(Some(pins)),
+            Err(error @ PinError::NoBpffs(_)) => {
+                info!("what happens while rosentry is not running will not be seen: {error}");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
 /// The signals that end the agent.
 struct StopSignal {
     terminate: Signal,
@@ -275,7 +366,7 @@ impl StopSignal {
 
     async fn received(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.terminate.recv() => SIGTERM,
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
@@ -294,6 +385,7 @@ fn sources(
     counters: &Arc<Counters>,
     resolver: &Arc<Resolver>,
     seals: &Seals,
+    postures: &Postures,
     repeats: [Option<&Repeats>; 2],
 ) -> Sources {
     let with_untold = |repeats: Option<&Repeats>| -> WithUntold {
@@ -315,6 +407,7 @@ fn sources(
         // Asked as readiness does, so that no two answers of one moment contradict each other.
         containerd_up: Box::new(move || identity_link.status().up),
         seal_broken: Box::new(seals.states()),
+        seen: Box::new(postures.ask()),
         with_untold,
         with_untold_observed,
         kernel_events: Box::new(move || {

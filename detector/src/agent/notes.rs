@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{ledger::Cut, losses};
+use jiff::Timestamp;
+
+use super::{
+    ledger::{Cut, Missing},
+    losses,
+};
 use crate::{
     clock,
     finding::{
         Event,
-        event::{AgentNote, AgentValue, AgentWhat, Cgroup, Kind, Severity},
+        event::{AgentNote, AgentValue, AgentWhat, Cgroup, Kind, Outcome, Severity},
     },
-    identity::model::Container,
+    identity::{Lookup, model::Container},
     kernel::counters::SHARED,
 };
 
@@ -77,6 +82,47 @@ pub fn blind_to_seal(container: &Arc<Container>, reason: &'static str) -> Event 
         vec![("surface", AgentValue::Text("seal".to_owned())), ("reason", AgentValue::Text(reason.to_owned()))];
     let note = note(AgentWhat::Gap, Severity::High, details);
     Event { container: Some(Arc::clone(container)), ..note }
+}
+
+/// Nobody read what the programs saw, from then until then (nanoseconds since the Unix epoch): they went on, and what they saw is told
+/// after this. `same`: they go on; else others have taken over.
+pub fn gap([from, to]: [i128; 2], same: bool, missing: u64) -> Event {
+    let time = |unix_ns: i128| {
+        let time = Timestamp::from_nanosecond(unix_ns).unwrap_or_default();
+        AgentValue::Text(format!("{time:.9}"))
+    };
+    let details = vec![
+        ("surface", AgentValue::Text("agent".to_owned())),
+        ("from", time(from)),
+        ("to", time(to)),
+        ("programs", AgentValue::Text(if same { "went_on" } else { "replaced" }.to_owned())),
+        ("attempts_without_details", AgentValue::Number(missing)),
+    ];
+    note(AgentWhat::Gap, Severity::Low, details)
+}
+
+/// Refused writes of which nothing but their number is left.
+pub fn missing(lookup: &Lookup, missing: &Missing) -> Event {
+    let &Missing { cgroup_id, operation, count, between: [first, last] } = missing;
+    let (container, path) = match lookup {
+        Lookup::Container { container, .. } => (Some(Arc::clone(container)), None),
+        Lookup::Foreign { cgroup_path, .. } | Lookup::Host { cgroup_path } => (None, Some(cgroup_path.to_string())),
+        Lookup::Pending { cgroup_path, .. } => (None, cgroup_path.as_ref().map(ToString::to_string)),
+        Lookup::Unknown => (None, None),
+    };
+    Event {
+        kind: Kind::WriteDenied,
+        operation: Some(operation),
+        outcome: Some(Outcome::Denied),
+        count,
+        first_time_unix_ns: first,
+        last_time_unix_ns: last,
+        severity: Severity::Low,
+        cgroup: container.is_none().then_some(Cgroup { id: cgroup_id, path }),
+        container,
+        agent: None,
+        ..note(AgentWhat::Gap, Severity::Low, Vec::new())
+    }
 }
 
 /// The stream ends.

@@ -23,6 +23,7 @@ use crate::{
         sinks::{Reopen, Running, Sink, SinkError, Sinks},
     },
     finding::Event,
+    kernel::kept::{Kept, Mark},
 };
 
 /// Puts events in the sinks' queues.
@@ -32,6 +33,7 @@ pub struct Outbox {
     /// Of each sink, what it was not told of.
     untold: Vec<Untold>,
     metrics: Arc<Metrics>,
+    kept: Option<Arc<Kept>>,
 }
 
 /// What a sink had no room for since it was last told so.
@@ -47,10 +49,10 @@ impl Outbox {
     ///
     /// # Errors
     /// Where no thread can be made.
-    pub fn start(sinks: Sinks, node: &str, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let sinks = sinks.start(&metrics)?;
+    pub fn start(sinks: Sinks, node: &str, metrics: Arc<Metrics>, kept: Option<Arc<Kept>>) -> io::Result<Self> {
+        let sinks = sinks.start(&metrics, kept.clone())?;
         let untold = sinks.sinks().iter().map(|_| Untold::default()).collect();
-        Ok(Self { node: node.to_owned(), sinks, untold, metrics })
+        Ok(Self { node: node.to_owned(), sinks, untold, metrics, kept })
     }
 
     /// Changes to true when nobody takes lines any more.
@@ -65,20 +67,36 @@ impl Outbox {
 
     /// Hands an event to the sinks, or counts it as lost.
     pub fn send(&self, event: Event) {
+        self.send_marked(event, None);
+    }
+
+    /// The same of an event that counts so much once it is written.
+    pub fn send_marked(&self, event: Event, mark: Option<Mark>) {
         let count = event.count;
         match Body::of(&event, &self.node) {
             Ok(body) => {
-                let body = Arc::new(body);
-                for (sink, untold) in self.sinks.sinks().iter().zip(&self.untold) {
+                let body = Arc::new(body.with(mark));
+                for (number, (sink, untold)) in self.sinks.sinks().iter().zip(&self.untold).enumerate() {
                     if !sink.put(&body) {
                         self.lose(sink, untold, count);
+                        if number == 0 {
+                            self.settle(mark);
+                        }
                     }
                 }
             }
             Err(error) => {
                 warn!(%error, "an event is given up");
                 self.metrics.lost(losses::WRITER, 1);
+                self.settle(mark);
             }
+        }
+    }
+
+    /// Notes that what this counts is told otherwise.
+    fn settle(&self, mark: Option<Mark>) {
+        if let (Some(kept), Some(mark)) = (&self.kept, mark) {
+            kept.settle(mark);
         }
     }
 
@@ -158,7 +176,7 @@ mod tests {
             otlp: None,
             spool: SpoolConfig { folder: folder.path().to_owned(), max_bytes: 0, fsync: Fsync::Never },
         });
-        let outbox = Outbox::start(sinks.unwrap(), "n1", Arc::new(metrics())).unwrap();
+        let outbox = Outbox::start(sinks.unwrap(), "n1", Arc::new(metrics()), None).unwrap();
         (outbox, BufReader::new(pipe), folder)
     }
 

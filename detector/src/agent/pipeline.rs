@@ -13,7 +13,8 @@ use super::{
     ancestry::Ancestry,
     escaped::Escaped,
     held::Held,
-    ledger::Ledger,
+    ledger::{Ledger, Missing},
+    notes,
     outbox::Outbox,
     repeats::{First, Repeated, Repeats, Told},
     resolve::{Resolver, Subject},
@@ -24,7 +25,7 @@ use crate::{
     export::Metrics,
     finding::{
         Event, Sighting, assess,
-        event::{Mount, PlaceKind},
+        event::{Kind, Mount, PlaceKind},
         is_runtime_setup,
         operation::refine,
         questions,
@@ -34,7 +35,11 @@ use crate::{
         Identity, Lookup,
         model::{Container, TaskState},
     },
-    kernel::{attempt::Attempt, stream::Record},
+    kernel::{
+        attempt::{Attempt, Standing},
+        kept::{Kept, Mark},
+        stream::Record,
+    },
 };
 
 /// Why nobody can be named: the container is of a namespace or a runtime that is not watched.
@@ -42,7 +47,7 @@ const FOREIGN: &str = "foreign_container";
 /// Why nobody can be named: nobody knows the cgroup.
 const UNKNOWN: &str = "unknown_cgroup";
 /// Why it is none of rosentry's business: no container did it.
-const HOST: &str = "host_process";
+pub const HOST: &str = "host_process";
 /// Why a write that succeeded is none of rosentry's business: it went to a volume, or to another mount than the root.
 const NOT_ON_ROOT: &str = "not_on_root";
 
@@ -88,14 +93,21 @@ pub struct Pipeline {
     pub observed: Option<Repeats>,
     /// What was told of each cgroup, against what the kernel has counted.
     pub ledger: Ledger,
+    /// What an agent after this one will know; none where nothing is pinned.
+    pub kept: Option<Arc<Kept>>,
     /// Whether paths are worth the time to look into a container's root; not when the agent ends.
     pub follow_links: bool,
+    /// How long ago the last record was, when it was taken.
+    pub lag: Duration,
 }
 
 impl Pipeline {
     /// Takes records in the order of their time.
     pub async fn take(&mut self, records: &mut Vec<Record>) {
         let now = Instant::now();
+        if records.is_empty() {
+            self.lag = Duration::ZERO;
+        }
         // First, so that what a container did stays in order.
         self.release(now).await;
         for record in records.drain(..) {
@@ -105,11 +117,14 @@ impl Pipeline {
                     self.identity.cgroup_removed(id);
                     self.repeats.forget(id, |repeated| self.tell_again(repeated));
                     if let Some(observed) = &self.observed {
-                        observed.forget(id, |repeated| self.send_again(repeated));
+                        observed.forget(id, |repeated| self.observe_again(repeated));
                     }
                     self.ledger.gone(id);
                 }
-                Record::Attempt(attempt) => self.attempt(attempt, now).await,
+                Record::Attempt(attempt) => {
+                    self.lag = clock::since_boot().saturating_sub(Duration::from_nanos(attempt.time_ns));
+                    self.attempt(attempt, now).await;
+                }
             }
         }
     }
@@ -123,7 +138,7 @@ impl Pipeline {
     pub fn sweep(&self) {
         self.repeats.sweep(|repeated| self.tell_again(repeated));
         if let Some(observed) = &self.observed {
-            observed.sweep(|repeated| self.send_again(repeated));
+            observed.sweep(|repeated| self.observe_again(repeated));
         }
     }
 
@@ -131,21 +146,47 @@ impl Pipeline {
     pub fn finish(&self) -> u64 {
         let observed = self.observed.as_ref();
         self.repeats.finish(|repeated| self.tell_again(repeated))
-            + observed.map_or(0, |observed| observed.finish(|repeated| self.send_again(repeated)))
+            + observed.map_or(0, |observed| observed.finish(|repeated| self.observe_again(repeated)))
     }
 
     fn tell_again(&self, repeated: &Repeated<'_>) {
-        self.ledger.told(repeated.cgroup_id, repeated.operation, repeated.count);
-        self.send_again(repeated);
+        let &Repeated { cgroup_id, operation, count, .. } = repeated;
+        self.ledger.told(cgroup_id, operation, count);
+        self.send_again(Kind::WriteDenied, repeated, Some(Mark { cgroup_id, operation, count, origin: None }));
     }
 
-    fn send_again(&self, repeated: &Repeated<'_>) {
-        match repeated.told {
-            Told::Ignored(reason) | Told::Unknown(reason) => self.metrics.ignored(reason, repeated.count),
-            Told::Event(_) | Told::Unattributed(_) => {}
+    fn observe_again(&self, repeated: &Repeated<'_>) {
+        self.send_again(Kind::WriteObserved, repeated, None);
+    }
+
+    fn send_again(&self, kind: Kind, repeated: &Repeated<'_>, mark: Option<Mark>) {
+        if let Told::Ignored(reason) | Told::Unknown(reason) = repeated.told {
+            self.metrics.ignored(kind, reason, repeated.count);
+            if let Some(mark) = mark {
+                self.settle(mark);
+            }
+        } else if let Some(event) = repeated.event() {
+            self.send_marked(event, mark);
         }
-        if let Some(event) = repeated.event() {
-            self.send(event);
+    }
+
+    /// Notes what becomes no line.
+    fn settle(&self, mark: Mark) {
+        if let Some(kept) = &self.kept {
+            kept.settle(mark);
+        }
+    }
+
+    /// Tells of refused writes of which nothing but their number is known.
+    pub fn tell_missing(&self, missing: &Missing) {
+        let &Missing { cgroup_id, operation, count, .. } = missing;
+        let mark = Mark { cgroup_id, operation, count, origin: None };
+        let lookup = self.identity.lookup(cgroup_id);
+        if matches!(lookup, Lookup::Host { .. }) && self.scope == Scope::Containers {
+            self.metrics.ignored(Kind::WriteDenied, HOST, count);
+            self.settle(mark);
+        } else {
+            self.send_marked(notes::missing(&lookup, missing), Some(mark));
         }
     }
 
@@ -156,9 +197,13 @@ impl Pipeline {
     }
 
     /// Counts an event and sends it out.
-    fn send(&self, event: Event) {
+    pub fn send(&self, event: Event) {
+        self.send_marked(event, None);
+    }
+
+    fn send_marked(&self, event: Event, mark: Option<Mark>) {
         self.metrics.count(&event);
-        self.outbox.send(event);
+        self.outbox.send_marked(event, mark);
     }
 
     /// Looks again at what waits.
@@ -213,13 +258,17 @@ impl Pipeline {
                     self.ignore(attempt, HOST);
                     return;
                 }
-                if let Some(reason) = unattributed {
+                let event = self.event(attempt, container.as_ref(), cgroup_path.as_deref()).await;
+                if let Some(reason) = unattributed
+                    && attempt.standing == Standing::New
+                {
                     self.metrics.unattributed(reason);
                 }
-                let event = self.event(attempt, container.as_ref(), cgroup_path.as_deref()).await;
-                self.send(event.clone());
-                let first = Box::new(event);
-                self.keep(attempt, if unattributed.is_some() { Told::Unattributed(first) } else { Told::Event(first) });
+                if self.tell(attempt, &event) {
+                    let first = Box::new(event);
+                    let told = if unattributed.is_some() { Told::Unattributed(first) } else { Told::Event(first) };
+                    self.keep(attempt, told);
+                }
             }
             // `out_of_patience` never waits.
             Verdict::Wait => {}
@@ -236,25 +285,59 @@ impl Pipeline {
         match (container, unattributed) {
             (None, None) => self.ignore(attempt, HOST),
             (None, Some(FOREIGN)) => self.ignore(attempt, FOREIGN),
-            (None, Some(reason)) => {
-                self.metrics.ignored(reason, 1);
-                self.keep(attempt, Told::Unknown(reason));
-            }
+            (None, Some(reason)) => self.ignore_as(attempt, reason, Told::Unknown(reason)),
             (Some(_), _) => {
                 let event = self.event(attempt, container, None).await;
-                if is_on_root(&event) {
-                    self.send(event.clone());
-                    self.keep(attempt, Told::Event(Box::new(event)));
-                } else {
+                if !is_on_root(&event) {
                     self.ignore(attempt, NOT_ON_ROOT);
+                } else if self.tell(attempt, &event) {
+                    self.keep(attempt, Told::Event(Box::new(event)));
                 }
             }
         }
     }
 
+    /// Sends the event of an attempt, unless an agent before has; whether its repeats are to be told.
+    fn tell(&self, attempt: &Attempt, event: &Event) -> bool {
+        let mark = mark(attempt);
+        match attempt.standing {
+            Standing::New => self.send_marked(event.clone(), Some(mark)),
+            Standing::Told => {}
+            // It is of a kernel side that is gone.
+            Standing::Left(count) => {
+                self.ledger.told(mark.cgroup_id, mark.operation, mark.count);
+                self.send_marked(Event { count, ..event.clone() }, Some(mark));
+                return false;
+            }
+        }
+        true
+    }
+
     fn ignore(&self, attempt: &Attempt, reason: &'static str) {
-        self.metrics.ignored(reason, 1);
-        self.keep(attempt, Told::Ignored(reason));
+        self.ignore_as(attempt, reason, Told::Ignored(reason));
+    }
+
+    fn ignore_as(&self, attempt: &Attempt, reason: &'static str, told: Told) {
+        let mark = mark(attempt);
+        let ignored = |count| {
+            if let Some(kind) = kind_of(attempt) {
+                self.metrics.ignored(kind, reason, count);
+            }
+        };
+        match attempt.standing {
+            Standing::New => {
+                ignored(1);
+                self.settle(mark);
+            }
+            Standing::Told => {}
+            Standing::Left(count) => {
+                ignored(count);
+                self.ledger.told(mark.cgroup_id, mark.operation, mark.count);
+                self.settle(mark);
+                return;
+            }
+        }
+        self.keep(attempt, told);
     }
 
     /// Notes that a write was told, and what of, for its repeats.
@@ -263,14 +346,16 @@ impl Pipeline {
         let first = |id| First { id, cgroup_id: attempt.cgroup_id, operation, time_ns: attempt.time_ns, told };
         match attempt.kind {
             RecordKind::WriteDenied => {
-                self.ledger.told(attempt.cgroup_id, operation, 1);
+                if attempt.standing == Standing::New {
+                    self.ledger.told(attempt.cgroup_id, operation, 1);
+                }
                 if let Some(id) = attempt.fold {
                     self.repeats.keep(first(id), |repeated| self.tell_again(repeated));
                 }
             }
             RecordKind::WriteObserved => {
                 if let (Some(observed), Some(id)) = (&self.observed, attempt.fold) {
-                    observed.keep(first(id), |repeated| self.send_again(repeated));
+                    observed.keep(first(id), |repeated| self.observe_again(repeated));
                 }
             }
             RecordKind::MountAttempt | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => {}
@@ -285,7 +370,7 @@ impl Pipeline {
     ) -> Event {
         let resolved = if self.follow_links {
             let subject = Subject::of(attempt, container.map(AsRef::as_ref));
-            self.resolver.resolve(&subject, questions(attempt)).await
+            self.resolver.resolve(&subject, questions(attempt), self.lag).await
         } else {
             [None, None]
         };
@@ -325,6 +410,13 @@ impl Pipeline {
     }
 }
 
+/// What the first event of an attempt counts.
+fn mark(attempt: &Attempt) -> Mark {
+    let times = if let Standing::Left(count) = attempt.standing { count } else { 1 };
+    let count = if attempt.kind == RecordKind::WriteDenied { times } else { 0 };
+    Mark { cgroup_id: attempt.cgroup_id, operation: refine(attempt), count, origin: attempt.origin }
+}
+
 fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
     match identity.lookup(attempt.cgroup_id) {
         Lookup::Container { container, cgroup_path } => {
@@ -357,6 +449,16 @@ fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
             Verdict::Report { container: None, cgroup_path: Some(cgroup_path), unattributed: None }
         }
         Lookup::Unknown => Verdict::unattributed(UNKNOWN, None),
+    }
+}
+
+/// What an attempt would be as an event.
+const fn kind_of(attempt: &Attempt) -> Option<Kind> {
+    match attempt.kind {
+        RecordKind::WriteDenied => Some(Kind::WriteDenied),
+        RecordKind::WriteObserved => Some(Kind::WriteObserved),
+        RecordKind::MountAttempt => Some(Kind::MountAttempt),
+        RecordKind::CgroupCreated | RecordKind::CgroupRemoved => None,
     }
 }
 

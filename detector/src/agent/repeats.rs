@@ -6,18 +6,21 @@
 //! taken out of the slot's count as it is told.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use detector_common::operation::Operation;
+use detector_common::{operation::Operation, record::RecordKind};
 
 use super::weight;
 use crate::{
     clock,
     finding::Event,
-    kernel::folds::{self, Counted, FoldId, Folds},
+    kernel::{
+        folds::{self, Counted, FoldId, Folds},
+        kept,
+    },
 };
 
 /// How often repeats are told.
@@ -28,6 +31,9 @@ const IDLE_ROUNDS: u32 = 15;
 
 /// By how much two looks at the clocks may differ, nanoseconds.
 const JITTER_NS: i128 = 1_000_000;
+
+/// How many that are being repeated are passed over to find one that is not, where one has to be given up.
+const PASSED_OVER: usize = 64;
 
 /// What is kept takes at most.
 const MOST_BYTES: usize = 8 << 20;
@@ -108,13 +114,49 @@ struct Kept {
     bytes: usize,
 }
 
+impl Kept {
+    /// Whether there were repeats lately.
+    fn is_repeated(&self, folds: &Folds) -> bool {
+        (self.until_ns > self.told_ns && self.idle_rounds == 0) || folds.waiting(self.id) > 0
+    }
+}
+
 #[derive(Debug, Default)]
 struct Table {
     by_slot: HashMap<u32, Kept>,
+    /// In the order in which they may be given up; those that are kept no longer among them.
+    queue: VecDeque<FoldId>,
     bytes: usize,
 }
 
 impl Table {
+    fn insert(&mut self, kept: Kept) {
+        if self.queue.len() > 2 * self.by_slot.len() + PASSED_OVER {
+            let by_slot = &self.by_slot;
+            self.queue.retain(|id| by_slot.get(&id.slot).is_some_and(|kept| kept.id == *id));
+        }
+        self.bytes += kept.bytes;
+        self.queue.push_back(kept.id);
+        self.by_slot.insert(kept.id.slot, kept);
+    }
+
+    /// The slot of the one to give up: the oldest that is not being repeated, since to tell the next repeat of one that is
+    /// costs its cgroup's budget. None where there is none left.
+    fn to_give_up(&mut self, folds: &Folds) -> Option<u32> {
+        let mut passed_over = 0;
+        while let Some(id) = self.queue.pop_front() {
+            match self.by_slot.get(&id.slot).filter(|kept| kept.id == id) {
+                Some(kept) if passed_over < PASSED_OVER && kept.is_repeated(folds) => {
+                    passed_over += 1;
+                    self.queue.push_back(id);
+                }
+                Some(_) => return Some(id.slot),
+                None => {}
+            }
+        }
+        None
+    }
+
     fn remove(&mut self, slot: u32) -> Option<Kept> {
         let kept = self.by_slot.remove(&slot)?;
         self.bytes -= kept.bytes;
@@ -125,14 +167,16 @@ impl Table {
 /// What was told once, by the slots that count its repeats. Clones share one.
 #[derive(Clone, Debug)]
 pub struct Repeats {
+    kind: RecordKind,
     folds: Arc<Folds>,
+    kept: Option<Arc<kept::Kept>>,
     table: Arc<Mutex<Table>>,
 }
 
 impl Repeats {
-    /// Nothing told yet.
-    pub fn new(folds: Arc<Folds>) -> Self {
-        Self { folds, table: Arc::default() }
+    /// Of attempts of this kind, which these slots count; nothing told yet.
+    pub fn new(kind: RecordKind, folds: Arc<Folds>, kept: Option<Arc<kept::Kept>>) -> Self {
+        Self { kind, folds, kept, table: Arc::default() }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -159,15 +203,12 @@ impl Repeats {
         }
         table.remove(id.slot);
         while table.bytes + bytes > MOST_BYTES
-            && let Some(&slot) = table.by_slot.keys().next()
+            && let Some(slot) = table.to_give_up(&self.folds)
         {
             self.release(table, slot, &mut tell);
         }
-        table.bytes += bytes;
-        table.by_slot.insert(
-            id.slot,
-            Kept { id, cgroup_id, operation, told, told_ns: time_ns, until_ns: time_ns, idle_rounds: 0, bytes },
-        );
+        let (told_ns, until_ns) = (time_ns, time_ns);
+        table.insert(Kept { id, cgroup_id, operation, told, told_ns, until_ns, idle_rounds: 0, bytes });
     }
 
     /// Tells of all repeats since the last time, and gives up what has not been repeated for long.
@@ -226,6 +267,11 @@ impl Repeats {
 
     fn release(&self, table: &mut Table, slot: u32, tell: &mut impl FnMut(&Repeated<'_>)) {
         let Some(mut kept) = table.remove(slot) else { return };
+        if let Some(records) = &self.kept
+            && self.folds.is_current(kept.id)
+        {
+            records.forget_slot(self.kind, slot);
+        }
         if let Counted::Some(repeats) = self.folds.release(kept.id) {
             tell_of(&mut kept, repeats, tell);
         }
@@ -278,7 +324,7 @@ mod tests {
     /// Of one attempt that was told and repeated three times.
     fn repeated(told: Told) -> (Arc<Folds>, Repeats, FoldId) {
         let folds = Arc::new(folds());
-        let repeats = Repeats::new(Arc::clone(&folds));
+        let repeats = Repeats::new(RecordKind::WriteDenied, Arc::clone(&folds), None);
         let id = testing::tell(&folds, 3);
         repeats.keep(first(id, told), |_| {});
         (0..3).for_each(|_| testing::repeat(&folds, 3));
@@ -363,9 +409,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_being_repeated_is_kept_though_many_others_come_once() {
+        let folds = Arc::new(folds());
+        let repeats = Repeats::new(RecordKind::WriteDenied, Arc::clone(&folds), None);
+        let of_bytes = |bytes| {
+            let mut event = touch();
+            event.file.get_or_insert_default().path = Some(vec![b'x'; bytes]);
+            Told::Event(Box::new(event))
+        };
+        let busy: Vec<_> = (0..20).map(|slot| testing::tell(&folds, slot)).collect();
+        for id in &busy {
+            repeats.keep(first(*id, of_bytes(1)), |_| {});
+        }
+        for slot in 20..2000 {
+            busy.iter().for_each(|id| testing::repeat(&folds, id.slot));
+            let id = testing::tell(&folds, slot);
+            repeats.keep(first(id, of_bytes(64 << 10)), |_| {});
+            if slot % 50 == 0 {
+                repeats.sweep(|_| {});
+            }
+        }
+        assert!(repeats.table().by_slot.len() < 200, "most of those that came once were given up");
+        assert!(busy.iter().all(|id| folds.is_current(*id) && repeats.table().by_slot.contains_key(&id.slot)));
+        assert!(repeats.table().queue.len() < 1000, "nor does the order of what was kept grow without an end");
+    }
+
+    #[test]
     fn what_is_kept_takes_bounded_memory_and_no_count_is_lost_for_that() {
         let folds = Arc::new(folds());
-        let repeats = Repeats::new(Arc::clone(&folds));
+        let repeats = Repeats::new(RecordKind::WriteDenied, Arc::clone(&folds), None);
         let mut counts = 0;
         for slot in 0..1000 {
             let mut long = touch();

@@ -32,6 +32,14 @@ pub struct Settings {
     /// How to watch the kernel [default: auto].
     #[arg(long, value_enum)]
     hooks: Option<Hooks>,
+    /// The folder in a bpffs where programs, counts and records outlive a killed agent, or `off`
+    /// [default: /sys/fs/bpf/rosentry, where that can be had].
+    #[arg(long, value_name = "PATH|off")]
+    pin: Option<PathBuf>,
+    /// Leave the programs attached at SIGTERM, for the agent that comes next; `rosentry uninstall` removes them.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(alias = "keep_pins")]
+    keep_pins: Option<bool>,
     /// Whose events to report [default: containers].
     #[arg(long, value_enum)]
     scope: Option<Scope>,
@@ -133,6 +141,8 @@ const KEYS: &[&str] = &[
     "node-name",
     "host-proc",
     "host-cgroup",
+    "pin",
+    "keep-pins",
     "json",
     "rules",
     "format",
@@ -167,11 +177,40 @@ pub enum Scope {
     All,
 }
 
+/// Where programs, counts and records outlive the agent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Pin {
+    /// Nowhere.
+    Off,
+    /// At the usual place, if it can be had.
+    Default,
+    /// There.
+    Asked(PathBuf),
+}
+
+impl Pin {
+    /// As given.
+    ///
+    /// # Errors
+    /// Where it is no absolute path.
+    pub(super) fn check(given: Option<PathBuf>) -> Result<Self, ConfigError> {
+        match given {
+            None => Ok(Self::Default),
+            Some(path) if path.as_os_str() == "off" => Ok(Self::Off),
+            path => Ok(absolute("pin", path)?.map_or(Self::Default, Self::Asked)),
+        }
+    }
+}
+
 /// What `rosentry run` is to do, checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RunConfig {
     /// How to watch the kernel.
     pub hooks: Hooks,
+    /// Where programs outlive the agent.
+    pub pin: Pin,
+    /// Whether they stay at SIGTERM.
+    pub keep_pins: bool,
     /// Whose events are reported.
     pub scope: Scope,
     /// The socket of containerd.
@@ -254,6 +293,8 @@ impl Settings {
         Self {
             config: self.config.or(below.config),
             hooks: self.hooks.or(below.hooks),
+            pin: self.pin.or(below.pin),
+            keep_pins: self.keep_pins.or(below.keep_pins),
             scope: self.scope.or(below.scope),
             containerd_socket: self.containerd_socket.or(below.containerd_socket),
             containerd_namespace: self.containerd_namespace.or(below.containerd_namespace),
@@ -332,6 +373,8 @@ fn check(mut settings: Settings, node_name: impl Fn() -> Option<OsString>) -> Re
     let default_socket = || PathBuf::from("/run/containerd/containerd.sock");
     Ok(RunConfig {
         hooks: settings.hooks.unwrap_or(Hooks::Auto),
+        pin: Pin::check(settings.pin)?,
+        keep_pins: settings.keep_pins.unwrap_or(false),
         scope: settings.scope.unwrap_or(Scope::Containers),
         containerd_socket: absolute("containerd-socket", socket)?.unwrap_or_else(default_socket),
         containerd_namespaces: check_namespaces(settings.containerd_namespace)?,

@@ -38,6 +38,8 @@ fn the_defaults_are_those_of_the_contract() {
         config,
         RunConfig {
             hooks: Hooks::Auto,
+            pin: Pin::Default,
+            keep_pins: false,
             scope: Scope::Containers,
             containerd_socket: "/run/containerd/containerd.sock".into(),
             containerd_namespaces: vec!["k8s.io".to_owned()],
@@ -72,6 +74,8 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
         ("node-name", "n7"),
         ("host-proc", "/host/proc"),
         ("host-cgroup", "/host/cgroup"),
+        ("pin", "/bpf/x"),
+        ("keep-pins", "true"),
         ("json", "/var/log/e.json"),
         ("rules", "/etc/rules.toml"),
         ("format", "ecs"),
@@ -98,6 +102,8 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
     assert_eq!(values.map(|(key, _)| key), KEYS);
     let expected = RunConfig {
         hooks: Hooks::Tracepoint,
+        pin: Pin::Asked("/bpf/x".into()),
+        keep_pins: true,
         scope: Scope::All,
         containerd_socket: "/run/c.sock".into(),
         containerd_namespaces: vec!["moby".to_owned()],
@@ -141,7 +147,9 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
         let member = |(key, value): &(&str, &str)| {
             let key = key.strip_prefix("file-").unwrap_or(key).replace('-', &separator.to_string());
             match key.as_str() {
-                "observe-writes" | "observe_writes" | "keep" => format!("{key} = {value}\n"),
+                "observe-writes" | "observe_writes" | "keep-pins" | "keep_pins" | "keep" => {
+                    format!("{key} = {value}\n")
+                }
                 "containerd-namespace" | "containerd_namespace" | "otlp-header" | "otlp_header" => {
                     format!("{key} = [\"{value}\"]\n")
                 }

@@ -11,6 +11,7 @@ mod text;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
+pub(super) use self::containerd::USUAL_SOCKET;
 use self::{
     check::{Report, Status},
     hooks::Hooks,
@@ -65,7 +66,7 @@ pub fn main(args: &Args) -> ExitCode {
 
 fn examine(args: &Args) -> io::Result<Report> {
     let (host_proc, host_cgroup) = (args.places.host_proc(), args.places.host_cgroup());
-    let socket = given(args.containerd_socket.as_ref(), "ROSENTRY_CONTAINERD_SOCKET", containerd::USUAL_SOCKET);
+    let socket = given(args.containerd_socket.as_ref(), "ROSENTRY_CONTAINERD_SOCKET", USUAL_SOCKET);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let Hooks { check, coverage, serving } = hooks::examine();

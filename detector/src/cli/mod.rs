@@ -6,11 +6,13 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod node;
+pub mod posture;
 pub mod rules;
 pub mod run;
 pub mod select;
 pub mod terminal;
 pub mod timeline;
+pub mod uninstall;
 pub mod verify;
 pub mod view;
 
@@ -27,11 +29,13 @@ pub fn main() -> ExitCode {
         Ok(Command::Run(config)) => run::main(*config),
         Ok(Command::Demo(args)) => demo::main(&args),
         Ok(Command::Doctor(args)) => doctor::main(&args),
+        Ok(Command::Posture(args)) => posture::main(&args),
         Ok(Command::Timeline(args)) => timeline::main(&args),
         Ok(Command::Advise(args)) => advise::main(&args),
         Ok(Command::Verify(args)) => verify::main(&args),
         Ok(Command::Rules(args)) => rules::main(&args),
         Ok(Command::View(args)) => view::main(&args),
+        Ok(Command::Uninstall(args)) => uninstall::main(&args),
         Ok(Command::Completions(shell)) => told(completions::main(shell, &mut std::io::stdout())),
         Err(Stop::Text(text)) => told(std::io::stdout().write_all(text.as_bytes())),
         Err(Stop::Refused(sentence)) => cannot(&sentence),
@@ -73,6 +77,8 @@ pub enum Command {
     Demo(demo::Args),
     /// What this node allows.
     Doctor(doctor::Args),
+    /// Where this node's containers may write.
+    Posture(Box<posture::Args>),
     /// Whether a record is as it was written.
     Verify(verify::Args),
     /// Whether rules are sound, and what they say.
@@ -83,6 +89,8 @@ pub enum Command {
     Advise(Box<advise::Args>),
     /// An event stream for a person.
     View(Box<view::Args>),
+    /// Remove what agents have left in the kernel.
+    Uninstall(uninstall::Args),
     /// Completions for a shell.
     Completions(Shell),
 }
@@ -116,11 +124,13 @@ enum CommandArgs {
     Run(Box<Settings>),
     Demo(demo::Args),
     Doctor(doctor::Args),
+    Posture(Box<posture::Args>),
     Verify(verify::Args),
     Rules(rules::Args),
     Timeline(Box<timeline::Args>),
     Advise(Box<advise::Args>),
     View(Box<view::Args>),
+    Uninstall(uninstall::Args),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -144,11 +154,13 @@ pub fn parse(
         }
         CommandArgs::Demo(args) => Command::Demo(args),
         CommandArgs::Doctor(args) => Command::Doctor(args),
+        CommandArgs::Posture(args) => Command::Posture(args),
         CommandArgs::Verify(args) => Command::Verify(args),
         CommandArgs::Rules(args) => Command::Rules(args),
         CommandArgs::Timeline(args) => Command::Timeline(args),
         CommandArgs::Advise(args) => Command::Advise(args),
         CommandArgs::View(args) => Command::View(args),
+        CommandArgs::Uninstall(args) => Command::Uninstall(args),
         CommandArgs::Completions { shell } => Command::Completions(shell),
     })
 }
@@ -157,7 +169,7 @@ fn stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Text(error.to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => Stop::Refused(
-            "a command is missing: run, demo, doctor, view, timeline, advise, rules, verify or completions; `rosentry --help` says what they do"
+            "a command is missing: run, demo, doctor, posture, view, timeline, advise, rules, verify, uninstall or completions; `rosentry --help` says what they do"
                 .to_owned(),
         ),
         _ => Stop::Refused(format!("{}; `rosentry --help` says more", sentence(error))),
@@ -204,6 +216,7 @@ mod tests {
         assert!(matches!(parsed(&["run"]), Ok(Command::Run(_))));
         assert!(matches!(parsed(&["demo"]), Ok(Command::Demo(_))));
         assert!(matches!(parsed(&["doctor", "--format", "json"]), Ok(Command::Doctor(_))));
+        assert!(matches!(parsed(&["posture", "--events", "a.json", "--format", "json"]), Ok(Command::Posture(_))));
         assert!(matches!(parsed(&["verify", "-", "a.json"]), Ok(Command::Verify(_))));
         assert!(matches!(parsed(&["rules", "check", "rules.toml"]), Ok(Command::Rules(_))));
         assert!(matches!(parsed(&["view", "-f", "--pod", "prod/web", "a.json"]), Ok(Command::View(_))));

@@ -97,6 +97,15 @@ impl Cell {
         self
     }
 
+    /// The same with `mark` at the end of its last word.
+    #[must_use]
+    pub fn ended(mut self, mark: &str) -> Self {
+        if let Some((_, word)) = self.0.last_mut() {
+            word.push_str(mark);
+        }
+        self
+    }
+
     /// Lines of at most `width` characters. A word that is longer is cut.
     fn wrap(&self, width: usize) -> Vec<Vec<(Style, String)>> {
         let width = width.max(1);

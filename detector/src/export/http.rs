@@ -135,8 +135,10 @@ impl HttpServer {
             serving.spawn(async move {
                 let _place = place;
                 let service = service_fn(move |request| {
-                    let response = answers.answer(&request);
-                    async move { Ok::<_, Infallible>(response) }
+                    // A scrape looks at containers: not on a thread that others wait for.
+                    let answers = Arc::clone(&answers);
+                    let answered = tokio::task::spawn_blocking(move || answers.answer(&request));
+                    async move { Ok::<_, Infallible>(answered.await.unwrap_or_else(|error| failed(&error))) }
                 });
                 let connection = http1::Builder::new()
                     .keep_alive(false)
@@ -178,7 +180,7 @@ impl Answers {
                 answer.headers_mut().insert(CONTENT_TYPE, format);
                 answer
             }
-            Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            Err(error) => failed(&error),
         }
     }
 
@@ -192,6 +194,10 @@ impl Answers {
         }
         response(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
     }
+}
+
+fn failed(error: &dyn std::error::Error) -> Response<Full<Bytes>> {
+    response(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
 }
 
 fn response(status: StatusCode, body: String) -> Response<Full<Bytes>> {

@@ -6,7 +6,7 @@ use detector_common::{operation::Operation, record::RecordKind};
 
 use super::{
     effect::{Target, effect},
-    event::{Ancestor, Cgroup, Event, File, Kind, Mount, MountAttempt, Outcome, Process, Resolution, Severity},
+    event::{Ancestor, Cgroup, Event, File, Kind, Mount, MountAttempt, Outcome, Process, Resolution},
     flags, mount,
     mount_flags::MountFlags,
     operation,
@@ -89,21 +89,10 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
             (kind, Some(file), place.map(Mount::Place))
         }
     };
-    let time = clock.unix_ns(attempt.time_ns);
     let cgroup = || Cgroup { id: attempt.cgroup_id, path: cgroup_path.map(str::to_owned) };
     Event {
-        kind,
         operation: Some(operation),
         outcome: Some(outcome),
-        count: 1,
-        first_time_unix_ns: time,
-        last_time_unix_ns: time,
-        severity: Severity::Info,
-        category: None,
-        hint: None,
-        attack: Vec::new(),
-        rule: None,
-        expected: false,
         file,
         mount,
         process: Some(process),
@@ -111,7 +100,7 @@ pub fn assess(sighting: &Sighting<'_>) -> Event {
         cgroup: container.is_none().then(cgroup),
         abi: Some(attempt.abi),
         hook: Some(attempt.hook),
-        agent: None,
+        ..Event::new(kind, clock.unix_ns(attempt.time_ns))
     }
 }
 

@@ -68,6 +68,8 @@ pub fn attempt(syscall: &str) -> Attempt {
         fstype: None,
         data: None,
         fold: None,
+        origin: None,
+        standing: crate::kernel::attempt::Standing::New,
         mount: None,
     }
 }

@@ -1,6 +1,6 @@
 //! Reads containers from containerd: one by its id, or all of them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use containerd_client::{
     services::v1::Container as ContainerRecord,
@@ -9,14 +9,18 @@ use containerd_client::{
 
 use super::{
     images::name_from_hints,
-    model::{Pod, TaskState},
+    model::{Container, Pod, TaskState},
     node,
     record::Draft,
     registry::{Key, Loaded, Task},
     runtime::{CallError, Namespace, Runtime},
     shared::Shared,
     status::count,
+    subpaths,
 };
+
+/// How long the types of volumes may be looked for.
+const SUBPATHS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reads containers over one connection.
 #[derive(Clone, Debug)]
@@ -182,10 +186,25 @@ impl Loader {
                 name_from_hints(&hints)
             }
         };
+        self.name_subpaths(&mut container).await;
         container.image = image.reference;
         container.image_digest = image.digest;
         let key = Key { namespace: Arc::clone(namespace.name()), id: container.id.as_str().into() };
         Loaded { key, container, cgroup }
+    }
+
+    /// Looks at the node for the types of volumes of which the container has a part.
+    async fn name_subpaths(&self, container: &mut Container) {
+        let parts = subpaths::parts(container);
+        if parts.is_empty() {
+            return;
+        }
+        let host_proc = self.shared.host_proc.clone();
+        let looked = tokio::task::spawn_blocking(move || subpaths::look(&host_proc, &parts));
+        // A disk that does not answer holds nobody up.
+        if let Ok(Ok(kinds)) = tokio::time::timeout(SUBPATHS_TIMEOUT, looked).await {
+            subpaths::name(container, &kinds);
+        }
     }
 }
 

@@ -31,6 +31,7 @@ mod scan;
 mod shared;
 mod spec;
 mod status;
+mod subpaths;
 mod volumes;
 mod watch;
 mod workload;
@@ -45,6 +46,7 @@ use tokio::{
     task::JoinSet,
 };
 
+pub(crate) use self::node::bounding_set;
 use self::{
     cgroups::Cgroups,
     images::Images,

@@ -109,7 +109,7 @@ pub struct SpecMount {
 /// A volume of a pod.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Volume {
-    /// `configmap`, `secret`, `projected`, `emptydir`, `downward_api`, `persistent_volume`, `csi`, `host_path`, …
+    /// `configmap`, `secret`, `projected`, `emptydir`, `downward_api`, `persistent_volume`, `csi`, `host_path`, … (docs/events.md).
     pub kind: String,
     /// Its name in the pod's spec, or the path on the node for `host_path`.
     pub name: String,

@@ -32,7 +32,7 @@ pub(super) fn capabilities(host_proc: &Path) -> u64 {
     bounding_set(&status).unwrap_or(0)
 }
 
-pub(super) fn bounding_set(status: &str) -> Option<u64> {
+pub(crate) fn bounding_set(status: &str) -> Option<u64> {
     let set = status.lines().find_map(|line| line.strip_prefix("CapBnd:"))?;
     u64::from_str_radix(set.trim(), 16).ok()
 }

@@ -1,10 +1,43 @@
-//! From the source of a mount on the node to the volume that a pod's author knows, by the paths that the kubelet uses.
+//! From the source of a mount on the node to the volume that a pod's author knows, by the paths that the kubelet and containerd
+//! use.
 //!
-//! `<kubelet's root>/pods/<uid>/volumes/kubernetes.io~<plugin>/<volume>/…`, `…/volume-subpaths/<volume>/<container>/<n>`,
-//! `…/etc-hosts`, `…/containers/<container>/<n>` (the termination log); kubernetes `pkg/kubelet/kubelet_getters.go`
-//! and `pkg/volume/util/subpath/subpath_linux.go`, v1.31. The kubelet's root differs between distributions.
+//! `<kubelet's root>/pods/<uid>/volumes/<plugin>/<volume>/…`, `…/volume-subpaths/<volume>/<container>/<n>`, `…/etc-hosts`,
+//! `…/containers/<container>/<n>` (the termination log); kubernetes `pkg/kubelet/kubelet_getters.go` and
+//! `pkg/volume/util/subpath/subpath_linux.go`, v1.31. `<root or state>/io.containerd.…cri…/{sandboxes,containers,image-volumes}/…`;
+//! containerd `internal/cri/server/helpers.go`, v2.1. Both roots differ between distributions.
 
 use super::model::Volume;
+
+/// The type of a part of a volume (`subPath`), as long as nobody has looked whose volume it is.
+pub(super) const SUBPATH: &str = "subpath";
+
+/// What the folder of a volume plugin is called, and the type it stands for: the names that a pod's spec has, in lower case. Of
+/// other plugins the type is the folder's own name, of a FlexVolume (`vendor~driver`) that of its driver.
+const PLUGINS: &[(&str, &str)] = &[
+    ("kubernetes.io~configmap", "configmap"),
+    ("kubernetes.io~secret", "secret"),
+    ("kubernetes.io~projected", "projected"),
+    ("kubernetes.io~downward-api", "downward_api"),
+    ("kubernetes.io~empty-dir", "emptydir"),
+    // By a claim or in the pod's spec itself; the path does not tell which.
+    ("kubernetes.io~csi", "csi"),
+    // There is no other way to such a volume than a claim.
+    ("kubernetes.io~local-volume", "persistent_volume"),
+    ("kubernetes.io~nfs", "nfs"),
+    ("kubernetes.io~iscsi", "iscsi"),
+    ("kubernetes.io~fc", "fc"),
+    ("kubernetes.io~cephfs", "cephfs"),
+    ("kubernetes.io~rbd", "rbd"),
+    ("kubernetes.io~glusterfs", "glusterfs"),
+    ("kubernetes.io~aws-ebs", "aws_ebs"),
+    ("kubernetes.io~gce-pd", "gce_pd"),
+    ("kubernetes.io~azure-disk", "azure_disk"),
+    ("kubernetes.io~azure-file", "azure_file"),
+    ("kubernetes.io~cinder", "cinder"),
+    ("kubernetes.io~vsphere-volume", "vsphere_volume"),
+    ("kubernetes.io~portworx-volume", "portworx_volume"),
+    ("kubernetes.io~git-repo", "git_repo"),
+];
 
 /// The volume that is mounted from this path on the node; none where it is no absolute path.
 ///
@@ -13,8 +46,21 @@ pub(super) fn volume(source: &str, pod_uid: Option<&str>) -> Option<Volume> {
     if !source.starts_with('/') {
         return None;
     }
-    let found = pod_uid.and_then(|uid| in_pod_folder(source, uid)).or_else(|| in_sandbox_folder(source));
+    let found = pod_uid.and_then(|uid| in_pod_folder(source, uid)).or_else(|| in_runtime_folder(source));
     Some(found.unwrap_or_else(|| named("host_path", source)))
+}
+
+/// The type that the folder of a volume plugin stands for.
+pub(super) fn kind(plugin: &str) -> String {
+    let known = PLUGINS.iter().find(|(folder, _)| *folder == plugin).map(|(_, kind)| (*kind).to_owned());
+    known.unwrap_or_else(|| plugin.rsplit('~').next().unwrap_or(plugin).replace('-', "_"))
+}
+
+/// Of the source of a part of this pod's volume: the folder on the node that has the folders of the pod's volumes by plugin.
+pub(super) fn folder_of_volumes(source: &str, pod_uid: &str) -> Option<String> {
+    let pod = format!("/pods/{pod_uid}/");
+    let (above, below) = source.split_once(&pod)?;
+    below.starts_with("volume-subpaths/").then(|| format!("{above}{pod}volumes"))
 }
 
 fn in_pod_folder(source: &str, pod_uid: &str) -> Option<Volume> {
@@ -22,31 +68,24 @@ fn in_pod_folder(source: &str, pod_uid: &str) -> Option<Volume> {
     let mut parts = below.split('/');
     match (parts.next()?, parts.next(), parts.next()) {
         ("volumes", Some(plugin), Some(name)) => Some(named(&kind(plugin), name)),
-        ("volume-subpaths", Some(name), Some(_)) => Some(named("subpath", name)),
+        ("volume-subpaths", Some(name), Some(_)) => Some(named(SUBPATH, name)),
         ("containers", Some(container), Some(_)) => Some(named("termination_log", container)),
         ("etc-hosts", None, None) => Some(named("etc_hosts", "etc-hosts")),
         _ => None,
     }
 }
 
-/// Files that containerd makes for each sandbox: `<root or state>/io.containerd.grpc.v1.cri/sandboxes/<id>/resolv.conf`
-/// (containerd 2 names the plugin `io.containerd.cri.v1.…`).
-fn in_sandbox_folder(source: &str) -> Option<Volume> {
-    let (above, below) = source.rsplit_once("/sandboxes/")?;
-    let plugin = above.rsplit('/').next()?;
-    let is_cri = plugin.starts_with("io.containerd.") && plugin.contains("cri");
-    let (_, file) = below.split_once('/')?;
-    (is_cri && matches!(file, "hostname" | "hosts" | "resolv.conf" | "shm")).then(|| named("runtime", file))
-}
-
-/// The plugin's folder is its name with `/` as `~`: `kubernetes.io~empty-dir`.
-fn kind(plugin: &str) -> String {
-    let plugin = plugin.rsplit('~').next().unwrap_or(plugin);
-    match plugin {
-        "empty-dir" => "emptydir".to_owned(),
-        // There is no other way to such a volume than a persistent one.
-        "local-volume" => "persistent_volume".to_owned(),
-        other => other.replace('-', "_"),
+/// What containerd makes for a sandbox (`sandboxes/<id>/resolv.conf`), for a `VOLUME` of a container's image
+/// (`containers/<id>/volumes/<volume>`), and for a volume that is an image (`image-volumes/<sandbox>/<digest>`).
+fn in_runtime_folder(source: &str) -> Option<Volume> {
+    let parts: Vec<&str> = source.split('/').collect();
+    let is_cri = |folder: &str| folder.starts_with("io.containerd.") && folder.contains("cri");
+    let at = parts.iter().rposition(|folder| is_cri(folder))?;
+    match parts.get(at + 1..)? {
+        ["sandboxes", _, file @ ("hostname" | "hosts" | "resolv.conf" | "shm")] => Some(named("runtime", file)),
+        ["containers", _, "volumes", volume] => Some(named("image_declared", volume)),
+        ["image-volumes", _, image, ..] => Some(named("image", image)),
+        _ => None,
     }
 }
 
@@ -74,6 +113,7 @@ mod tests {
         let pods = format!("/var/lib/kubelet/pods/{UID}");
         for (below, kind, name) in [
             ("volumes/kubernetes.io~configmap/conf", "configmap", "conf"),
+            ("volumes/kubernetes.io~configmap/conf/..2026_11_22/app.yaml", "configmap", "conf"),
             ("volumes/kubernetes.io~secret/tls", "secret", "tls"),
             ("volumes/kubernetes.io~projected/kube-api-access-x", "projected", "kube-api-access-x"),
             ("volumes/kubernetes.io~empty-dir/tmp", "emptydir", "tmp"),
@@ -81,6 +121,8 @@ mod tests {
             ("volumes/kubernetes.io~csi/pvc-1/mount", "csi", "pvc-1"),
             ("volumes/kubernetes.io~local-volume/pv-1", "persistent_volume", "pv-1"),
             ("volumes/kubernetes.io~nfs/share", "nfs", "share"),
+            ("volumes/kubernetes.io~aws-ebs/data", "aws_ebs", "data"),
+            ("volumes/kubernetes.io~yet-to-come/x", "yet_to_come", "x"),
             ("volumes/example.com~fuse/x", "fuse", "x"),
             ("volume-subpaths/conf/app/0", "subpath", "conf"),
             ("containers/app/1f2e3d4c", "termination_log", "app"),
@@ -99,6 +141,34 @@ mod tests {
         assert_eq!(of(&format!("{folder}/resolv.conf")), pair("runtime", "resolv.conf"));
         assert_eq!(of("/run/containerd/io.containerd.grpc.v1.cri/sandboxes/dd6bb9/shm"), pair("runtime", "shm"));
         assert_eq!(of(&format!("{folder}/other")).0, "host_path");
+        assert_eq!(of("/srv/sandboxes/dd6bb9/shm").0, "host_path", "nothing of containerd's");
+    }
+
+    #[test]
+    fn what_an_image_brings_is_no_host_path() {
+        let state = "/var/lib/containerd/io.containerd.grpc.v1.cri";
+        assert_eq!(of(&format!("{state}/containers/d59f/volumes/7c1e")), pair("image_declared", "7c1e"));
+        assert_eq!(of(&format!("{state}/containers/d59f/other")).0, "host_path");
+        let images = "/run/containerd/io.containerd.cri.v1.runtime/image-volumes/dd6b";
+        assert_eq!(of(&format!("{images}/sha256:0123")), pair("image", "sha256:0123"));
+    }
+
+    #[test]
+    fn every_plugin_of_the_table_is_found_by_its_folder_and_called_as_in_a_pod_s_spec() {
+        for (folder, kind) in PLUGINS {
+            let source = format!("/var/lib/kubelet/pods/{UID}/volumes/{folder}/data/mount");
+            assert_eq!(of(&source), pair(kind, "data"));
+            assert!(kind.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_'), "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_folder_with_the_volume_of_a_part_is_the_pod_s_own() {
+        let pod = format!("/var/lib/kubelet/pods/{UID}");
+        let of = |source: &str| folder_of_volumes(source, UID);
+        assert_eq!(of(&format!("{pod}/volume-subpaths/conf/app/0")), Some(format!("{pod}/volumes")));
+        assert_eq!(of(&format!("{pod}/volumes/kubernetes.io~secret/tls")), None);
+        assert_eq!(of("/var/lib/kubelet/pods/other/volume-subpaths/conf/app/0"), None);
     }
 
     #[test]

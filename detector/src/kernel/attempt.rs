@@ -7,7 +7,18 @@ use detector_common::{
     syscalls::Syscall,
 };
 
-use super::folds::FoldId;
+use super::{folds::FoldId, kept::OriginId};
+
+/// What an agent before this one did about an attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// Nothing: it is new, or was not told yet.
+    New,
+    /// It told it; the repeats are to be told.
+    Told,
+    /// It is of programs that are gone: so many repeats or firsts of it are to be told, and no more will come.
+    Left(u64),
+}
 
 /// One operation that was asked for, as the kernel side captured it.
 ///
@@ -50,6 +61,10 @@ pub struct Attempt {
     pub data: Option<Vec<u8>>,
     /// Where its repeats are counted; none where each is told.
     pub fold: Option<FoldId>,
+    /// What is kept of it until it is told, if anything is.
+    pub origin: Option<OriginId>,
+    /// What an agent before this one did about it.
+    pub standing: Standing,
     /// The mount that a write hit, where the kernel side knew it.
     pub mount: Option<Mount>,
 }

@@ -13,7 +13,7 @@ use detector_common::{
 use zerocopy::FromBytes;
 
 use super::{
-    attempt::{Ancestor, Attempt, Mount, PassedPath, PathBase, Process, Walk},
+    attempt::{Ancestor, Attempt, Mount, PassedPath, PathBase, Process, Standing, Walk},
     folds::FoldId,
     stream::Record,
 };
@@ -109,6 +109,8 @@ fn attempt(bytes: &[u8], kind: RecordKind) -> Result<Record, DecodeError> {
         data: sections.string(Section::Data),
         mount: mount(&call.mount, &sections),
         fold: FoldId::from_wire(call.fold),
+        origin: None,
+        standing: Standing::New,
     };
     mark_unreachable(&mut attempt);
     cut_socket_name(&mut attempt);

@@ -3,14 +3,17 @@
 use std::{
     io,
     mem::offset_of,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use aya::maps::{Map, MapError};
 use detector_common::{
     fold::{HASHED_WORDS, SLOTS, Secret, Slot, State},
-    record::{FoldRecord, NOT_FOLDED},
+    record::{FoldRecord, NOT_FOLDED, RecordKind},
 };
 use rustix::{
     rand::{GetRandomFlags, getrandom},
@@ -100,6 +103,16 @@ impl Folds {
         if state.generation() == id.generation { state.count() } else { 0 }
     }
 
+    /// The slots that count.
+    fn live(&self) -> Vec<FoldId> {
+        let slots = 0..u32::try_from(SLOTS).unwrap_or(u32::MAX);
+        let live = |slot| {
+            let state = State(self.state(slot)?.load(Ordering::Acquire));
+            state.is_live().then_some(FoldId { slot, generation: state.generation() })
+        };
+        slots.filter_map(live).collect()
+    }
+
     /// Gives all slots back; how many repeats nobody has taken.
     pub fn release_all(&self) -> u64 {
         let mut left = 0;
@@ -148,6 +161,36 @@ impl Folds {
 
     fn state(&self, slot: u32) -> Option<&AtomicU64> {
         self.slots.number(usize::try_from(slot).ok()?, offset_of!(Slot, state))
+    }
+}
+
+/// The tables of slots, by what they count.
+#[derive(Clone, Debug)]
+pub(super) struct Tables {
+    /// Refused writes.
+    pub(super) refused: Arc<Folds>,
+    /// Writes that succeeded; none where learning mode is off.
+    pub(super) observed: Option<Arc<Folds>>,
+}
+
+impl Tables {
+    pub(super) fn new(refused: Folds, observed: Option<Folds>) -> Self {
+        Self { refused: Arc::new(refused), observed: observed.map(Arc::new) }
+    }
+
+    /// That which counts the repeats of attempts of this kind.
+    pub(super) fn of(&self, kind: RecordKind) -> Option<&Folds> {
+        match kind {
+            RecordKind::WriteDenied => Some(&self.refused),
+            RecordKind::WriteObserved => self.observed.as_deref(),
+            RecordKind::MountAttempt | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => None,
+        }
+    }
+
+    /// The slots that count, and of which kind.
+    pub(super) fn live(&self) -> Vec<(RecordKind, FoldId)> {
+        let live = |kind| self.of(kind).map_or_else(Vec::new, Folds::live).into_iter().map(move |id| (kind, id));
+        [RecordKind::WriteDenied, RecordKind::WriteObserved].into_iter().flat_map(live).collect()
     }
 }
 

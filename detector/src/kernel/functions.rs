@@ -1,10 +1,12 @@
 //! The fexit mode: loads and attaches the programs of each point, finds what the kernel lacks, and detaches without delay.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use aya::{
     Btf, Ebpf,
-    maps::Array,
     programs::{FEntry, FExit, Program, ProgramError, ProgramFd},
 };
 use detector_common::syscalls::SYSCALLS;
@@ -15,19 +17,21 @@ use crate::error_chain::chain;
 use super::{
     links,
     load::{KernelError, Verified, explain},
+    pins::{Build, Links},
+    plan::{self, Group},
     points::{self, GATE, MOUNTS, Place, Point},
 };
 
 /// The attached programs. Dropping them detaches them.
 pub(super) struct Functions {
-    links: Vec<(&'static Point, OwnedFd)>,
+    links: Vec<(&'static Point, &'static str, OwnedFd)>,
     /// The points that are attached, with the function of each.
     pub(super) attached: Vec<(&'static Point, &'static str)>,
     /// That of the program which the others report to.
     gate: Option<OwnedFd>,
     pub(super) verified: Vec<Verified>,
     /// The programs without which a write is not told, for what they have missed.
-    pub(super) reporting: Vec<OwnedFd>,
+    pub(super) reporting: Vec<(&'static str, OwnedFd)>,
     missing: Vec<&'static Point>,
 }
 
@@ -53,7 +57,7 @@ impl Functions {
         // First: the others report to it.
         let (program, function) = GATE;
         functions.gate = Some(functions.attach_entry(ebpf, btf, program, function)?);
-        functions.watch_misses(find::<FEntry>(ebpf, program)?.fd());
+        functions.watch_misses(program, find::<FEntry>(ebpf, program)?.fd());
         for &(point, place) in places {
             let attached = match place {
                 Place::NotNeeded => continue,
@@ -69,14 +73,69 @@ impl Functions {
                 functions.missing.push(point);
             }
         }
-        // What another reports for all of an operation must not be reported here for a part of it.
-        let [covered, _] = functions.covered();
-        let falls_back = |point: &Point| point.operations.iter().any(|&operation| covered >> operation as u8 & 1 == 0);
-        functions.attached.retain(|(point, _)| !falls_back(point));
-        let (detached, kept) = functions.links.drain(..).partition::<Vec<_>, _>(|(point, _)| falls_back(point));
-        functions.links = kept;
-        links::detach(detached.into_iter().map(|(_, link)| link).collect());
+        let detached = functions.leave_out_what_falls_back();
+        links::detach(detached.into_iter().map(|(_, _, link)| link).collect());
         Ok(functions)
+    }
+
+    /// Those that were attached by an agent before, in the same way: none where they were not.
+    pub(super) fn adopt(places: &[(&'static Point, Place)], links: &mut Links, build: &Build) -> Option<Self> {
+        let (gate, _) = GATE;
+        let mut functions = Self {
+            links: Vec::new(),
+            attached: Vec::new(),
+            gate: Some(links.remove(gate)?),
+            verified: Vec::new(),
+            reporting: Vec::new(),
+            missing: Vec::new(),
+        };
+        for &(point, place) in places {
+            let link = match place {
+                Place::NotNeeded => continue,
+                Place::Missing => None,
+                Place::Function(function) => links.remove(point.exit).map(|link| (function, link)),
+            };
+            match link {
+                Some((function, link)) => {
+                    let entry = point.entry.and_then(|entry| Some((entry, links.remove(entry)?)));
+                    functions.links.extend(entry.map(|(name, link)| (point, name, link)));
+                    functions.links.push((point, point.exit, link));
+                    functions.attached.push((point, function));
+                }
+                None => functions.missing.push(point),
+            }
+        }
+        let names = functions.links.iter().map(|&(_, name, _)| name).chain([gate]);
+        functions.reporting = names.filter_map(|name| Some((name, build.program(name).ok()?))).collect();
+        Some(functions)
+    }
+
+    /// Pins all that an agent after this one needs.
+    pub(super) fn pin(&self, build: &Build) -> io::Result<()> {
+        for (_, name, link) in &self.links {
+            build.pin_link(name, link)?;
+        }
+        if let Some(gate) = &self.gate {
+            build.pin_link(GATE.0, gate)?;
+        }
+        self.reporting.iter().try_for_each(|(name, program)| build.pin_program(name, program))
+    }
+
+    /// Leaves the programs attached where they are pinned.
+    pub(super) fn close(mut self) {
+        self.links.clear();
+        self.gate = None;
+    }
+
+    /// Takes off what another point does not do for all of its operation.
+    fn leave_out_what_falls_back(&mut self) -> Vec<(&'static Point, &'static str, OwnedFd)> {
+        // What another reports for all of an operation must not be reported here for a part of it.
+        let [covered, _] = self.covered();
+        let falls_back = |point: &Point| point.operations.iter().any(|&operation| covered >> operation as u8 & 1 == 0);
+        self.attached.retain(|(point, _)| !falls_back(point));
+        let (detached, kept) = self.links.drain(..).partition::<Vec<_>, _>(|(point, ..)| falls_back(point));
+        self.links = kept;
+        detached
     }
 
     fn attach_point(
@@ -89,23 +148,23 @@ impl Functions {
         let mut links = Vec::new();
         // The entry first: an exit without it would report a call without its path.
         if let Some(name) = point.entry {
-            links.push((point, self.attach_entry(ebpf, btf, name, function)?));
+            links.push((point, name, self.attach_entry(ebpf, btf, name, function)?));
         }
         let name = point.exit;
         if let Some(Program::FEntry(_)) = ebpf.program(name) {
-            links.push((point, self.attach_entry(ebpf, btf, name, function)?));
+            links.push((point, name, self.attach_entry(ebpf, btf, name, function)?));
             self.links.append(&mut links);
             return Ok(());
         }
         let refused = |error: ProgramError| refusal(name, function, &error);
         let program: &mut FExit = find(ebpf, name)?;
         program.load(function, btf).map_err(refused)?;
-        links.push((point, attach(program.fd(), name, function)?));
+        links.push((point, name, attach(program.fd(), name, function)?));
         self.verified.push(verified(name, program.info().ok()));
         let fd = program.fd();
         // Without the others something is not told, but nothing is lost.
         if !point.operations.is_empty() {
-            self.watch_misses(fd);
+            self.watch_misses(name, fd);
         }
         self.links.append(&mut links);
         debug!(function, "attached");
@@ -128,14 +187,14 @@ impl Functions {
     }
 
     /// Has the program's misses counted as losses.
-    fn watch_misses(&mut self, program: Result<&ProgramFd, ProgramError>) {
+    fn watch_misses(&mut self, name: &'static str, program: Result<&ProgramFd, ProgramError>) {
         let descriptor = program.ok().and_then(|program| program.as_fd().try_clone_to_owned().ok());
-        self.reporting.extend(descriptor);
+        self.reporting.extend(descriptor.map(|descriptor| (name, descriptor)));
     }
 
     /// Detaches the programs of one point, named by that at its exit, and waits until they are gone; whether they were attached.
     pub(super) fn detach(&mut self, exit: &str) -> bool {
-        let (detached, kept) = self.links.drain(..).partition::<Vec<_>, _>(|(point, _)| point.exit == exit);
+        let (detached, kept) = self.links.drain(..).partition::<Vec<_>, _>(|(point, ..)| point.exit == exit);
         self.links = kept;
         !detached.is_empty()
     }
@@ -151,7 +210,7 @@ impl Functions {
     }
 
     /// Whether each operation is seen without the tracepoint at the exit of syscalls, and without those of io_uring.
-    pub(super) fn need_no_tracepoint(&self) -> [bool; 2] {
+    fn need_no_tracepoint(&self) -> [bool; 2] {
         let [syscalls, io_uring] = self.covered();
         let has = |bits: u64, operation: u8| bits >> operation & 1 != 0;
         [
@@ -160,21 +219,16 @@ impl Functions {
         ]
     }
 
-    /// Tells the programs on tracepoints what they need not report.
-    pub(super) fn announce(&self, ebpf: &mut Ebpf) -> Result<(), KernelError> {
-        let mismatch = |reason: &str| KernelError::Mismatch(format!("map {COVERED}: {reason}"));
-        let map = ebpf.map_mut(COVERED).ok_or_else(|| mismatch("missing"))?;
-        let mut map: Array<_, [u64; 2]> = Array::try_from(map).map_err(|error| mismatch(&chain(&error)))?;
-        map.set(0, self.covered(), 0).map_err(|error| mismatch(&chain(&error)))
+    /// Whether they see all that the programs of this group would.
+    pub(super) fn stands_for(&self, group: &Group) -> bool {
+        let [syscalls, io_uring] = self.need_no_tracepoint();
+        group.surfaces == plan::SYSCALLS.surfaces && syscalls || group.surfaces == plan::IO_URING.surfaces && io_uring
     }
 }
 
-/// The map of what the programs on tracepoints need not report: a section of the object.
-const COVERED: &str = ".data.covered";
-
 impl Drop for Functions {
     fn drop(&mut self) {
-        links::detach(self.links.drain(..).map(|(_, link)| link).chain(self.gate.take()).collect());
+        links::detach(self.links.drain(..).map(|(_, _, link)| link).chain(self.gate.take()).collect());
     }
 }
 

@@ -6,6 +6,8 @@ use detector_common::{offsets::Offsets, uring::MembersTable};
 
 use super::{
     btf::Types,
+    pins,
+    plan::{Hooks, Observing},
     points::{self, Place, Point},
 };
 
@@ -59,6 +61,17 @@ pub(super) struct Layout {
     pub(super) io_uring: Option<MembersTable>,
     /// Where the programs of each point go.
     pub(super) places: Vec<(&'static Point, Place)>,
+}
+
+impl Layout {
+    /// The name of what this binary would load into this kernel for those who ask for `hooks`, and for learning mode.
+    pub(super) fn build_name(&self, object: &[u8], hooks: Hooks, observing: Option<Observing>) -> String {
+        let Self { offsets, io_uring, places } = self;
+        let places: Vec<_> = places.iter().map(|(point, place)| (point.exit, place)).collect();
+        let debugs = tracing::enabled!(tracing::Level::DEBUG);
+        let rest = format!("{offsets:?} {io_uring:?} {places:?} {hooks:?} {observing:?} {debugs}");
+        pins::build_name(&[object, rest.as_bytes()])
+    }
 }
 
 /// Looks up every offset that the programs read.

@@ -15,7 +15,8 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::{
     attempt::Attempt,
     decode::{self, DecodeError},
-    folds::Folds,
+    folds::{Folds, Tables},
+    kept::Kept,
 };
 
 /// A decoded record.
@@ -62,9 +63,10 @@ pub struct Stream {
     writes: AsyncFd<RingBuf<MapData>>,
     urgent: AsyncFd<RingBuf<MapData>>,
     cgroups: AsyncFd<RingBuf<MapData>>,
-    folds: Arc<Folds>,
-    observed: Option<Arc<Folds>>,
-    logger: EbpfLogger<&'static dyn Log>,
+    tables: Tables,
+    kept: Option<Arc<Kept>>,
+    /// None where the programs were there before.
+    logger: Option<EbpfLogger<&'static dyn Log>>,
     /// When to look again without having been woken.
     look_again: Option<Instant>,
     undecodable: u64,
@@ -77,27 +79,26 @@ impl std::fmt::Debug for Stream {
 }
 
 impl Stream {
+    /// `rings`: of writes, of mounts, of cgroups.
     pub(super) fn new(
-        writes: RingBuf<MapData>,
-        urgent: RingBuf<MapData>,
-        cgroups: RingBuf<MapData>,
-        folds: Folds,
-        observed: Option<Folds>,
-        logger: EbpfLogger<&'static dyn Log>,
+        rings: [RingBuf<MapData>; 3],
+        tables: Tables,
+        kept: Option<Arc<Kept>>,
+        logger: Option<EbpfLogger<&'static dyn Log>>,
     ) -> io::Result<Self> {
+        let [writes, urgent, cgroups] = rings;
         let (writes, urgent, cgroups) = (watch(writes)?, watch(urgent)?, watch(cgroups)?);
-        let (folds, observed) = (Arc::new(folds), observed.map(Arc::new));
-        Ok(Self { writes, urgent, cgroups, folds, observed, logger, look_again: None, undecodable: 0 })
+        Ok(Self { writes, urgent, cgroups, tables, kept, logger, look_again: None, undecodable: 0 })
     }
 
     /// Where the repeats of what the records tell are counted.
     pub fn folds(&self) -> Arc<Folds> {
-        Arc::clone(&self.folds)
+        Arc::clone(&self.tables.refused)
     }
 
     /// The same of writes that succeeded; none where learning mode is off.
     pub fn observed(&self) -> Option<Arc<Folds>> {
-        self.observed.clone()
+        self.tables.observed.clone()
     }
 
     /// Awaits records and appends them to `batch`, in the order of their time. May append none. Cancel-safe.
@@ -120,17 +121,20 @@ impl Stream {
     /// Appends what is in the rings now, without waiting; whether more may be left.
     pub fn drain(&mut self, batch: &mut Vec<Record>) -> bool {
         let first = batch.len();
-        let writes = take(self.writes.get_mut(), batch, &mut self.undecodable);
-        let urgent = take(self.urgent.get_mut(), batch, &mut self.undecodable);
+        let kept = self.kept.as_deref();
+        let writes = take(self.writes.get_mut(), batch, kept, &mut self.undecodable);
+        let urgent = take(self.urgent.get_mut(), batch, kept, &mut self.undecodable);
         // Last: a cgroup is older than all that its processes do, so it is there with, or before, the first of that.
-        let cgroups = take(self.cgroups.get_mut(), batch, &mut self.undecodable);
+        let cgroups = take(self.cgroups.get_mut(), batch, kept, &mut self.undecodable);
         if let Some(new) = batch.get_mut(first..) {
             new.sort_by_key(Record::time_ns);
         }
         let full = [writes, urgent, cgroups].contains(&BATCH);
         // Neither always wakes the reader.
         self.look_again = next_look(writes + urgent, full, self.look_again, Instant::now());
-        self.logger.flush();
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
         full
     }
 
@@ -164,13 +168,19 @@ fn next_look(found: usize, full: bool, due: Option<Instant>, now: Instant) -> Op
     }
 }
 
-fn take(ring: &mut RingBuf<MapData>, batch: &mut Vec<Record>, undecodable: &mut u64) -> usize {
+fn take(ring: &mut RingBuf<MapData>, batch: &mut Vec<Record>, kept: Option<&Kept>, undecodable: &mut u64) -> usize {
     let mut taken = 0;
     while taken < BATCH {
         let Some(item) = ring.next() else { break };
         taken += 1;
         match decode::record(&item) {
-            Ok(record) => batch.push(record),
+            Ok(mut record) => {
+                // Before it leaves the ring.
+                if let (Record::Attempt(attempt), Some(kept)) = (&mut record, kept) {
+                    attempt.origin = kept.hold(attempt.kind, attempt.fold, &item);
+                }
+                batch.push(record);
+            }
             Err(error) => note_undecodable(&error, undecodable),
         }
     }

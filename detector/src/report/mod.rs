@@ -3,6 +3,7 @@
 pub mod advise;
 pub mod event;
 pub mod filter;
+pub mod learned;
 pub mod lines;
 pub mod printable;
 pub mod rules;

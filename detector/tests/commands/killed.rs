@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::run::{rosentry, said};
+use super::{
+    mortal::ends_with_its_test,
+    run::{rosentry, said},
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -17,9 +20,11 @@ struct Load(Child);
 
 impl Load {
     fn start() -> Self {
-        let script = "mount -t tmpfs -o ro none /mnt && while :; do touch /mnt/x; done";
+        // Each by another name: repeats would be told together.
+        let script = "mount -t tmpfs -o ro none /mnt && while i=$((i + 1)); do touch /mnt/$i; done";
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", script]).stdin(Stdio::null()).stderr(Stdio::null());
+        ends_with_its_test(&mut command);
         Self(command.spawn().unwrap())
     }
 }

@@ -15,4 +15,7 @@ mod doctor;
 mod kernel_objects;
 mod killed;
 mod leftovers;
+#[path = "../shared/mortal.rs"]
+mod mortal;
+mod restart;
 mod run;

@@ -8,6 +8,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use super::mortal::ends_with_its_test;
+
 /// Debian's `nobody`.
 const NOBODY: u32 = 65534;
 
@@ -19,7 +21,7 @@ pub fn rosentry(arguments: &[&str]) -> Command {
     command
 }
 
-/// Removes from the environment what would change the program's ways.
+/// Removes from the environment what would change the program's ways, and has it end with the test.
 pub fn plain(command: &mut Command) {
     for variable in [
         "COLUMNS",
@@ -31,6 +33,9 @@ pub fn plain(command: &mut Command) {
     ] {
         command.env_remove(variable);
     }
+    // Agents under test are killed, and others on the machine may have theirs at the usual place.
+    command.env("ROSENTRY_PIN", "off");
+    ends_with_its_test(command);
 }
 
 /// A copy of the program where everyone may look, started by a user who is not root. The folder must stay.

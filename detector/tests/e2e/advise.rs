@@ -1,20 +1,15 @@
 //! Advice is taken: an application that fails on a sealed root runs with the mounts that are advised from its refused writes, still
 //! sealed, and nothing that it writes is refused any more.
 
-use std::{
-    collections::HashMap,
-    fs::{self, Permissions},
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 
 use super::support::{
     Lab,
     agent::{Agent, PROGRAM},
-    pod::{ContainerSpec, sealed},
+    kubelet::Volumes,
+    pod::sealed,
 };
 
 /// Writes temporary files, logs, a folder of its own, a file of /etc, and next to the image's files; fails where one fails.
@@ -40,9 +35,7 @@ async fn with_the_mounts_that_are_advised_an_application_runs_sealed() {
 
     let volumes = Volumes::of(&pod, folder.path());
     for fill in pod["initContainers"].as_array().expect("files are copied") {
-        let command = texts(&fill["command"]);
-        let filled = sealed([]).named(fill["name"].as_str().expect("a name")).with_command(command);
-        let ended = web.run(volumes.mounted(filled, fill)).await;
+        let ended = web.run(volumes.container(fill)).await;
         assert_eq!((ended.exit_code, ended.output.as_str()), (0, ""), "{fill}");
     }
     let mended = web.run(volumes.mounted(app, &pod["containers"][0]).restarted()).await;
@@ -72,49 +65,4 @@ fn advised(agent: &Agent, folder: &Path) -> Value {
     let advice: Value = serde_json::from_slice(&output.stdout).expect("advise answers in JSON");
     assert_eq!(advice["workloads"][0]["notes"], Value::Array(Vec::new()), "everything is mended");
     advice["workloads"][0]["patch"]["spec"]["template"]["spec"].clone()
-}
-
-fn texts(list: &Value) -> Vec<String> {
-    let texts = list.as_array().into_iter().flatten();
-    // As the kubelet does.
-    texts.map(|text| text.as_str().expect("a text").replace("$$", "$")).collect()
-}
-
-/// The volumes of a pod as a kubelet makes them: a folder for each on the node.
-struct Volumes(HashMap<String, PathBuf>);
-
-impl Volumes {
-    fn of(pod: &Value, folder: &Path) -> Self {
-        let volumes = pod["volumes"].as_array().expect("there are volumes").iter();
-        Self(
-            volumes
-                .map(|volume| {
-                    let name = volume["name"].as_str().expect("a volume has a name").to_owned();
-                    assert!(volume["emptyDir"]["sizeLimit"].is_string(), "{volume}");
-                    (name.clone(), for_all(folder.join(name)))
-                })
-                .collect(),
-        )
-    }
-
-    /// The container with its volumeMounts.
-    fn mounted(&self, spec: ContainerSpec, container: &Value) -> ContainerSpec {
-        container["volumeMounts"].as_array().into_iter().flatten().fold(spec, |spec, mount| {
-            let volume = &self.0[mount["name"].as_str().expect("a mount names a volume")];
-            let source = match mount["subPath"].as_str().map(|below| volume.join(below)) {
-                None => volume.clone(),
-                // What an init container made may be a file.
-                Some(below) if below.exists() => below,
-                Some(below) => for_all(below),
-            };
-            spec.with_volume(&source, mount["mountPath"].as_str().expect("a mount has a path"))
-        })
-    }
-}
-
-/// A folder that everybody may write to, as that of an emptyDir is.
-fn for_all(folder: PathBuf) -> PathBuf {
-    fs::create_dir_all(&folder).expect("the folder is made");
-    fs::set_permissions(&folder, Permissions::from_mode(0o777)).expect("its mode is set");
-    folder
 }

@@ -1,9 +1,13 @@
 //! The agent in a pod of its own, with exactly what its DaemonSet gives it, on a node with other pods.
 
+use std::process::Command;
+
+use serde_json::Value;
+
 use super::support::{
     Lab,
-    agent::PATIENCE,
-    daemonset::AgentPod,
+    agent::{PATIENCE, PROGRAM},
+    daemonset::{AgentPod, Bpffs},
     metrics::{Metrics, get},
     patiently,
     pod::{idle, sealed},
@@ -54,7 +58,7 @@ async fn the_doctor_in_the_agents_pod_finds_nothing_missing() {
 
     let (code, told) = agent.exec(["rosentry", "doctor", "--format", "json"]).await;
 
-    let report: serde_json::Value = serde_json::from_str(told.trim()).unwrap_or_else(|_| panic!("a report: {told}"));
+    let report: Value = serde_json::from_str(told.trim()).unwrap_or_else(|_| panic!("a report: {told}"));
     let wrong: Vec<_> =
         report["checks"].as_array().expect("it has checks").iter().filter(|it| it["status"] != "ok").collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -85,4 +89,41 @@ async fn what_changed_between_two_agents_of_a_roll_out_is_found_by_the_second() 
     app.exec(["touch", "/etc/y"]).await;
     second.wait_for("the write after it is told", |event| event["file"]["path"] == "/etc/y").await;
     assert_eq!(second.stop().await.0, 0);
+}
+
+#[tokio::test]
+async fn a_roll_out_misses_nothing_and_uninstall_leaves_nothing() {
+    let lab = Lab::start().await;
+    let bpffs = Bpffs::mounted(&lab);
+    let earlier = lab.pod("prod", "earlier").await;
+    let app = earlier.start_container(idle()).await;
+    let first = AgentPod::ready(&lab).await;
+    app.exec(["touch", "/etc/x"]).await;
+    let is_write = |event: &Value| event["kind"] == "write_denied" && event["pod"]["name"] == "earlier";
+    first.wait_for("the write is told", is_write).await;
+    let held = first.kernel_objects();
+
+    let (_, events) = first.stop().await;
+    for _ in 0..3 {
+        app.exec(["touch", "/etc/x"]).await;
+    }
+    app.exec(["touch", "/etc/y"]).await;
+    let second = AgentPod::ready(&lab).await;
+
+    second.wait_for("what was new is told", |event| event["file"]["path"] == "/etc/y").await;
+    second.wait_for("what was told before is counted", |event| event["file"]["path"] == "/etc/x").await;
+    let all = [&*events, &second.events()].concat();
+    let count = |path: &str| -> u64 {
+        let of_path = all.iter().filter(|event| is_write(event) && event["file"]["path"] == path);
+        of_path.map(|event| event["count"].as_u64().expect("a count")).sum()
+    };
+    assert_eq!((count("/etc/x"), count("/etc/y")), (4, 1));
+    let numbers: Vec<_> = all.iter().filter_map(|event| event["seq"].as_u64()).collect();
+    assert!(numbers.is_sorted_by(|one, next| one + 1 == *next), "one stream: {numbers:?}");
+    assert!(all.iter().any(|event| event["agent"]["what"] == "gap" && event["agent"]["programs"] == "went_on"));
+    second.stop().await;
+    assert!(held.left().are_attached(), "they wait for the next agent");
+    let removed = Command::new(PROGRAM).args(["uninstall", "--pin"]).arg(bpffs.pins()).output().expect("it runs");
+    assert!(removed.status.success(), "{removed:?}");
+    patiently(PATIENCE, "the kernel has nothing of the agents'", async || held.left().are_none()).await;
 }

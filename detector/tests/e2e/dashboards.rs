@@ -1,7 +1,7 @@
 //! What `deploy/` shows of a node on which much happens: a real Prometheus scrapes the agent, records the rules and answers
 //! every query of every dashboard.
 //!
-//! Of kube-state-metrics, and of the tmpfs families that the agent does not export yet, a page with a few series stands in.
+//! Of kube-state-metrics a page with a few series stands in.
 
 use std::{fs, net::SocketAddr, process::Command, time::Duration};
 
@@ -26,8 +26,6 @@ const STAND_IN: &str = r#"kube_pod_container_status_waiting_reason{namespace="pr
 kube_daemonset_status_desired_number_scheduled{namespace="rosentry",daemonset="rosentry"} 2
 kube_daemonset_status_number_available{namespace="rosentry",daemonset="rosentry"} 1
 kube_daemonset_status_updated_number_scheduled{namespace="rosentry",daemonset="rosentry"} 2
-rosentry_tmpfs_used_bytes{namespace="prod",pod="web-7d4b9c6f5-x2x7p",container="app",mountpoint="/tmp"} 90
-rosentry_tmpfs_size_bytes{namespace="prod",pod="web-7d4b9c6f5-x2x7p",container="app",mountpoint="/tmp"} 100
 "#;
 
 #[tokio::test]
@@ -35,7 +33,8 @@ async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
     let lab = Lab::start().await;
     let agent = Agent::watching(&lab).await;
     let sealed = lab.pod("prod", "web-7d4b9c6f5-x2x7p").await;
-    let app = sealed.start_container(idle()).await;
+    let cache = lab.nearly_full_memory(&sealed.uid);
+    let app = sealed.start_container(idle().with_volume(&cache, "/data")).await;
     let privileged = lab.privileged_pod("prod", "db-0").await;
     let db = privileged.start_container(idle().privileged()).await;
     let open = lab.pod("dev", "tool").await;
@@ -125,6 +124,9 @@ async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
         refused.iter().any(|(labels, count)| *labels == json!({}) && count != "0"),
         "what has no container is not the agent's own: {refused:?}"
     );
+    let memory = value("rosentry_tmpfs_used_bytes / rosentry_tmpfs_size_bytes").await;
+    let cache = |labels: &Value| labels["pod"] == "web-7d4b9c6f5-x2x7p" && labels["mountpoint"] == "/data";
+    assert!(memory.iter().any(|(labels, share)| cache(labels) && share == "0.9"), "{memory:?}");
     let enforcement = value("cluster_namespace:rosentry_enforcement:ratio").await;
     assert!(enforcement.iter().any(|(labels, ratio)| labels["namespace"] == "prod" && ratio == "1"), "{enforcement:?}");
     assert!(enforcement.iter().any(|(labels, ratio)| labels["namespace"] == "dev" && ratio == "0"), "{enforcement:?}");

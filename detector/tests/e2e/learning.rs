@@ -4,18 +4,9 @@ use std::collections::BTreeMap;
 
 use super::support::{
     Lab,
-    agent::{Agent, Events, free_address, run_command},
+    agent::{Agent, Events},
     pod::{Pod, sealed, writable},
 };
-
-async fn learning(lab: &Lab) -> Agent {
-    let address = free_address();
-    let mut command = run_command(&lab.containerd.socket(), address);
-    command.arg("--observe-writes");
-    let agent = Agent::from_command(command, address);
-    agent.becomes_ready().await;
-    agent
-}
 
 /// By operation and folder, what was told of the pod.
 fn observed(events: &Events, pod: &Pod) -> BTreeMap<(String, String), u64> {
@@ -38,7 +29,7 @@ const SCRIPT: &str = "for n in 1 2 3 4 5 6 7; do echo > /var/log/$n; echo > /dat
 #[tokio::test]
 async fn each_folder_of_a_writable_root_that_is_written_is_told_and_no_volume() {
     let lab = Lab::start().await;
-    let agent = learning(&lab).await;
+    let agent = Agent::learning(&lab).await;
     let web = lab.pod("prod", "web").await;
     let volume = lab.containerd.path("volume");
     std::fs::create_dir(&volume).expect("the volume's folder is made");

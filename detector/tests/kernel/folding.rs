@@ -93,6 +93,36 @@ async fn operations_are_told_apart() {
 }
 
 #[tokio::test]
+async fn what_many_calls_do_with_the_same_path_is_folded_for_each() {
+    let mut attached = Attached::new();
+    let seen = attached.watch(|| {
+        Sealed::new();
+        begin();
+        for _ in 0..100 {
+            let (folder, path) = (libc::AT_FDCWD, c"/mnt/etc".as_ptr());
+            // SAFETY: NUL-terminated paths.
+            let results = unsafe {
+                [
+                    libc::rmdir(path),
+                    libc::unlink(path),
+                    libc::unlinkat(folder, path, 0),
+                    libc::unlinkat(folder, path, libc::AT_REMOVEDIR),
+                    libc::chmod(path, 0o700),
+                    libc::fchmodat(folder, path, 0o700, 0),
+                    libc::chown(path, 7, 7),
+                    libc::lchown(path, 7, 7),
+                    libc::fchownat(folder, path, 7, 7, 0),
+                ]
+            };
+            assert_eq!(results, [-1; 9]);
+        }
+    });
+    let counts: Vec<_> = seen.counted.iter().map(|(attempt, count)| (attempt.operation, *count)).collect();
+    assert_eq!(counts.len(), 9, "{counts:?}");
+    assert!(counts.iter().all(|(_, count)| *count == 100), "{counts:?}");
+}
+
+#[tokio::test]
 async fn an_unlinkat_that_removes_a_folder_is_told_apart_from_one_that_removes_a_file() {
     let mut attached = Attached::new();
     let seen = attached.watch(|| {

@@ -1,107 +1,32 @@
 //! Given a sealed root, when a write is queued on an io_uring, then the kernel side sees it once, with its path and the process
 //! that queued it, whoever does it for the process in the kernel.
 
+mod paths;
+pub mod requests;
+
 use std::{
     ffi::CString,
     fs::{self, File},
-    io::Write as _,
-    os::fd::{AsRawFd, IntoRawFd},
+    os::fd::AsRawFd,
     ptr,
     time::{Duration, Instant},
 };
 
-use detector::kernel::{
-    attempt::{Attempt, PathBase},
-    plan::Hooks,
-};
+use detector::kernel::attempt::{Attempt, PathBase};
 use detector_common::{abi::Abi, counter::Counter, operation::Operation, syscalls::SYSCALLS};
-use io_uring::{opcode, squeue, squeue::Flags, types};
+use io_uring::{opcode, squeue::Flags, types};
+
+use requests::{CWD, ask_for_every_write, at_functions, mkdir, open};
 
 use super::{
     ring::Ring,
     sealed::Sealed,
-    sensor::{Attached, PATIENCE, Seen, begin, hooks_under_test, requested},
+    sensor::{Attached, PATIENCE, Seen, begin, only, requested},
 };
 
 const EROFS: i32 = -30;
 const EXISTING: &str = "/mnt/etc/passwd";
 const NEW: &str = "/mnt/etc/new";
-/// Whether the programs are at kernel functions, which the requests of a ring end in like everything else: then most limits of the
-/// tracepoints are none.
-fn at_functions() -> bool {
-    hooks_under_test() == Hooks::Fexit
-}
-
-const CWD: types::Fd = types::Fd(libc::AT_FDCWD);
-
-/// A write as a test asks for it: the syscall of the same meaning, the entry, and the path that should be seen.
-struct Write {
-    name: &'static str,
-    entry: squeue::Entry,
-    path: &'static str,
-}
-
-fn open(path: *const libc::c_char) -> squeue::Entry {
-    opcode::OpenAt::new(CWD, path).flags(libc::O_CREAT | libc::O_WRONLY).mode(0o640).build()
-}
-
-fn mkdir(path: *const libc::c_char) -> squeue::Entry {
-    opcode::MkDirAt::new(CWD, path).mode(0o755).build()
-}
-
-/// Every operation of the table, on a sealed root.
-fn every_write() -> Vec<Write> {
-    static HOW: types::OpenHow = types::OpenHow::new().flags(0o101).mode(0o640);
-    let (existing, new) = (c"/mnt/etc/passwd".as_ptr(), c"/mnt/etc/new".as_ptr());
-    let (name, value) = (c"user.a".as_ptr(), c"1".as_ptr().cast());
-    let file = types::Fd(File::open(EXISTING).unwrap().into_raw_fd());
-    // SAFETY: no pointers.
-    let socket = types::Fd(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0) });
-    // Without a NUL: the length says where the path ends.
-    static ADDRESS: [u8; 14] = *b"\x01\0/mnt/etc/new";
-    let length = u32::try_from(ADDRESS.len()).unwrap();
-    let write = |name, entry, path| Write { name, entry, path };
-    vec![
-        write("openat", open(new), NEW),
-        write("openat2", opcode::OpenAt2::new(CWD, new, &raw const HOW).build(), NEW),
-        write("mkdirat", mkdir(new), NEW),
-        write("unlinkat", opcode::UnlinkAt::new(CWD, existing).build(), EXISTING),
-        write(
-            "unlinkat",
-            opcode::UnlinkAt::new(CWD, c"/mnt/tmp".as_ptr()).flags(libc::AT_REMOVEDIR).build(),
-            "/mnt/tmp",
-        ),
-        write(
-            "renameat2",
-            opcode::RenameAt::new(CWD, existing, CWD, new).flags(libc::RENAME_NOREPLACE).build(),
-            EXISTING,
-        ),
-        write("linkat", opcode::LinkAt::new(CWD, existing, CWD, new).flags(libc::AT_SYMLINK_FOLLOW).build(), EXISTING),
-        write("symlinkat", opcode::SymlinkAt::new(CWD, c"target".as_ptr(), new).build(), NEW),
-        write("setxattr", opcode::SetXattr::new(name, value, existing, 1).build(), EXISTING),
-        write("fsetxattr", opcode::FSetXattr::new(file, name, value, 1).build(), ""),
-        write("bind", opcode::Bind::new(socket, ADDRESS.as_ptr().cast(), length).build(), NEW),
-    ]
-}
-
-/// Asks for every write through `ring`, one after the other, each with `flags`; those that this kernel has: name of the syscall of
-/// the same meaning, path that should be seen.
-pub fn ask_for_every_write(ring: &mut Ring, flags: Flags) -> Vec<(&'static str, &'static str)> {
-    let mut asked_for = Vec::new();
-    for Write { name, entry, path } in every_write() {
-        let [result] = ring.ask(vec![entry.flags(flags)])[..] else { panic!("one result") };
-        if result == -libc::EINVAL && name == "bind" {
-            println!("bind: skipped, this kernel does not have it");
-            continue;
-        }
-        assert_eq!(result, EROFS, "{name} is refused by the seal");
-        // Kernel functions can't tell the two.
-        let name = if at_functions() && name == "openat2" { "openat" } else { name };
-        asked_for.push((name, path));
-    }
-    asked_for
-}
-
 /// Asks for every write through `ring`, each with `flags`, and checks what was seen.
 fn every_write_is_seen(ring: fn() -> Ring, flags: Flags) -> Seen<Vec<(&'static str, &'static str)>> {
     let mut attached = Attached::new();
@@ -145,11 +70,6 @@ fn own_cgroup_id() -> u64 {
         (words.next()? == "cgroup2").then(|| point.to_owned())
     });
     fs::metadata(format!("{}{path}", mounted.expect("cgroup2 is mounted"))).unwrap().ino()
-}
-
-fn only(attempts: &[Attempt]) -> &Attempt {
-    let [attempt] = attempts else { panic!("one attempt, not {attempts:?}") };
-    attempt
 }
 
 #[tokio::test]
@@ -222,68 +142,6 @@ async fn a_refusal_is_seen_though_the_program_wants_to_hear_of_failures_only() {
 }
 
 #[tokio::test]
-async fn a_path_is_based_on_the_folder_that_the_descriptor_stands_for_when_a_worker_looks_it_up() {
-    let mut attached = Attached::new();
-    let seen = attached.watch(|| {
-        let sealed = Sealed::new();
-        let folder = File::open(sealed.root.join("etc")).unwrap();
-        let other = File::open(sealed.root.join("usr/lib")).unwrap();
-        let ring = &mut Ring::new();
-        let (reader, mut writer) = std::io::pipe().unwrap();
-        let mut byte = [0];
-        begin();
-        // The second waits for the first, and that for something to read.
-        ring.submit(vec![
-            opcode::Read::new(types::Fd(reader.as_raw_fd()), byte.as_mut_ptr(), 1).build().flags(Flags::IO_HARDLINK),
-            opcode::MkDirAt::new(types::Fd(folder.as_raw_fd()), c"b".as_ptr()).build(),
-        ]);
-        // SAFETY: two open descriptors.
-        unsafe { libc::dup2(other.as_raw_fd(), folder.as_raw_fd()) };
-        writer.write_all(b"x").unwrap();
-        assert_eq!(ring.results(2), [1, EROFS]);
-    });
-    let attempt = only(&seen.attempts);
-    assert_eq!(requested(attempt), "b");
-    let PathBase::Dirfd(folder) = &attempt.path.base else { panic!("based on a folder: {:?}", attempt.path) };
-    assert_eq!(folder.in_namespace, b"/mnt/usr/lib");
-}
-
-#[tokio::test]
-async fn a_path_is_based_on_what_held_at_its_submission_when_its_end_is_told_late() {
-    let mut attached = Attached::new();
-    // Nothing tells when the kernel's threads have done it: on a busy machine they need more than the first.
-    let pauses = [100, 1_000, 10_000].map(Duration::from_millis);
-    assert!(pauses.into_iter().any(|pause| is_based_on_what_held_at_its_submission(&mut attached, pause)));
-}
-
-/// Whether it is, where what was submitted is done after so long.
-fn is_based_on_what_held_at_its_submission(attached: &mut Attached, pause: Duration) -> bool {
-    let seen = attached.watch(|| {
-        let sealed = Sealed::new();
-        rustix::process::chdir(sealed.root.join("usr")).unwrap();
-        let folder = File::open(sealed.root.join("usr/lib")).unwrap();
-        // Its completions are told when the thread asks for them.
-        let ring = &mut Ring::deferred();
-        begin();
-        ring.submit(vec![
-            mkdir(c"x".as_ptr()),
-            opcode::MkDirAt::new(types::Fd(folder.as_raw_fd()), c"y".as_ptr()).build(),
-        ]);
-        std::thread::sleep(pause);
-        rustix::process::chdir(sealed.root.join("etc")).unwrap();
-        drop(folder);
-        ring.results(2)
-    });
-    let bases: Vec<_> = seen.attempts.iter().map(|attempt| (&attempt.path.base, &attempt.process.cwd)).collect();
-    println!("{pause:?}: {:?} with {bases:?}", seen.returned);
-    if seen.returned != [EROFS, EROFS] {
-        return false;
-    }
-    let [(PathBase::Cwd, Some(cwd)), (PathBase::Dirfd(folder), _)] = bases[..] else { return false };
-    cwd.in_namespace == b"/mnt/usr" && folder.in_namespace == b"/mnt/usr/lib"
-}
-
-#[tokio::test]
 async fn a_request_that_hides_its_result_is_counted() {
     let mut attached = Attached::new();
     let seen = attached.watch(|| {
@@ -304,37 +162,6 @@ async fn a_request_that_hides_its_result_is_counted() {
     }
     assert!(seen.attempts.is_empty(), "a limit that the decision record tells: {:?}", seen.attempts);
     assert_eq!(attached.counters.read(Counter::ResultHidden).unwrap(), 1);
-}
-
-#[tokio::test]
-async fn a_relative_path_is_based_on_the_working_directory() {
-    for flags in [Flags::empty(), Flags::ASYNC] {
-        let mut attached = Attached::new();
-        let seen = attached.watch(|| {
-            let sealed = Sealed::new();
-            rustix::process::chdir(sealed.root.join("usr")).unwrap();
-            begin();
-            assert_eq!(Ring::new().ask(vec![open(c"../etc/x".as_ptr()).flags(flags)]), [EROFS]);
-        });
-        let attempt = only(&seen.attempts);
-        assert_eq!(requested(attempt), "../etc/x");
-        assert!(matches!(attempt.path.base, PathBase::Cwd));
-        assert_eq!(attempt.process.cwd.as_ref().unwrap().in_namespace, b"/mnt/usr");
-    }
-}
-
-#[tokio::test]
-async fn in_a_chroot_an_absolute_path_is_based_on_its_root() {
-    let mut attached = Attached::new();
-    let seen = attached.watch(|| {
-        let sealed = Sealed::new();
-        rustix::process::chroot(&sealed.root).unwrap();
-        begin();
-        assert_eq!(Ring::new().ask(vec![mkdir(c"/etc/x".as_ptr()).flags(Flags::ASYNC)]), [EROFS]);
-    });
-    let attempt = only(&seen.attempts);
-    let PathBase::Root(root) = &attempt.path.base else { panic!("based on the root: {:?}", attempt.path) };
-    assert_eq!((requested(attempt).as_str(), root.in_namespace.as_slice()), ("/etc/x", &b"/mnt"[..]));
 }
 
 #[tokio::test]
@@ -447,22 +274,6 @@ async fn more_requests_at_once_than_are_kept_are_all_seen_though_some_without_th
     for attempt in &seen.attempts {
         assert_eq!((attempt.operation, attempt.process.pid), (Operation::Mkdir, std::process::id()));
     }
-}
-
-#[tokio::test]
-async fn the_longest_path_comes_whole_and_the_second_of_two_is_told_to_be_cut() {
-    let mut attached = Attached::new();
-    let long = |end: &str| CString::new(format!("/mnt/{}etc/{end}", "./".repeat((4095 - 10) / 2))).unwrap();
-    let (old, new) = (long("a"), long("b"));
-    let seen = attached.watch(|| {
-        Sealed::new();
-        begin();
-        let rename = opcode::RenameAt::new(CWD, old.as_ptr(), CWD, new.as_ptr()).build();
-        assert_eq!(Ring::new().ask(vec![rename]), [EROFS]);
-    });
-    let attempt = only(&seen.attempts);
-    assert_eq!((attempt.path.requested.as_deref(), attempt.path.truncated), (Some(old.as_bytes()), false));
-    assert_eq!(attempt.path2.truncated, !at_functions(), "{:?}", attempt.path2);
 }
 
 #[tokio::test]

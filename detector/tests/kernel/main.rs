@@ -26,6 +26,7 @@ mod mounted;
 mod mounts;
 mod observe;
 mod paths;
+mod pinned;
 mod racing;
 mod refusals;
 mod ring;

@@ -8,17 +8,12 @@ use std::{
     process::Command,
 };
 
-use detector::kernel::attempt::{Attempt, PathBase};
+use detector::kernel::attempt::PathBase;
 
 use super::{
     sealed::Sealed,
-    sensor::{Attached, begin, requested},
+    sensor::{Attached, begin, only, requested},
 };
-
-fn only(attempts: &[Attempt]) -> &Attempt {
-    let [attempt] = attempts else { panic!("one attempt, not {attempts:?}") };
-    attempt
-}
 
 #[tokio::test]
 async fn a_relative_path_is_based_on_the_working_directory() {

@@ -267,6 +267,12 @@ pub fn begin() {
     unsafe { libc::umount2(c"/mark of the beginning".as_ptr(), 0) };
 }
 
+/// The one attempt that was seen.
+pub fn only(attempts: &[Attempt]) -> &Attempt {
+    let [attempt] = attempts else { panic!("one attempt, not {attempts:?}") };
+    attempt
+}
+
 /// The path of `attempt` as a test writes it.
 pub fn requested(attempt: &Attempt) -> String {
     String::from_utf8_lossy(attempt.path.requested.as_deref().unwrap_or_default()).into_owned()

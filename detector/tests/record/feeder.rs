@@ -57,7 +57,7 @@ impl Feeder {
     /// Opens and starts them.
     pub fn start(config: SinksConfig) -> Self {
         let metrics = Arc::new(metrics());
-        let running = Sinks::open(config).unwrap().start(&metrics).unwrap();
+        let running = Sinks::open(config).unwrap().start(&metrics, None).unwrap();
         Self { running, metrics, next: 1 }
     }
 
@@ -109,6 +109,7 @@ fn metrics() -> Metrics {
     let sources = Sources {
         containers: Box::new(Vec::new),
         seal_broken: Box::new(|_| None),
+        seen: Box::new(Arc::default),
         with_untold: Box::new(|read| read(&[])),
         with_untold_observed: Box::new(|read| read(&[])),
         kernel_events: Box::new(Vec::new),

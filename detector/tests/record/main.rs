@@ -9,6 +9,8 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+#[path = "../shared/browser.rs"]
+mod browser;
 mod certificates;
 mod disk;
 mod feeder;

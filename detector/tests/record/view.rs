@@ -41,7 +41,7 @@ fn filters_leave_out_what_was_not_asked_for() {
         (&["--pod", "prod/other"], 0),
         (&["--kind", "mount_attempt"], 3),
         (&["--kind", "mount_attempt", "--kind", "agent", "--min-severity", "info"], 5),
-        (&["--min-severity", "high"], 3),
+        (&["--min-severity", "high"], 4),
         (&["--container", "app", "--node", "n1"], 6),
         (&["--node", "n2"], 0),
         (&["--since", "2026-11-22T16:39:50.614Z"], 3),

@@ -3,12 +3,13 @@
 mod budget;
 mod peer_list;
 mod peers;
+mod proof;
 mod publish;
 mod report;
 mod sheet;
 mod svg;
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{fmt::Display, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
@@ -64,6 +65,41 @@ pub enum Bench {
         #[arg(long = "kernel")]
         kernels: Vec<Series>,
     },
+    /// Refused writes by four processes as fast as this machine allows: whether every count says the same number, and what it
+    /// costs the agent and its other containers. Ends with 1 where a claim is broken, as those that follow do
+    Flood {
+        /// In all
+        #[arg(long, default_value_t = 20_000_000)]
+        writes: u64,
+    },
+    /// Containers that live for milliseconds and are refused one write each, 20 at a time: whether each is told with its pod
+    Pods {
+        /// In all
+        #[arg(long, default_value_t = 1000)]
+        containers: usize,
+    },
+    /// A node full of read-only pods: the agent's memory, and how soon a refused write is told when little happens
+    Known {
+        /// Pods of one container each
+        #[arg(long, default_value_t = 250)]
+        pods: usize,
+    },
+    /// A receiver of syslog that is away twice, under 1 000 different refused writes a second: whether every event arrives
+    Outage {
+        /// Seconds that it is away
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// The agent under load for long: whether its memory stays flat. With --chaos, containerd, the receiver and the agent are killed
+    /// now and then: whether the record stays whole, and nothing is lost that is not said to be
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 3)]
+        minutes: u64,
+        /// Kill at random, from this seed
+        #[arg(long, value_name = "SEED")]
+        chaos: Option<u64>,
+    },
 }
 
 /// The package and program that runs inside.
@@ -77,12 +113,22 @@ const SILENCE: Duration = Duration::from_secs(120);
 
 /// Runs one benchmark and prints its tables.
 pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
+    let words = |words: &[&dyn Display]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (kernels, job) = match bench {
         Bench::Cost { kernels } => (kernels, "/program 2>&1\n"),
         Bench::Learning { kernels } => (kernels, "/program learning 2>&1\n"),
         Bench::Hooks { kernels } => (kernels, "/program bare 2>&1\n"),
         Bench::Peers { kernels, peers } => return peers::run(workspace, or_all(kernels), peers),
         Bench::Report { check } => return publish::run(workspace, *check),
+        Bench::Flood { writes } => return proof::run(workspace, &words(&[&"flood", &"--writes", writes])),
+        Bench::Pods { containers } => return proof::run(workspace, &words(&[&"pods", &"--containers", containers])),
+        Bench::Known { pods } => return proof::run(workspace, &words(&[&"known", &"--pods", pods])),
+        Bench::Outage { seconds } => return proof::run(workspace, &words(&[&"outage", &"--seconds", seconds])),
+        Bench::Soak { minutes, chaos } => {
+            let mut words = words(&[&"soak", &"--minutes", minutes]);
+            words.extend(chaos.iter().flat_map(|seed| ["--chaos".to_owned(), seed.to_string()]));
+            return proof::run(workspace, &words);
+        }
     };
     let kernels = or_all(kernels);
     let tools = setup::ensure(workspace, Need::VirtualMachine)?;

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     deploy, linker, packages,
     process::{outside_cargo, run as run_command},
+    programs,
     requirements::{Need, find_program, installed_programs, unmet},
     toolchain::{self, Compiler},
     workspace::Workspace,
@@ -37,6 +38,7 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     let tools = ensure(workspace, Need::VirtualMachine)?;
     let nextest = ensure_nextest(workspace)?;
     deploy::tools::ensure(workspace)?;
+    programs::ensure(workspace)?;
     println!(
         "all set: rustc {} ({}) and {} for the kernel programs, {} for the tests",
         tools.compiler.version.release,

@@ -18,6 +18,7 @@ use crate::{
     deploy, kernel_object,
     privilege::Privilege,
     process::{become_program, run as run_command},
+    programs,
     requirements::Need,
     workspace::Workspace,
 };
@@ -34,6 +35,7 @@ pub fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<ExitCode> {
     let tools = setup::ensure(workspace, Need::Test)?;
     let nextest = setup::ensure_nextest(workspace)?;
     deploy::tools::ensure(workspace)?;
+    programs::ensure(workspace)?;
     kernel_object::build(workspace, &tools)?;
 
     let cargo = workspace.cargo();

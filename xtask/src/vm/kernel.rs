@@ -5,13 +5,12 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use crate::{
     packages::{self, files_in},
-    privilege::Privilege,
-    process::{attempt, probe},
+    process::probe,
     workspace::Workspace,
 };
 
@@ -68,7 +67,7 @@ impl Series {
         let package = match self.newest_package() {
             Some(package) => package,
             None => {
-                refresh_lists()?;
+                packages::refresh_lists()?;
                 self.newest_package().with_context(|| {
                     format!("Debian's lists here have no package like `{}`: add Debian 12's sources", self.packages())
                 })?
@@ -81,14 +80,6 @@ impl Series {
         let found = probe(Command::new("apt-cache").args(["search", "--names-only", self.packages()]))?;
         newest(&found).map(str::to_owned)
     }
-}
-
-fn refresh_lists() -> Result<()> {
-    let Some(privilege) = Privilege::held() else {
-        bail!("Debian's package lists may be missing and only root may get them: run `sudo apt-get update`");
-    };
-    // One broken list among several need not matter; what is in them tells.
-    attempt("refreshing Debian's package lists", privilege.command("apt-get", &[]).args(["update", "-qq"])).map(drop)
 }
 
 /// The highest version among lines of `NAME - DESCRIPTION`.

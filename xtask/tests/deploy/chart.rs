@@ -185,7 +185,7 @@ fn every_setting_of_the_agent_is_a_value_or_set_by_the_chart() {
 
     let schema: Value = serde_json::from_str(&read("deploy/charts/rosentry/values.schema.json")).expect("it is JSON");
     let values = schema["properties"]["config"]["properties"].as_object().expect("the settings are in the schema");
-    let by_chart = ["containerd-socket", "host-cgroup", "host-proc", "metrics-listen", "node-name", "rules"];
+    let by_chart = ["containerd-socket", "host-cgroup", "host-proc", "metrics-listen", "node-name", "pin", "rules"];
     let mut known: Vec<&str> = values.keys().map(String::as_str).chain(by_chart).collect();
     known.sort_unstable();
     assert_eq!(known, keys);
@@ -205,13 +205,16 @@ fn the_agent_has_the_least_that_it_needs() {
     assert_eq!(security["readOnlyRootFilesystem"], true);
     assert_eq!(security["capabilities"], json!({"drop": ["ALL"], "add": ["BPF", "PERFMON", "SYS_PTRACE"]}));
     for mount in agent(&rendered)["volumeMounts"].as_array().expect("the agent has mounts") {
-        assert_eq!(mount["readOnly"], true, "{mount}");
+        assert!(mount["readOnly"] == true || mount["name"] == "bpffs", "{mount}");
     }
+    let volumes = pod["volumes"].as_array().expect("the pod has volumes");
+    let bpffs = volumes.iter().find(|volume| volume["name"] == "bpffs").expect("it has a place for its programs");
+    assert_eq!(bpffs["hostPath"]["path"], "/sys/fs/bpf/rosentry", "no more of it than its own folder");
 }
 
 #[test]
-fn only_the_folder_of_events_is_writable() {
-    let rendered = render(&json!({"events": {"hostPath": "/srv/rosentry"}}));
+fn only_the_folder_of_events_is_writable_where_no_programs_are_kept() {
+    let rendered = render(&json!({"events": {"hostPath": "/srv/rosentry"}, "host": {"bpffs": ""}}));
     let mounts = agent(&rendered)["volumeMounts"].as_array().expect("the agent has mounts");
     let writable: Vec<&Value> = mounts.iter().filter(|mount| mount["readOnly"] != true).collect();
     assert_eq!(writable, [&json!({"name": "events", "mountPath": "/var/log/rosentry"})]);

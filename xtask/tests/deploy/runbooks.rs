@@ -40,7 +40,7 @@ fn the_commands_of_rosentry_are_understood() {
                 seen += 1;
                 let arguments = words[at..].iter().take_while(|word| !word.starts_with('>')).map(OsString::from);
                 // Commands that are to come are refused by name, which the parser's own help tells apart.
-                let known = ["run", "doctor", "demo", "completions"].contains(&words[at + 1]);
+                let known = ["run", "doctor", "demo", "posture", "completions"].contains(&words[at + 1]);
                 if known && let Err(refusal) = detector::cli::parse(arguments, |_| None) {
                     panic!("{name}: {part}: {refusal}");
                 }

@@ -111,6 +111,8 @@ seLinuxOptions:
   value: /host/containerd/{{ base .Values.containerd.socket }}
 - name: ROSENTRY_HOST_CGROUP
   value: /host/cgroup
+- name: ROSENTRY_PIN
+  value: {{ ternary "/host/bpffs" "off" (not (empty .Values.host.bpffs)) | quote }}
 - name: ROSENTRY_LOG
   value: {{ .Values.logLevel | quote }}
 {{- with .Values.extraEnv }}
@@ -131,6 +133,10 @@ seLinuxOptions:
 - name: cgroup
   mountPath: /host/cgroup
   readOnly: true
+{{- if .Values.host.bpffs }}
+- name: bpffs
+  mountPath: /host/bpffs
+{{- end }}
 {{- if .Values.events.hostPath }}
 - name: events
   mountPath: /var/log/rosentry
@@ -152,6 +158,12 @@ seLinuxOptions:
   hostPath:
     path: {{ .Values.host.cgroup }}
     type: Directory
+{{- with .Values.host.bpffs }}
+- name: bpffs
+  hostPath:
+    path: {{ . }}/rosentry
+    type: DirectoryOrCreate
+{{- end }}
 {{- with .Values.events.hostPath }}
 - name: events
   hostPath:

@@ -34,6 +34,9 @@ use self::{
 };
 use crate::finding::paths::{Question, Resolved};
 
+/// Of a call that is longer ago nothing is looked up: who reads the rings is behind, and a look takes longer than all else that
+/// is done for an event. A path that is told by its text is better than one that the ring has no room for.
+const LATE: Duration = Duration::from_secs(1);
 /// How long whoever asks waits, at most.
 pub const DEADLINE: Duration = Duration::from_millis(100);
 /// Threads at most, those that hang among them: so many containers can have a filesystem that never answers, one each,
@@ -81,6 +84,7 @@ struct Counts {
     timed_out: AtomicU64,
     hanging: AtomicU64,
     too_slow: AtomicU64,
+    late: AtomicU64,
 }
 
 impl Resolver {
@@ -109,16 +113,21 @@ impl Resolver {
         Ok(resolver)
     }
 
-    /// The answer to each question, where there is one in time.
-    pub async fn resolve(&self, subject: &Subject, questions: [Option<Question>; 2]) -> [Option<Resolved>; 2] {
+    /// The answer to each question, where there is one in time; `lag` is how far whoever asks is behind.
+    pub async fn resolve(
+        &self,
+        subject: &Subject,
+        questions: [Option<Question>; 2],
+        lag: Duration,
+    ) -> [Option<Resolved>; 2] {
         let [first, second] = questions;
-        let first = self.answer(subject, first).await;
-        [first, self.answer(subject, second).await]
+        let first = self.answer(subject, first, lag).await;
+        [first, self.answer(subject, second, lag).await]
     }
 
     /// What became of the questions so far, by name.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let Counts { resolved, kept, gone, failed, timed_out, hanging, too_slow } = &self.shared.counts;
+        let Counts { resolved, kept, gone, failed, timed_out, hanging, too_slow, late } = &self.shared.counts;
         [
             ("resolved", resolved),
             ("kept", kept),
@@ -127,18 +136,23 @@ impl Resolver {
             ("timed_out", timed_out),
             ("hanging", hanging),
             ("too_slow", too_slow),
+            ("late", late),
         ]
         .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
         .to_vec()
     }
 
-    async fn answer(&self, subject: &Subject, question: Option<Question>) -> Option<Resolved> {
+    async fn answer(&self, subject: &Subject, question: Option<Question>, lag: Duration) -> Option<Resolved> {
         let Shared { answers, allowance, counts, .. } = &*self.shared;
         let asked = (answers::whose(subject), question?);
         let start = Instant::now();
         if let Some(answer) = lock(answers).get(&asked, start) {
             counts.kept.fetch_add(1, Ordering::Relaxed);
             return answer;
+        }
+        if lag > LATE {
+            counts.late.fetch_add(1, Ordering::Relaxed);
+            return None;
         }
         let key = &subject.container;
         if !lock(allowance).is_left(key, start) {

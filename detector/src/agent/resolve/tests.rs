@@ -77,7 +77,11 @@ fn in_container(id: &str) -> Subject {
 }
 
 async fn ask(resolver: &Resolver, subject: &Subject, path: &str) -> Option<Resolved> {
-    resolver.resolve(subject, [Some(question(Path::new(path))), None]).await[0].clone()
+    ask_late(resolver, subject, path, Duration::ZERO).await
+}
+
+async fn ask_late(resolver: &Resolver, subject: &Subject, path: &str, lag: Duration) -> Option<Resolved> {
+    resolver.resolve(subject, [Some(question(Path::new(path))), None], lag).await[0].clone()
 }
 
 #[tokio::test]
@@ -88,6 +92,16 @@ async fn a_path_is_resolved_once_and_the_answer_kept() {
         assert_eq!(ask(&resolver, &ourselves(), "/proc/../x").await.unwrap().path, b"/x");
     }
     assert_eq!((count(&resolver, "resolved"), count(&resolver, "kept")), (1, 2));
+}
+
+#[tokio::test]
+async fn who_is_behind_looks_at_nothing_new() {
+    let Hanging { resolver, _clock, .. } = Hanging::new();
+    let (late, subject) = (LATE + Duration::from_millis(1), in_container("a"));
+    assert_eq!(ask_late(&resolver, &subject, "/x", late).await, None);
+    assert!(ask_late(&resolver, &subject, "/x", LATE).await.is_some());
+    assert!(ask_late(&resolver, &subject, "/x", late).await.is_some(), "it was kept");
+    assert_eq!(["late", "resolved", "kept"].map(|name| count(&resolver, name)), [1, 1, 1]);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use rustix::{
 };
 use tracing::debug;
 
-use super::target::Target;
+use crate::agent::target::Target;
 
 /// Descriptors that the agent may need besides.
 const OTHER_DESCRIPTORS: u64 = 1024;

@@ -6,7 +6,6 @@
 
 mod descriptors;
 mod pace;
-mod target;
 mod watcher;
 
 use std::{

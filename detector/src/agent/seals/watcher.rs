@@ -17,9 +17,9 @@ use rustix::{
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::{Shared, descriptors, pace::Pace, target::Target};
+use super::{Shared, descriptors, pace::Pace};
 use crate::{
-    agent::{mountinfo, notes},
+    agent::{mountinfo, notes, target::Target},
     clock,
     finding::{
         Event,
@@ -101,7 +101,7 @@ impl Watcher {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &shared.wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         let node_root = mountinfo::read(&host_proc.join("1/mountinfo")).ok();
-        let node_root = node_root.as_deref().and_then(root_mount).map(place_of);
+        let node_root = node_root.as_deref().and_then(root_mount).map(MountInfo::shown);
         Ok(Self {
             shared,
             identity,
@@ -323,7 +323,7 @@ impl Watcher {
         }
         let overdue = watched.running_since.is_some_and(|since| since.elapsed() >= NEVER_EXECUTES);
         let stage = if executed || overdue { Stage::Program } else { Stage::SetUp };
-        if root_mount(&mounts).map(place_of) == self.node_root && self.node_root.is_some() {
+        if root_mount(&mounts).map(MountInfo::shown) == self.node_root && self.node_root.is_some() {
             debug!(
                 container = watched.container.id,
                 "its first process is outside of it (a virtual machine?): not judged"
@@ -355,11 +355,6 @@ fn first(container: &Container) -> Option<(u32, u64)> {
 
 fn key(container: &Container) -> (String, String) {
     (container.runtime_namespace.clone(), container.id.clone())
-}
-
-/// What is mounted there, whatever its mount is called.
-fn place_of(mount: &MountInfo) -> (Vec<u8>, Vec<u8>) {
-    (mount.device.clone(), mount.root.clone())
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! What an attacker chooses (paths, names of processes) is never a label.
 
+mod containers;
 pub mod family;
 pub mod series;
 
@@ -25,9 +26,13 @@ use crate::{
         Event,
         event::{Kind, Mount},
     },
-    identity::model::{Container, Role},
+    identity::model::Container,
     kernel::serving::Serving,
+    posture::Seen,
 };
+
+/// The label that says whether a rule calls it expected: what is not belongs into alerts.
+const EXPECTED: &str = "expected";
 
 /// The value of the label `mount` where nothing but the count is known.
 const UNKNOWN: &str = "unknown";
@@ -44,6 +49,12 @@ pub type Counts = Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 /// A yes or no about the container with this id, asked for at a scrape; none where nobody can say.
 pub type FlagById = Box<dyn Fn(&str) -> Option<bool> + Send + Sync>;
 
+/// The containers that are there, asked for at a scrape.
+pub type Containers = Box<dyn Fn() -> Vec<Arc<Container>> + Send + Sync>;
+
+/// What is seen of containers, by their ids, asked for at a scrape.
+pub type SeenById = Box<dyn Fn() -> Arc<HashMap<String, Seen>> + Send + Sync>;
+
 /// Calls with the events of which repeats are counted and not told yet, and how many; none is told meanwhile.
 pub type WithUntold = Box<dyn Fn(&dyn Fn(&[(&Event, u64)]) -> Vec<Sample>) -> Vec<Sample> + Send + Sync>;
 
@@ -53,11 +64,13 @@ type Labels = fn(&Event) -> Vec<&'static str>;
 /// What others know and a scrape asks for. Asked under no lock of ours, but at each scrape: answer quickly.
 pub struct Sources {
     /// The containers that are there.
-    pub containers: Box<dyn Fn() -> Vec<Arc<Container>> + Send + Sync>,
+    pub containers: Containers,
     /// Whether containerd answers.
     pub containerd_up: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether the seal of a container is broken.
     pub seal_broken: FlagById,
+    /// What is seen of the containers, by their ids; without those at which nobody could look.
+    pub seen: SeenById,
     /// Repeats that are not told yet.
     pub with_untold: WithUntold,
     /// The same of writes that succeeded.
@@ -91,8 +104,6 @@ pub struct Metrics {
     write_denied: Arc<PodCounters>,
     write_observed: Arc<PodCounters>,
     mount_attempts: Arc<PodCounters>,
-    write_denied_expected: Arc<PodCounters>,
-    mount_attempts_expected: Arc<PodCounters>,
     lost: Arc<Mutex<BTreeMap<&'static str, u64>>>,
     unattributed: IntCounterVec,
     ignored: IntCounterVec,
@@ -113,6 +124,7 @@ impl Metrics {
             containers,
             containerd_up,
             seal_broken,
+            seen,
             with_untold,
             with_untold_observed,
             kernel_events,
@@ -129,8 +141,8 @@ impl Metrics {
             let family = Family::counter(name, help, labels, Box::new(move || asked.samples()))?;
             registry.register(Box::new(family)).map(|()| counters)
         };
-        let write_labels = ["namespace", "pod", "container", "operation", "mount"];
-        let mount_labels = ["namespace", "pod", "container", "operation", "effect", "outcome"];
+        let write_labels = ["namespace", "pod", "container", "operation", "mount", EXPECTED];
+        let mount_labels = ["namespace", "pod", "container", "operation", "effect", "outcome", EXPECTED];
         let with_repeats = |name: &str, help: &str, labels: &[&str], of: Labels, with_untold: WithUntold| {
             let counters = Arc::new(PodCounters::new(SERIES_MAX));
             let asked = Arc::clone(&counters);
@@ -160,16 +172,6 @@ impl Metrics {
 
         let mount_attempts =
             by_pod("rosentry_mount_attempts_total", "Tries to change mounts, whatever their result.", &mount_labels)?;
-        let write_denied_expected = by_pod(
-            "rosentry_write_denied_expected_total",
-            "Of the writes that ended with EROFS, those that a rule calls expected.",
-            &write_labels,
-        )?;
-        let mount_attempts_expected = by_pod(
-            "rosentry_mount_attempts_expected_total",
-            "Of the tries to change mounts, those that a rule calls expected.",
-            &mount_labels,
-        )?;
 
         registry.register(Box::new(Family::gauge(
             "rosentry_containerd_up",
@@ -178,33 +180,14 @@ impl Metrics {
             Box::new(move || vec![(Vec::new(), f64::from(u8::from(containerd_up())))]),
         )?))?;
 
-        let containers = Arc::new(containers);
-        let sealed = Arc::clone(&containers);
-        registry.register(Box::new(Family::gauge(
-            "rosentry_seal_broken",
-            "Whether the root of a container that was declared read-only is in truth writable.",
-            &["namespace", "pod", "container"],
-            Box::new(move || {
-                let declared = |container: &Container| container.readonly_rootfs == Some(true);
-                flag_samples(&sealed(), |container| seal_broken(&container.id).filter(|_| declared(container)))
-            }),
-        )?))?;
-
-        let swept = [&write_denied, &write_observed, &mount_attempts, &write_denied_expected, &mount_attempts_expected]
-            .map(Arc::clone);
-        registry.register(Box::new(Family::gauge(
-            "rosentry_container_readonly_rootfs",
-            "Whether the container was declared with a read-only root filesystem.",
-            &["namespace", "pod", "container"],
-            Box::new(move || {
-                let containers = containers();
-                let live: HashSet<_> = containers.iter().map(|container| Owner::of(Some(container))).collect();
-                for counters in &swept {
-                    counters.sweep(&live, Instant::now());
-                }
-                flag_samples(&containers, |container| container.readonly_rootfs)
-            }),
-        )?))?;
+        let swept = [&write_denied, &write_observed, &mount_attempts].map(Arc::clone);
+        let live = move |containers: &[Arc<Container>]| {
+            let live: HashSet<_> = containers.iter().map(|container| Owner::of(Some(container))).collect();
+            for counters in &swept {
+                counters.sweep(&live, Instant::now());
+            }
+        };
+        containers::register(&registry, containers::Asked { containers, seal_broken, seen, live: Box::new(live) })?;
 
         for (name, help, label, counts) in [
             (
@@ -265,8 +248,6 @@ impl Metrics {
             write_denied,
             write_observed,
             mount_attempts,
-            write_denied_expected,
-            mount_attempts_expected,
             lost,
             unattributed: counter(
                 "rosentry_events_unattributed_total",
@@ -275,8 +256,8 @@ impl Metrics {
             )?,
             ignored: counter(
                 "rosentry_events_ignored_total",
-                "What was seen and is no event by choice, by the reason.",
-                &["reason"],
+                "What was seen and is no event by choice, by what it was and the reason.",
+                &["kind", "reason"],
             )?,
             sink_events: counter(
                 "rosentry_sink_events_total",
@@ -325,28 +306,22 @@ impl Metrics {
     /// Counts an event that is about to go out, with all that are folded into it.
     pub fn count(&self, event: &Event) {
         let owner = Owner::of(event.container.as_deref());
-        let (all, expected, labels) = match (event.kind, &event.mount) {
-            (Kind::WriteObserved, _) => {
-                self.write_observed.add(owner, vec![operation_of(event)], event.count);
-                return;
-            }
-            (Kind::WriteDenied, _) => (&self.write_denied, &self.write_denied_expected, of_write(event)),
+        let (counters, labels) = match (event.kind, &event.mount) {
+            (Kind::WriteObserved, _) => (&self.write_observed, vec![operation_of(event)]),
+            (Kind::WriteDenied, _) => (&self.write_denied, of_write(event)),
             (Kind::MountAttempt, Some(Mount::Attempt(mount))) => {
                 let outcome = event.outcome.map_or("", |outcome| outcome.name());
-                let labels = vec![operation_of(event), mount.effect.name(), outcome];
-                (&self.mount_attempts, &self.mount_attempts_expected, labels)
+                let labels = vec![operation_of(event), mount.effect.name(), outcome, truth(event.expected)];
+                (&self.mount_attempts, labels)
             }
             _ => return,
         };
-        if event.expected {
-            expected.add(owner.clone(), labels.clone(), event.count);
-        }
-        all.add(owner, labels, event.count);
+        counters.add(owner, labels, event.count);
     }
 
     /// Counts refused writes that no event tells of: where they hit is not known.
     pub fn write_denied_unknown(&self, owner: Owner, operation: Operation, count: u64) {
-        self.write_denied.add(owner, vec![operation.name(), UNKNOWN], count);
+        self.write_denied.add(owner, vec![operation.name(), UNKNOWN, truth(false)], count);
     }
 
     /// Notes how long an event took from the kernel to the output.
@@ -371,8 +346,8 @@ impl Metrics {
     }
 
     /// Counts what was seen and is no event by choice.
-    pub fn ignored(&self, reason: &'static str, count: u64) {
-        self.ignored.with_label_values(&[reason]).inc_by(count);
+    pub fn ignored(&self, kind: Kind, reason: &'static str, count: u64) {
+        self.ignored.with_label_values(&[kind.name(), reason]).inc_by(count);
     }
 
     /// Says whether a surface is watched.
@@ -410,7 +385,12 @@ impl Metrics {
 /// The labels of a refused write besides its owner's.
 fn of_write(event: &Event) -> Vec<&'static str> {
     let mount = if let Some(Mount::Place(place)) = &event.mount { place.kind.name() } else { "" };
-    vec![operation_of(event), mount]
+    vec![operation_of(event), mount, truth(event.expected)]
+}
+
+/// The value of a label that is a yes or no.
+const fn truth(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
 }
 
 fn operation_of(event: &Event) -> &'static str {
@@ -424,25 +404,6 @@ fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registr
 
 fn named_samples(counts: impl IntoIterator<Item = (&'static str, u64)>) -> Vec<Sample> {
     counts.into_iter().map(|(name, count)| (vec![name.to_owned()], count as f64)).collect()
-}
-
-/// Containers of which a yes or no is known, sandboxes left out. Of two with the same labels (one was restarted, and both are
-/// still there) the one that started last counts. Beyond the limit no series is made: a gauge of many can't be one number.
-fn flag_samples(containers: &[Arc<Container>], flag: impl Fn(&Container) -> Option<bool>) -> Vec<Sample> {
-    let mut by_owner: BTreeMap<Owner, (Option<i128>, bool)> = BTreeMap::new();
-    for container in containers.iter().filter(|container| container.role != Role::Sandbox) {
-        let Some(value) = flag(container) else { continue };
-        let started = container.started_at_unix_ns;
-        let owner = Owner::of(Some(container));
-        if by_owner.get(&owner).is_none_or(|(earlier, _)| *earlier <= started) {
-            by_owner.insert(owner, (started, value));
-        }
-    }
-    by_owner
-        .into_iter()
-        .take(SERIES_MAX)
-        .map(|(owner, (_, value))| (owner.labels().to_vec(), f64::from(u8::from(value))))
-        .collect()
 }
 
 #[cfg(test)]

@@ -56,7 +56,8 @@ impl Owner {
     }
 }
 
-fn bounded(value: &str) -> String {
+/// A value of a label, no longer than Kubernetes' names.
+pub(super) fn bounded(value: &str) -> String {
     value[..value.floor_char_boundary(LABEL_MAX)].to_owned()
 }
 

@@ -6,6 +6,8 @@ use super::*;
 use crate::{
     export::testing::{event_in, observed, remount, touch},
     finding::testing::{attempt, sealed, unsealed},
+    identity::model::Role,
+    posture::tests::seen,
 };
 
 /// For the tests of this room: metrics that know one sealed container.
@@ -23,6 +25,7 @@ fn metrics_of(containerd_up: Box<dyn Fn() -> bool + Send + Sync>) -> Metrics {
             containers: Box::new(move || vec![sealed(), Arc::clone(&older), Arc::clone(&sandbox)]),
             containerd_up,
             seal_broken: Box::new(|id| (id == sealed().id).then_some(true)),
+            seen: Box::new(|| Arc::new(HashMap::from([(sealed().id.clone(), seen())]))),
             with_untold: Box::new(|read| read(&[(&touch(), 2)])),
             with_untold_observed: Box::new(|read| read(&[(&observed(), 3)])),
             kernel_events: Box::new(|| vec![("write_denied", 3), ("mount_attempt", 1)]),
@@ -47,10 +50,15 @@ fn writes_with_their_repeats_that_are_not_told_yet_and_mount_attempts_are_counte
     metrics.count(&remount());
     let text = metrics.render().unwrap();
     let pod = r#"namespace="prod",pod="web-abc12-x",container="app""#;
-    assert_line(&text, &format!(r#"rosentry_write_denied_total{{{pod},operation="open",mount="rootfs"}} 7"#));
     assert_line(
         &text,
-        &format!(r#"rosentry_mount_attempts_total{{{pod},operation="remount",effect="unseal",outcome="failed"}} 1"#),
+        &format!(r#"rosentry_write_denied_total{{{pod},operation="open",mount="rootfs",expected="false"}} 7"#),
+    );
+    assert_line(
+        &text,
+        &format!(
+            r#"rosentry_mount_attempts_total{{{pod},operation="remount",effect="unseal",outcome="failed",expected="false"}} 1"#
+        ),
     );
 }
 
@@ -65,20 +73,19 @@ fn writes_that_succeeded_are_counted_by_themselves() {
 }
 
 #[test]
-fn what_is_expected_is_counted_with_the_rest_and_by_itself() {
+fn what_is_expected_is_counted_in_series_of_its_own() {
     let metrics = metrics();
     metrics.count(&touch());
     metrics.count(&Event { count: 4, expected: true, ..touch() });
     metrics.count(&Event { expected: true, ..remount() });
     let text = metrics.render().unwrap();
     let pod = r#"namespace="prod",pod="web-abc12-x",container="app""#;
-    let write = format!(r#"{{{pod},operation="open",mount="rootfs"}}"#);
-    let mount = format!(r#"{{{pod},operation="remount",effect="unseal",outcome="failed"}}"#);
+    let write = format!(r#"rosentry_write_denied_total{{{pod},operation="open",mount="rootfs""#);
+    let mount = format!(r#"rosentry_mount_attempts_total{{{pod},operation="remount",effect="unseal",outcome="failed""#);
     // Two more wait to be told.
-    assert_line(&text, &format!("rosentry_write_denied_total{write} 7"));
-    assert_line(&text, &format!("rosentry_write_denied_expected_total{write} 4"));
-    assert_line(&text, &format!("rosentry_mount_attempts_total{mount} 1"));
-    assert_line(&text, &format!("rosentry_mount_attempts_expected_total{mount} 1"));
+    assert_line(&text, &format!(r#"{write},expected="false"}} 3"#));
+    assert_line(&text, &format!(r#"{write},expected="true"}} 4"#));
+    assert_line(&text, &format!(r#"{mount},expected="true"}} 1"#));
 }
 
 #[test]
@@ -88,7 +95,7 @@ fn what_no_event_tells_of_is_counted_with_an_unknown_mount() {
     let pod = r#"namespace="prod",pod="web-abc12-x",container="app""#;
     assert_line(
         &metrics.render().unwrap(),
-        &format!(r#"rosentry_write_denied_total{{{pod},operation="mkdir",mount="unknown"}} 3"#),
+        &format!(r#"rosentry_write_denied_total{{{pod},operation="mkdir",mount="unknown",expected="false"}} 3"#),
     );
 }
 
@@ -98,7 +105,7 @@ fn a_write_without_a_container_is_counted_under_empty_labels() {
     metrics.count(&event_in(&attempt("mkdir").path("/x"), None));
     assert_line(
         &metrics.render().unwrap(),
-        r#"rosentry_write_denied_total{namespace="",pod="",container="",operation="mkdir",mount=""} 1"#,
+        r#"rosentry_write_denied_total{namespace="",pod="",container="",operation="mkdir",mount="",expected="false"} 1"#,
     );
 }
 
@@ -114,6 +121,26 @@ fn the_seal_of_each_container_that_was_declared_read_only_is_told() {
     let text = metrics().render().unwrap();
     assert_line(&text, r#"rosentry_seal_broken{namespace="prod",pod="web-abc12-x",container="app"} 1"#);
     assert_eq!(text.matches("rosentry_seal_broken{").count(), 1, "no sandbox:\n{text}");
+}
+
+#[test]
+fn what_a_container_is_in_truth_is_told_beside_what_it_was_declared() {
+    let text = metrics().render().unwrap();
+    let pod = r#"namespace="prod",pod="web-abc12-x",container="app""#;
+    for (name, value) in [("privileged", 0), ("writable_rootfs", 0), ("cap_sys_admin", 1), ("writable_mounts", 4)] {
+        assert_line(&text, &format!("rosentry_container_{name}{{{pod}}} {value}"));
+    }
+}
+
+#[test]
+fn memory_that_was_given_to_a_container_is_told_by_its_declared_place() {
+    let text = metrics().render().unwrap();
+    let pod = r#"namespace="prod",pod="web-abc12-x",container="app""#;
+    for point in ["/cache", "/dev"] {
+        assert_line(&text, &format!(r#"rosentry_tmpfs_used_bytes{{{pod},mountpoint="{point}"}} 4096"#));
+        assert_line(&text, &format!(r#"rosentry_tmpfs_size_bytes{{{pod},mountpoint="{point}"}} 1048576"#));
+    }
+    assert_eq!(text.matches("rosentry_tmpfs_used_bytes{").count(), 2, "the node's own is not the container's:\n{text}");
 }
 
 #[test]
@@ -134,7 +161,7 @@ fn the_state_of_the_agent_is_told() {
     let serving = Serving { surface: "writes_ia32", operation: "mkdir", hook: "fexit", point: "do_mkdirat" };
     metrics.serving(&serving);
     metrics.unattributed("no_container");
-    metrics.ignored("runtime_setup", 1);
+    metrics.ignored(Kind::MountAttempt, "runtime_setup", 1);
     metrics.sink("file", "delivered", 7);
     metrics.spool_bytes("otlp", 512);
     metrics.delay(Kind::WriteDenied, Duration::from_millis(20));
@@ -147,7 +174,7 @@ fn the_state_of_the_agent_is_told() {
         r#"rosentry_coverage{surface="ia32"} 0"#,
         r#"rosentry_hook_info{hook="fexit",operation="mkdir",point="do_mkdirat",surface="writes_ia32"} 1"#,
         r#"rosentry_events_unattributed_total{reason="no_container"} 1"#,
-        r#"rosentry_events_ignored_total{reason="runtime_setup"} 1"#,
+        r#"rosentry_events_ignored_total{kind="mount_attempt",reason="runtime_setup"} 1"#,
         r#"rosentry_sink_events_total{result="delivered",sink="file"} 7"#,
         r#"rosentry_sink_spool_bytes{sink="otlp"} 512"#,
         r#"rosentry_event_delay_seconds_bucket{kind="write_denied",le="0.01"} 0"#,

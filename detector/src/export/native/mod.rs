@@ -10,7 +10,10 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use self::members::{CgroupLine, ContainerLine, FileLine, MountLine, PodLine, ProcessLine};
 use super::{chain::LINE_MAX, escape::escape, stream::Stream};
-use crate::finding::event::{AgentNote, AgentValue, Category, Event, Kind, Named, Severity};
+use crate::{
+    finding::event::{AgentNote, AgentValue, Category, Event, Kind, Named, Severity},
+    kernel::kept::Mark,
+};
 
 /// Name and version of the format.
 pub const SCHEMA: &str = "rosentry/v1";
@@ -22,6 +25,8 @@ pub struct Body {
     pub kind: Kind,
     /// When the last that is folded into it happened, nanoseconds since the Unix epoch.
     pub last_time_unix_ns: i128,
+    /// What it counts once it is written.
+    pub mark: Option<Mark>,
     json: Vec<u8>,
 }
 
@@ -36,7 +41,12 @@ impl Body {
             return Err(EncodeError::Long(json.len()));
         }
         json.shrink_to_fit();
-        Ok(Self { kind: event.kind, last_time_unix_ns: event.last_time_unix_ns, json })
+        Ok(Self { kind: event.kind, last_time_unix_ns: event.last_time_unix_ns, mark: None, json })
+    }
+
+    /// The same, which counts so much once it is written.
+    pub fn with(self, mark: Option<Mark>) -> Self {
+        Self { mark, ..self }
     }
 
     /// The members, without the braces around them.

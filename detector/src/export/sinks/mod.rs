@@ -31,7 +31,7 @@ use tracing::{error, info};
 use self::{
     file::{FileConfig, FileStore},
     otlp::{Otlp, OtlpError},
-    recorder::{Recorder, Store},
+    recorder::{Delivery, Recorder, Store},
     sender::{Receiver, Sender},
     spool::{SpoolConfig, SpoolError, SpoolReader, SpoolWriter},
     stdout::Stdout,
@@ -40,6 +40,7 @@ use self::{
 };
 pub use self::{otlp::OtlpConfig, syslog::SyslogConfig, tls::TlsConfig};
 use super::{Metrics, chain::End, format::Format, native::Body, stream::Stream};
+use crate::kernel::kept::Kept;
 
 /// Where events go.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -162,6 +163,18 @@ impl Sinks {
         Ok(Self { format, json, json_end, reopen, syslog, otlp, targets })
     }
 
+    /// Where the record of lines ends, if it is one that can be looked at.
+    pub const fn end(&self) -> Option<&End> {
+        self.json_end.as_ref()
+    }
+
+    /// Where standard output ended, which can't be looked at.
+    pub fn go_on_after(&mut self, end: Option<End>) {
+        if matches!(self.json, Json::Stdout(_)) {
+            self.json_end = end;
+        }
+    }
+
     /// What is written and sent to, for people.
     pub fn targets(&self) -> String {
         self.targets.join(", ")
@@ -171,14 +184,18 @@ impl Sinks {
     ///
     /// # Errors
     /// Where no thread can be made.
-    pub fn start(self, metrics: &Arc<Metrics>) -> io::Result<Running> {
+    pub fn start(self, metrics: &Arc<Metrics>, kept: Option<Arc<Kept>>) -> io::Result<Running> {
         let Self { format, json, json_end, reopen, syslog, otlp, targets } = self;
         let target = targets.into_iter().next().unwrap_or_default();
         let (ended, has_ended) = watch::channel(false);
         let mut sinks = Vec::new();
         sinks.push(match json {
-            Json::Stdout(store) => record("stdout", target, store, format, json_end, true, metrics, ended)?,
-            Json::File(store) => record("file", target, *store, format, json_end, true, metrics, ended)?,
+            Json::Stdout(store) => {
+                record("stdout", target, store, format, json_end, Delivery::Last(kept), metrics, ended)?
+            }
+            Json::File(store) => {
+                record("file", target, *store, format, json_end, Delivery::Last(kept), metrics, ended)?
+            }
         });
         if let Some(syslog) = syslog {
             sinks.push(syslog.start(SYSLOG, metrics)?);
@@ -213,7 +230,7 @@ impl<R: Receiver> Network<R> {
         let target = format!("the spool for {}", self.target);
         let sender = sender.start()?;
         // What waits is native: its format is that of the run that delivers it.
-        let sink = record(name, target, self.writer, Format::Native, self.end, false, metrics, ended)?;
+        let sink = record(name, target, self.writer, Format::Native, self.end, Delivery::Spool, metrics, ended)?;
         Ok(Sink { sender: Some(sender), ..sink })
     }
 }
@@ -226,7 +243,7 @@ fn record<S: Store + 'static>(
     store: S,
     format: Format,
     end: Option<End>,
-    delivers: bool,
+    delivery: Delivery,
     metrics: &Arc<Metrics>,
     ended: watch::Sender<bool>,
 ) -> io::Result<Sink> {
@@ -236,7 +253,7 @@ fn record<S: Store + 'static>(
     for result in ["delivered", "retried", "dropped"] {
         metrics.sink(name, result, 0);
     }
-    let recorder = Recorder { name, target, queue, store, format, stream: Stream::after(end), delivers, metrics };
+    let recorder = Recorder { name, target, queue, store, format, stream: Stream::after(end), delivery, metrics };
     let recorder = Builder::new().name(format!("rosentry-{name}-w")).spawn(move || {
         let result = recorder.run();
         ended.send_replace(true);

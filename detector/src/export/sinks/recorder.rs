@@ -10,16 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use detector_common::kept::LINES;
 use tracing::{info, warn};
 
 use super::{SinkError, queue::Taker};
 use crate::{
     clock,
     export::{Metrics, format::Format, native::Body, stream::Stream},
+    kernel::kept::Kept,
 };
 
 /// Events that are written at once, at most.
-const BATCH: usize = 512;
+const BATCH: usize = LINES;
 
 /// Bytes that are written at once, about.
 const BATCH_BYTES: usize = 256 << 10;
@@ -53,6 +55,14 @@ pub trait Store: Send {
     fn finish(&mut self) {}
 }
 
+/// What it means that a line is in the store.
+pub enum Delivery {
+    /// It is all there is to deliver. What the line counts is noted there, if it is to be.
+    Last(Option<Arc<Kept>>),
+    /// A sender says when it is delivered.
+    Spool,
+}
+
 /// The thread's work.
 pub struct Recorder<S> {
     /// The sink's name in metrics.
@@ -67,8 +77,8 @@ pub struct Recorder<S> {
     pub format: Format,
     /// Where the record ends.
     pub stream: Stream,
-    /// Whether being in the store is all there is to deliver; else a sender says when it is delivered.
-    pub delivers: bool,
+    /// What being in the store means.
+    pub delivery: Delivery,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -128,7 +138,7 @@ impl<S: Store> Recorder<S> {
             let mut stream = self.stream.clone();
             // Where the stream stands after each line, so that it can go on from the last one that was taken.
             let mut after = Vec::new();
-            for body in &*backlog {
+            for body in backlog.iter().take(BATCH) {
                 let would_be = lines.len() + self.format.line_bytes_max(body);
                 if !lines.is_empty() && (would_be > BATCH_BYTES || would_be > room) {
                     break;
@@ -138,14 +148,24 @@ impl<S: Store> Recorder<S> {
                 self.format.render_end(&mut lines, start);
                 after.push((lines.len(), stream.clone()));
             }
+            let kept = match &self.delivery {
+                Delivery::Last(kept) => kept.as_ref(),
+                Delivery::Spool => None,
+            };
+            if let Some(kept) = kept {
+                kept.begin(backlog.iter().take(after.len()).map(|body| body.mark.as_ref()));
+            }
             let (taken, result) = self.store.write(&lines);
             let count = after.partition_point(|(length, _)| *length <= taken);
             if let Some((_, stream)) = count.checked_sub(1).and_then(|last| after.get(last)) {
                 self.stream = stream.clone();
             }
+            if let Some(kept) = kept {
+                kept.commit(count, self.stream.end());
+            }
             for body in backlog.drain(..count) {
                 self.queue.release(&body);
-                if self.delivers {
+                if matches!(self.delivery, Delivery::Last(_)) {
                     self.metrics.sink(self.name, "delivered", 1);
                     self.metrics.delay(body.kind, clock::since(body.last_time_unix_ns));
                 }

@@ -58,16 +58,16 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event about rosentry itself.
-    pub fn agent(note: AgentNote, time_unix_ns: i128, severity: Severity) -> Self {
+    /// An event at a moment, of which nothing more is known yet: bad for nobody.
+    pub const fn new(kind: Kind, time_unix_ns: i128) -> Self {
         Self {
-            kind: Kind::Agent,
+            kind,
             operation: None,
             outcome: None,
             count: 1,
             first_time_unix_ns: time_unix_ns,
             last_time_unix_ns: time_unix_ns,
-            severity,
+            severity: Severity::Info,
             category: None,
             hint: None,
             attack: Vec::new(),
@@ -80,8 +80,13 @@ impl Event {
             cgroup: None,
             abi: None,
             hook: None,
-            agent: Some(note),
+            agent: None,
         }
+    }
+
+    /// An event about rosentry itself.
+    pub fn agent(note: AgentNote, time_unix_ns: i128, severity: Severity) -> Self {
+        Self { severity, agent: Some(note), ..Self::new(Kind::Agent, time_unix_ns) }
     }
 }
 

@@ -75,6 +75,7 @@ fn a_path_tells_the_cause() {
         ("/app/logs/out", Category::Log),
         ("/var/cache/nginx/client_temp", Category::Cache),
         ("/app/__pycache__/x.cpython-312.pyc", Category::Cache),
+        ("/usr/lib/python3/dist-packages/x/__pycache__/y.cpython-312.pyc.140", Category::Cache),
         ("/run/nginx.pid", Category::PidFile),
         ("/app/server.pid", Category::PidFile),
         ("/var/lib/dpkg/lock", Category::PackageInstall),
@@ -90,6 +91,19 @@ fn a_path_tells_the_cause() {
         ("/srv/x", Category::Other),
     ] {
         assert_eq!(category(&rules, &write(Some(path), Some("/usr/bin/app"))), expected, "{path}");
+    }
+}
+
+#[test]
+fn what_would_start_by_itself_is_no_configuration_that_an_application_brings() {
+    let rules = built_in();
+    for path in
+        ["/etc/cron.d/kit", "/etc/ld.so.preload", "/etc/systemd/system/kit.service", "/var/spool/cron/crontabs/root"]
+    {
+        for exe in ["/bin/sh", "/usr/bin/dpkg"] {
+            let explained = rules.explain(&write(Some(path), Some(exe)));
+            assert_eq!(explained.severity.unwrap().0, Severity::High, "{path} by {exe}");
+        }
     }
 }
 
@@ -212,6 +226,38 @@ fn a_download_into_the_root_is_told_with_its_technique() {
     let mut by_applet = attempt("openat").arg(2, 0o101).path("/tmp/x");
     by_applet.process.comm = b"wget".to_vec();
     assert_eq!(attack(&event(&by_applet)), ["T1105"], "busybox is called by many names");
+}
+
+#[test]
+fn what_would_start_by_itself_later_or_be_run_by_the_node_is_of_medium_severity_at_least() {
+    let rules = built_in();
+    let severity = |path, program| rules.explain(&write(Some(path), program)).severity();
+    for (path, expected) in [
+        ("/etc/crontab", Severity::High),
+        ("/etc/cron.d/kit", Severity::High),
+        ("/etc/cron.weekly/kit", Severity::High),
+        ("/var/spool/cron/crontabs/root", Severity::High),
+        ("/etc/systemd/system/kit.service", Severity::High),
+        ("/etc/init.d/kit", Severity::High),
+        ("/etc/rc.local", Severity::High),
+        ("/etc/ld.so.preload", Severity::High),
+        ("/etc/profile.d/kit.sh", Severity::Medium),
+        ("/root/.bashrc", Severity::Medium),
+        ("/tmp/home/.profile", Severity::Medium),
+        ("/proc/sys/kernel/core_pattern", Severity::High),
+        ("/sys/fs/cgroup/rdma/release_agent", Severity::High),
+        ("/root/.ssh/authorized_keys", Severity::High),
+        ("/usr/lib/systemd/system/kit.service", Severity::High),
+        ("/usr/lib/app/.profile", Severity::High),
+    ] {
+        assert_eq!(severity(path, Some("/bin/sh")), expected, "{path}");
+        assert_eq!(severity(path, Some("/usr/bin/apt")), expected, "{path}");
+    }
+    for path in ["/etc/cron.deny", "/etc/app.conf"] {
+        assert_eq!(severity(path, Some("/bin/sh")), Severity::Low, "{path}");
+    }
+    let removed = Facts { operation: Some("unlink"), ..write(Some("/etc/cron.d/kit"), None) };
+    assert_eq!(rules.explain(&removed).severity(), Severity::Low, "what is removed starts nothing");
 }
 
 #[test]

@@ -4,33 +4,18 @@ use std::sync::Arc;
 
 use super::Change;
 use crate::{
-    finding::event::{Event, Kind, Mount, Severity},
+    finding::event::{Event, Kind, Mount},
     identity::model::Container,
 };
 
 /// The event that a change makes, without what the rules have to say of it.
 pub fn event(container: &Arc<Container>, change: Change) -> Event {
     let Change { breach, since_unix_ns, mended_unix_ns } = change;
+    let kind = if mended_unix_ns.is_some() { Kind::SealMended } else { Kind::SealBroken };
     Event {
-        kind: if mended_unix_ns.is_some() { Kind::SealMended } else { Kind::SealBroken },
-        operation: None,
-        outcome: None,
-        count: 1,
-        first_time_unix_ns: since_unix_ns,
         last_time_unix_ns: mended_unix_ns.unwrap_or(since_unix_ns),
-        severity: Severity::Info,
-        category: None,
-        hint: None,
-        attack: Vec::new(),
-        rule: None,
-        expected: false,
-        file: None,
         mount: Some(Mount::Seal { breach }),
-        process: None,
         container: Some(Arc::clone(container)),
-        cgroup: None,
-        abi: None,
-        hook: None,
-        agent: None,
+        ..Event::new(kind, since_unix_ns)
     }
 }

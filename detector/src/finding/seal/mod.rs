@@ -56,6 +56,11 @@ impl MountInfo {
         self.device == root.device && is_at_or_below(&self.root, &root.root)
     }
 
+    /// What is mounted there, whatever the mount is called: the filesystem's device, and what of it.
+    pub fn shown(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.device.clone(), self.root.clone())
+    }
+
     fn identity(&self) -> MountIdentity {
         let Self { id, device, root, point, .. } = self;
         MountIdentity { id: *id, device: device.clone(), root: root.clone(), point: point.clone() }

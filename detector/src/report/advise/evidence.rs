@@ -1,11 +1,14 @@
 //! What events say of the writes of each workload's containers: which paths, by whom, how often. Memory is bounded, whatever the
 //! events say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    hash::{DefaultHasher, Hash, Hasher as _},
+};
 
 use super::{
     path::{Unfit, is_at_or_below, name, of_event, parent},
-    table::{INTERPRETERS, OF_APPLICATIONS},
+    table::{INTERPRETERS, OF_APPLICATIONS, OF_OWNERS, redirect},
 };
 use crate::{
     finding::event::{Category, Kind, PlaceKind, Severity},
@@ -20,6 +23,8 @@ const CONTAINERS_MAX: usize = 64;
 const FOLDERS_MAX: usize = 1024;
 /// Files of a folder that are looked at one by one.
 const FILES_MAX: usize = 64;
+/// Observed writes of a container that are known to have named their file.
+const NAMED_MAX: usize = 1 << 16;
 /// Notes of a container.
 const NOTES_MAX: usize = 128;
 /// Folders of a container's programs, and folders that they made.
@@ -82,6 +87,8 @@ pub struct Container {
     pub made: BTreeSet<String>,
     /// Programs, their scripts and working directories: what lies there is the image's own.
     pub programs: BTreeSet<String>,
+    /// Observed writes that have named their file, by hash: what repeats them is of the same folder, and of any name.
+    named: HashSet<u64>,
     /// Names that were to be moved from one folder into another.
     pub moves: BTreeSet<(String, String)>,
     /// What no mount mends, with the number of writes and who tried.
@@ -114,7 +121,7 @@ pub enum Why {
 pub struct Folder {
     /// By name; the empty name is the folder itself.
     pub files: BTreeMap<String, File>,
-    /// Writes of further files.
+    /// Writes of further files, and observed ones that don't tell of which.
     pub others: u64,
 }
 
@@ -270,7 +277,7 @@ impl Container {
                 self.made.insert(path.clone());
             }
             // The redirection of what is written comes before the objection to packages.
-            if category == Category::PackageInstall && super::plan::redirect(&path).is_none() {
+            if category == Category::PackageInstall && redirect(&path).is_none() {
                 self.note(Why::Package, &path, event.count, exe);
                 continue;
             }
@@ -284,11 +291,13 @@ impl Container {
         // A file without a name is made in the folder that is named.
         let (folder, name) =
             if has("O_TMPFILE") || has("__O_TMPFILE") || path == "/" { (path, "") } else { (parent(path), name(path)) };
+        let is_observed = event.kind() == Some(Kind::WriteObserved);
+        let (named, unnamed) = if is_observed { self.names(path, operation, exe, event) } else { (event.count, 0) };
         let opens = operation == "open";
         let changes =
             matches!(operation, "truncate" | "chmod" | "chown" | "utimes" | "setxattr" | "removexattr" | "setflags");
-        let new = File {
-            count: event.count,
+        let mut new = File {
+            count: named,
             category,
             exe: cut(exe),
             exists: changes || (opens && !has("O_CREAT") && !name.is_empty()),
@@ -303,9 +312,15 @@ impl Container {
             self.beyond = self.beyond.saturating_add(event.count);
             return;
         };
+        of_folder.others = of_folder.others.saturating_add(unnamed);
         let room = of_folder.files.len() < FILES_MAX;
         match of_folder.files.get_mut(name) {
             Some(file) => {
+                // What a program has made is its own to change, and none of the image's.
+                if is_observed && !file.exists {
+                    new.exists = false;
+                    new.attack.remove(OF_OWNERS);
+                }
                 file.count = file.count.saturating_add(new.count);
                 file.exists |= new.exists;
                 file.in_place &= new.in_place;
@@ -316,11 +331,20 @@ impl Container {
                     file.attack.extend(new.attack);
                 }
             }
-            None if room => {
+            None if room && named > 0 => {
                 of_folder.files.insert(name.to_owned(), new);
             }
-            None => of_folder.others = of_folder.others.saturating_add(event.count),
+            None => of_folder.others = of_folder.others.saturating_add(named),
         }
+    }
+
+    /// How many observed writes are of the file that the event names, and how many of any file of its folder.
+    fn names(&mut self, path: &str, operation: &str, exe: &str, event: &Event<'_>) -> (u64, u64) {
+        let container = event.container.as_ref().map(|container| &*container.id);
+        let key = hash(&(container, path, operation, exe));
+        let is_first = self.named.len() < NAMED_MAX && self.named.insert(key);
+        let named = u64::from(is_first);
+        (named, event.count.saturating_sub(named))
     }
 
     fn learn_programs(&mut self, event: &Event<'_>) {
@@ -355,6 +379,12 @@ impl Container {
         let (sum, _) = self.notes.entry(key).or_insert_with(|| (0, cut(exe)));
         *sum = sum.saturating_add(count);
     }
+}
+
+fn hash(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What comments tell of a text.

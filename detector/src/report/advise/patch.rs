@@ -185,7 +185,8 @@ impl Draft<'_> {
             let empty_dir = Node::Members(medium.into_iter().chain([size]).collect());
             let node = Node::members([("name", Node::text(volume.as_str())), ("emptyDir", empty_dir)]);
             self.volumes.push((vec![format!("{name}: {}", first.data.note)], node));
-            let is_one = of.len() == 1 && first.fill != Fill::File;
+            // What is copied gets a folder that the copying user makes, as only its owner may set its mode and times.
+            let is_one = of.len() == 1 && first.fill == Fill::Nothing;
             let mut used = BTreeSet::new();
             for mount in of {
                 let below = (!is_one).then(|| unique(&slug(&mount.at), &mut used));
@@ -195,8 +196,8 @@ impl Draft<'_> {
                 let members = members.into_iter().map(|(name, node)| (Vec::new(), name, node)).collect();
                 let why = mount.why.iter().filter(|sentence| **sentence != mount.data.note).cloned().collect();
                 mounts.push((why, Node::Members(members)));
-                if let (Some(image), true) = (image, mount.fill != Fill::Nothing) {
-                    self.fill(name, image, &volume, below.as_deref(), mount);
+                if let (Some(image), Some(below), true) = (image, below, mount.fill != Fill::Nothing) {
+                    self.fill(name, image, &volume, &below, mount);
                 }
             }
         }
@@ -217,27 +218,21 @@ impl Draft<'_> {
     }
 
     /// An init container of the same image, which copies what the mount would hide.
-    fn fill(&mut self, container: &str, image: &str, volume: &str, below: Option<&str>, mount: &Mount) {
-        let mut volume_mount = vec![("name", Node::text(volume)), ("mountPath", Node::text(FILL_AT))];
-        let (command, what) = match (mount.fill, below) {
-            (Fill::File, Some(below)) => {
-                let script = "cp -Pp \"$1\" \"$2\" 2>/dev/null || : >\"$2\"";
-                let command = ["sh", "-c", script, "sh"].map(str::to_owned).into_iter();
-                let command = command.chain([escaped(&mount.at), format!("{FILL_AT}/{below}")]);
-                (
-                    command.collect::<Vec<_>>(),
-                    "makes the file, a copy of the image's where it has one (wants sh and cp in the image)",
-                )
-            }
-            _ => {
-                volume_mount.extend(below.map(|below| ("subPath", Node::text(below))));
-                let command =
-                    vec!["cp".to_owned(), "-RPp".to_owned(), escaped(&format!("{}/.", mount.at)), FILL_AT.to_owned()];
-                (command, "copies what the image has there (wants cp in the image)")
-            }
+    fn fill(&mut self, container: &str, image: &str, volume: &str, below: &str, mount: &Mount) {
+        let to = format!("{FILL_AT}/{below}");
+        let (command, what) = if mount.fill == Fill::File {
+            let script = "cp -Pp \"$1\" \"$2\" 2>/dev/null || : >\"$2\"";
+            (
+                vec!["sh".to_owned(), "-c".to_owned(), script.to_owned(), "sh".to_owned(), escaped(&mount.at), to],
+                "makes the file, a copy of the image's where it has one (wants sh and cp in the image)",
+            )
+        } else {
+            (
+                vec!["cp".to_owned(), "-RPp".to_owned(), escaped(&format!("{}/.", mount.at)), to],
+                "copies what the image has there (wants cp in the image)",
+            )
         };
-        let volume_mount =
-            Node::Members(volume_mount.into_iter().map(|(name, node)| (Vec::new(), name, node)).collect::<Members>());
+        let volume_mount = Node::members([("name", Node::text(volume)), ("mountPath", Node::text(FILL_AT))]);
         let name = self.free(&format!("rosentry-fill-{}", cut(container, LABEL_MAX - 24)));
         let given = self.spec.and_then(|spec| spec.container(container)).and_then(|(_, of)| of.security_context());
         let (context, of_context) = match given {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     evidence::{Container, File},
-    path::{is_at_or_below, name, parent},
+    path::{is_at_or_below, parent},
     sealed::Sealed,
-    table::{self, Data, INSTEAD, NEVER_OVER, OF_IMAGE, REDIRECTED, REDIRECTS, Redirect, SCRATCH, TEMPORARY, Value},
+    table::{self, Data, INSTEAD, NEVER_OVER, OF_IMAGE, REDIRECTED, Redirect, SCRATCH, TEMPORARY, Value},
 };
 use crate::finding::event::Category;
 
@@ -97,49 +97,32 @@ impl Want {
     }
 }
 
-/// The variable that keeps a program from writing there, if one does.
-pub fn redirect(path: &str) -> Option<&'static Redirect> {
-    REDIRECTS.iter().find(|redirect| match redirect.path.strip_prefix('*') {
-        Some(ending) => path.ends_with(ending),
-        None => {
-            let mut at = path;
-            loop {
-                if name(at) == redirect.path {
-                    return !redirect.only_where_never_over || NEVER_OVER.contains(&parent(at));
-                }
-                if at == "/" {
-                    return false;
-                }
-                at = parent(at);
-            }
-        }
-    })
-}
-
 /// What mends this container.
 pub fn plan(container: &Container) -> Plan {
     let mut plan = Plan::default();
     let mut wants: BTreeMap<String, Want> = BTreeMap::new();
     let only_tried = only_tried(container);
     for (folder, of_folder) in &container.folders {
-        let mut last = None;
         for (name, file) in &of_folder.files {
             let path = join(folder, name);
             if only_tried.contains(&path) {
                 continue;
             }
-            if let Some(redirect) = redirect(&path) {
+            if let Some(redirect) = table::redirect(&path) {
                 plan.redirect(redirect, &path, file);
                 continue;
             }
             let (at, is_new) = place(container, folder, &path, file);
-            last = Some(at.clone());
             let want = wants.entry(at).or_insert_with(|| Want { is_new, ..Want::default() });
             want.is_new &= is_new;
             want.has_files |= file.exists && !is_new;
             want.files.push((path, file.clone()));
         }
-        if let Some(want) = last.and_then(|at| wants.get_mut(&at)) {
+        // A variable that keeps the program from this folder keeps it from all files in it.
+        if of_folder.others > 0 && table::redirect(folder).is_none() {
+            let (at, is_new) = place_in(container, folder, None);
+            let want = wants.entry(at).or_insert_with(|| Want { is_new, ..Want::default() });
+            want.is_new &= is_new;
             want.others = want.others.saturating_add(of_folder.others);
         }
     }
@@ -180,9 +163,19 @@ pub fn plan(container: &Container) -> Plan {
 
 /// Where something is to be mounted so that this can be written, and whether the image has no such folder.
 fn place(container: &Container, folder: &str, path: &str, file: &File) -> (String, bool) {
-    // The topmost folder on the way that the program makes itself.
     let makes = file.is_folder && !container.folders.contains_key(path) || container.made.contains(path);
-    let mut made = makes.then_some(path);
+    // The folder itself is changed, into which something else is written.
+    let is_folder = container.folders.contains_key(path) || SCRATCH.iter().any(|(folder, _)| *folder == path);
+    match place_in(container, folder, makes.then_some(path)) {
+        (at, false) if !makes && is_folder && at == folder => (path.to_owned(), false),
+        place => place,
+    }
+}
+
+/// Where something is to be mounted so that this folder can be written, and whether the image has no such folder. `made` is what the
+/// program makes in it, if it does.
+fn place_in<'a>(container: &Container, folder: &'a str, mut made: Option<&'a str>) -> (String, bool) {
+    // The topmost folder on the way that the program makes itself.
     let mut at = folder;
     while at != "/" {
         if container.made.contains(at) {
@@ -193,10 +186,6 @@ fn place(container: &Container, folder: &str, path: &str, file: &File) -> (Strin
     match made {
         Some(made) if scratch(parent(made)).is_none() => (made.to_owned(), true),
         Some(made) => (parent(made).to_owned(), false),
-        // The folder itself is changed, into which something else is written.
-        None if container.folders.contains_key(path) || SCRATCH.iter().any(|(folder, _)| *folder == path) => {
-            (path.to_owned(), false)
-        }
         None => (folder.to_owned(), false),
     }
 }
@@ -306,7 +295,7 @@ impl Plan {
         let fill = if want.has_files { Fill::Folder } else { Fill::Nothing };
         why.push(match (fill, scratch(&at)) {
             (Fill::Folder, _) => {
-                "WARNING: the image has files here, which the mount hides: an init container copies them, and the program can change \
+                "WARNING: the image has files here, or may have, which the mount hides: an init container copies them, and the program can change \
                  the copies"
             }
             (_, None) if want.is_new => "the image has no such folder: nothing is hidden",
@@ -323,7 +312,7 @@ impl Plan {
     /// Each file by itself, where that is enough.
     fn files_or_note(&mut self, folder: &str, want: Want, never: &str) {
         let alone = want.files.iter().filter(|(_, file)| file.is_enough()).count();
-        let few = want.others == 0 && alone <= FILES_MAX;
+        let few = alone <= FILES_MAX;
         for (path, file) in want.files {
             if few && file.is_enough() && Sealed::of(&path) == Sealed::No {
                 let why = vec![
@@ -336,7 +325,10 @@ impl Plan {
             }
         }
         if want.others > 0 {
-            self.notes.push(format!("not mended: {} more in {folder}. {never}", times(want.others)));
+            self.notes.push(format!(
+                "not mended: {} more in {folder}, of names that are not told. {never}",
+                times(want.others)
+            ));
         }
     }
 

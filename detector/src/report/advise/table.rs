@@ -1,5 +1,6 @@
 //! What is known of folders, of kinds of data and of programs: the data that advice is made of.
 
+use super::path::{name, parent};
 use crate::finding::event::Category;
 
 /// A kind of data that gets a volume by itself.
@@ -206,6 +207,25 @@ pub const REDIRECTS: &[Redirect] = &[
     },
 ];
 
+/// The variable that keeps a program from writing there, if one does.
+pub fn redirect(path: &str) -> Option<&'static Redirect> {
+    REDIRECTS.iter().find(|redirect| match redirect.path.strip_prefix('*') {
+        Some(ending) => path.ends_with(ending),
+        None => {
+            let mut at = path;
+            loop {
+                if name(at) == redirect.path {
+                    return !redirect.only_where_never_over || NEVER_OVER.contains(&parent(at));
+                }
+                if at == "/" {
+                    return false;
+                }
+                at = parent(at);
+            }
+        }
+    })
+}
+
 /// A variable that can be set instead of mounting a folder, told in a comment.
 pub const INSTEAD: &[(&str, &str)] = &[
     ("huggingface", "HF_HOME"),
@@ -223,7 +243,10 @@ pub const INSTEAD: &[(&str, &str)] = &[
 pub const TEMPORARY: &[&str] = &["/tmp", "/var/tmp", "/usr/tmp"];
 
 /// Techniques of ATT&CK that applications fit as well: what fits another gets no mount.
-pub const OF_APPLICATIONS: &[&str] = &["T1105", "T1222.002", "T1070.002"];
+pub const OF_APPLICATIONS: &[&str] = &["T1105", OF_OWNERS, "T1070.002"];
+
+/// Changes of owner and mode, which are nothing to look at where a program has made the file itself.
+pub const OF_OWNERS: &str = "T1222.002";
 
 /// How the names of programs begin whose first argument is a script.
 pub const INTERPRETERS: &[&str] = &["python", "node", "ruby", "perl", "php"];

@@ -31,6 +31,11 @@ impl AgentNote<'_> {
         stages.into_iter().flatten().filter_map(|(_, count)| count.as_u64()).fold(0, u64::saturating_add)
     }
 
+    /// A detail that is a yes or no.
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        self.detail(name).and_then(Value::as_bool)
+    }
+
     fn detail(&self, name: &str) -> Option<&Value> {
         self.details.iter().find(|(key, _)| **key == *name).map(|(_, value)| value)
     }

@@ -20,6 +20,7 @@ use super::{
     Lab, contract,
     kernel_objects::KernelObjects,
     metrics::{Metrics, get},
+    mortal::ends_with_its_test,
     patiently,
     pod::Pod,
 };
@@ -43,9 +44,12 @@ pub fn run_command_by(launcher: &[&str], socket: &Path, metrics: SocketAddr) -> 
     let (program, first) = launcher.split_first().expect("a launcher has a program");
     let mut command = Command::new(program);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    // Others on the machine may have theirs at the usual place.
+    command.env("ROSENTRY_PIN", "off");
     command.args(first).arg("run").arg("--containerd-socket").arg(socket);
     command.args(["--metrics-listen", &metrics.to_string(), "--json", "-", "--node-name", NODE]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    ends_with_its_test(&mut command);
     command
 }
 
@@ -70,6 +74,16 @@ impl Agent {
     /// An agent that is ready.
     pub async fn watching(lab: &Lab) -> Self {
         let agent = Self::started(&lab.containerd.socket());
+        agent.becomes_ready().await;
+        agent
+    }
+
+    /// An agent that is ready, in learning mode.
+    pub async fn learning(lab: &Lab) -> Self {
+        let address = free_address();
+        let mut command = run_command(&lab.containerd.socket(), address);
+        command.arg("--observe-writes");
+        let agent = Self::from_command(command, address);
         agent.becomes_ready().await;
         agent
     }

@@ -14,7 +14,7 @@ use k8s_cri::v1::{
     MountPropagation, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata, SecurityProfile,
     security_profile::ProfileType,
 };
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use serde_json::Value;
 
 use super::{
@@ -142,7 +142,7 @@ impl AgentPod {
             metadata: Some(ContainerMetadata { name: text(&container["name"]), attempt: 0 }),
             image: Some(image_spec(IMAGE)),
             args: texts(&container["args"]),
-            envs: environment(container),
+            envs: environment(lab, container),
             mounts: mounts(lab, spec, container, &settings(&logs, metrics)),
             log_path: "agent.log".to_owned(),
             labels: names(&text(&container["name"])),
@@ -254,6 +254,43 @@ pub fn declared_capabilities() -> Vec<String> {
     texts(&capabilities["add"])
 }
 
+/// What the pods have for the node's bpffs: a folder, and no bpffs unless [`Bpffs::mounted`].
+fn bpffs(lab: &Lab) -> PathBuf {
+    lab.containerd.path("bpf")
+}
+
+/// A bpffs of the lab's; unmounted when dropped.
+pub struct Bpffs(PathBuf);
+
+impl Bpffs {
+    /// Before the pods start.
+    pub fn mounted(lab: &Lab) -> Self {
+        let folder = bpffs(lab);
+        fs::create_dir_all(&folder).expect("the folder is made");
+        mount("bpf", &folder, "bpf", MountFlags::empty(), None::<&std::ffi::CStr>).expect("a bpffs can be mounted");
+        // As each mount of a node is that systemd makes.
+        mount_change(&folder, MountPropagationFlags::SHARED).expect("the mount is ours");
+        Self(folder)
+    }
+
+    fn is_mounted(lab: &Lab) -> bool {
+        let folder = format!(" {} bpf ", bpffs(lab).display());
+        fs::read_to_string("/proc/self/mounts").expect("procfs is mounted").contains(&folder)
+    }
+
+    /// Where agents keep their programs in it.
+    pub fn pins(&self) -> PathBuf {
+        self.0.join("rosentry")
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        // The containers that have it may be there yet.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
 /// The archive that `ROSENTRY_IMAGE` names, of `cargo xtask image`; else one that is made of this test's program.
 fn import(lab: &Lab) {
     match std::env::var_os("ROSENTRY_IMAGE") {
@@ -283,11 +320,12 @@ fn manifest(name: &str) -> Value {
     serde_saphyr::from_str(&text).expect("the manifest is YAML")
 }
 
-fn environment(container: &Value) -> Vec<KeyValue> {
+fn environment(lab: &Lab, container: &Value) -> Vec<KeyValue> {
     let variables = container["env"].as_array().expect("the agent has an environment").iter();
     let value = |variable: &Value| match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
         Some("spec.nodeName") => NODE.to_owned(),
         Some(other) => panic!("the lab knows no {other}"),
+        None if variable["name"] == "ROSENTRY_PIN" && !Bpffs::is_mounted(lab) => "off".to_owned(),
         None => text(&variable["value"]),
     };
     variables.map(|variable| KeyValue { key: text(&variable["name"]), value: value(variable) }).collect()
@@ -301,6 +339,11 @@ fn mounts(lab: &Lab, spec: &Value, container: &Value, settings: &Path) -> Vec<Mo
         match volume["hostPath"]["path"].as_str() {
             // The lab's containerd has its socket, and the mounts of its containers, in its own folder.
             Some("/run/containerd") => lab.containerd.path("").display().to_string(),
+            Some("/sys/fs/bpf/rosentry") => {
+                let folder = bpffs(lab).join("rosentry");
+                fs::create_dir_all(&folder).expect("the folder is made");
+                folder.display().to_string()
+            }
             Some(path) => path.to_owned(),
             None if volume["configMap"]["name"].is_string() => settings.display().to_string(),
             None => panic!("the lab knows no volume like {volume}"),

@@ -1,7 +1,12 @@
-//! The one image that all containers of the lab are made of: Debian's static busybox with its applets as links, and the
-//! programs beside this folder, packed as an OCI archive. Made once a test process, without a registry.
+//! The image that most containers of the lab are made of: Debian's static busybox with its applets as links, and the
+//! programs beside this folder, packed as an OCI archive. Made once a test process, without a registry. And images of other
+//! programs, for the tests that ask for them.
 
-use std::{path::Path, process::Command, sync::OnceLock};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -53,18 +58,22 @@ pub fn image() -> &'static Image {
 
 fn build() -> Image {
     let run = json!({ "Env": ["PATH=/bin"], "Cmd": ["sleep", "2147483647"], "WorkingDir": "/" });
-    pack(IMAGE, &layer(), &run)
+    pack(IMAGE, &[&layer()], &run)
 }
 
-/// An image of one uncompressed layer, run as `run` says
+/// An image of uncompressed layers, run as `run` says
 /// (<https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>).
-fn pack(name: &str, layer: &[u8], run: &serde_json::Value) -> Image {
-    let layer_digest = digest(layer);
+fn pack(name: &str, layers: &[&[u8]], run: &serde_json::Value) -> Image {
+    let digests: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
+    let layers_described = layers.iter().zip(&digests);
+    let layers_described: Vec<_> = layers_described
+        .map(|(layer, digest)| described("application/vnd.oci.image.layer.v1.tar", layer, digest))
+        .collect();
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
         "config": run,
-        "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
+        "rootfs": { "type": "layers", "diff_ids": digests },
     })
     .to_string()
     .into_bytes();
@@ -72,22 +81,56 @@ fn pack(name: &str, layer: &[u8], run: &serde_json::Value) -> Image {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
+        "layers": layers_described,
     })
     .to_string()
     .into_bytes();
-    let mut described = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
-    described["annotations"] = json!({ "io.containerd.image.name": name });
-    let index = json!({ "schemaVersion": 2, "manifests": [described] }).to_string();
+    let mut named = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+    named["annotations"] = json!({ "io.containerd.image.name": name });
+    let index = json!({ "schemaVersion": 2, "manifests": [named] }).to_string();
 
     let mut archive = Builder::new(Vec::new());
     file(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644);
     file(&mut archive, "index.json", index.as_bytes(), 0o644);
-    for blob in [layer, &config, &manifest] {
-        let name = digest(blob).replace(':', "/");
-        file(&mut archive, &format!("blobs/{name}"), blob, 0o644);
-    }
+    let mut blob = |digest: &str, blob: &[u8]| {
+        file(&mut archive, &format!("blobs/{}", digest.replace(':', "/")), blob, 0o644);
+    };
+    layers.iter().zip(&digests).for_each(|(layer, digest)| blob(digest, layer));
+    blob(&digest(&config), &config);
+    blob(&digest(&manifest), &manifest);
     Image { archive: archive.into_inner().expect("the archive ends in memory"), digest: digest(&manifest) }
+}
+
+/// An image of a program that nobody here wrote, as `cargo xtask test` has unpacked it from Debian's packages, with these files
+/// besides: their paths, without the first slash, and what is in them; a path with a slash at its end is a folder of this user's.
+pub fn debian_image(name: &str, program: &str, files: &[(&str, &str)], user: u32) -> Image {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target folder");
+    let root: PathBuf = target.join("programs").join(program);
+    assert!(root.exists(), "{} is not there: run `cargo xtask setup`", root.display());
+    // The user who unpacked it need not be root.
+    let packed = Command::new("tar")
+        .args(["-c", "--owner=0", "--group=0", "--numeric-owner", "--sort=name", "-C"])
+        .arg(&root)
+        .arg(".")
+        .output()
+        .expect("tar is installed");
+    assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
+    let mut of_test = Builder::new(Vec::new());
+    for (path, content) in files {
+        if path.ends_with('/') {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(EntryType::Directory);
+            header.set_mode(0o755);
+            header.set_size(0);
+            header.set_uid(user.into());
+            of_test.append_data(&mut header, path, [].as_slice()).expect("the archive grows in memory");
+        } else {
+            file(&mut of_test, path, content.as_bytes(), 0o644);
+        }
+    }
+    let of_test = of_test.into_inner().expect("the layer ends in memory");
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    pack(name, &[&packed.stdout, &of_test], &json!({ "Env": [format!("PATH={path}")], "WorkingDir": "/" }))
 }
 
 /// An image of the agent, with the libraries that a program which cargo built for tests asks for, and laid out as the one that
@@ -108,7 +151,7 @@ pub fn agent_image(name: &str, program: &Path) -> Image {
     let layer = layer.into_inner().expect("the layer ends in memory");
     pack(
         name,
-        &layer,
+        &[&layer],
         &json!({ "Env": ["PATH=/usr/bin"], "Entrypoint": ["rosentry"], "Cmd": ["run"], "WorkingDir": "/" }),
     )
 }
@@ -150,7 +193,11 @@ fn compile(name: &str) -> Vec<u8> {
 }
 
 fn descriptor(media_type: &str, blob: &[u8]) -> serde_json::Value {
-    json!({ "mediaType": media_type, "digest": digest(blob), "size": blob.len() })
+    described(media_type, blob, &digest(blob))
+}
+
+fn described(media_type: &str, blob: &[u8], digest: &str) -> serde_json::Value {
+    json!({ "mediaType": media_type, "digest": digest, "size": blob.len() })
 }
 
 fn digest(blob: &[u8]) -> String {

@@ -2,6 +2,8 @@
 //! box, and the machine's state before and after.
 
 pub mod agent;
+#[path = "../../shared/browser.rs"]
+pub mod browser;
 pub mod containerd;
 pub mod contract;
 pub mod cri;
@@ -9,17 +11,23 @@ pub mod daemonset;
 pub mod image;
 #[path = "../../shared/kernel_objects.rs"]
 pub mod kernel_objects;
+pub mod kubelet;
 pub mod leftovers;
 pub mod metrics;
+#[path = "../../shared/mortal.rs"]
+pub mod mortal;
 pub mod pod;
 pub mod prometheus;
 pub mod proxy;
 
 use std::{
+    fs,
+    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
+use rustix::mount::{MountFlags, mount};
 use tokio::sync::{Mutex, MutexGuard};
 
 use self::{
@@ -66,6 +74,15 @@ impl Lab {
     /// A pod that may have privileged containers.
     pub async fn privileged_pod(&self, namespace: &str, name: &str) -> Pod {
         Pod::start(&self.containerd, namespace, name, new_uid(), true, "").await
+    }
+
+    /// A memory-backed emptyDir of the pod with this uid, with 90 of its 100 pages in use: its folder on the node.
+    pub fn nearly_full_memory(&self, pod_uid: &str) -> PathBuf {
+        let folder = self.containerd.path(&format!("kubelet/pods/{pod_uid}/volumes/kubernetes.io~empty-dir/cache"));
+        fs::create_dir_all(&folder).expect("the volume's folder is made");
+        mount("tmpfs", &folder, "tmpfs", MountFlags::empty(), Some(c"size=400k")).expect("a test may mount a tmpfs");
+        fs::write(folder.join("kept"), vec![0; 90 * 4096]).expect("there is room");
+        folder
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use k8s_cri::v1::{
-    ContainerConfig, ContainerMetadata, Int64Value, LinuxContainerConfig, LinuxContainerSecurityContext,
+    ContainerConfig, ContainerMetadata, Int64Value, KeyValue, LinuxContainerConfig, LinuxContainerSecurityContext,
     LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
     PodSandboxMetadata,
 };
@@ -28,6 +28,8 @@ pub fn sealed<const N: usize>(command: [&str; N]) -> ContainerSpec {
 pub fn writable<const N: usize>(command: [&str; N]) -> ContainerSpec {
     ContainerSpec {
         name: "app".to_owned(),
+        image: IMAGE.to_owned(),
+        variables: Vec::new(),
         command: command.map(str::to_owned).to_vec(),
         read_only: false,
         privileged: false,
@@ -46,6 +48,8 @@ pub fn idle() -> ContainerSpec {
 #[derive(Clone)]
 pub struct ContainerSpec {
     name: String,
+    image: String,
+    variables: Vec<KeyValue>,
     command: Vec<String>,
     read_only: bool,
     privileged: bool,
@@ -75,6 +79,17 @@ impl ContainerSpec {
         Self { command, ..self }
     }
 
+    /// Of another image than the lab's.
+    pub fn of_image(self, image: &str) -> Self {
+        Self { image: image.to_owned(), ..self }
+    }
+
+    /// With a variable in its environment.
+    pub fn with_variable(mut self, key: &str, value: &str) -> Self {
+        self.variables.push(KeyValue { key: key.to_owned(), value: value.to_owned() });
+        self
+    }
+
     /// A folder of the host as a writable volume.
     pub fn with_volume(mut self, host: &Path, point: &str) -> Self {
         self.mounts.push(Mount {
@@ -85,6 +100,13 @@ impl ContainerSpec {
         self
     }
 
+    /// A folder or a file of the host as a read-only volume.
+    pub fn with_readonly_volume(self, host: &Path, point: &str) -> Self {
+        let mut spec = self.with_volume(host, point);
+        spec.mounts.iter_mut().filter(|mount| mount.container_path == point).for_each(|mount| mount.readonly = true);
+        spec
+    }
+
     /// The same container started once more, as a kubelet does after it ended.
     pub fn restarted(self) -> Self {
         Self { attempt: self.attempt + 1, ..self }
@@ -93,7 +115,8 @@ impl ContainerSpec {
     fn config(&self, pod: &Pod) -> ContainerConfig {
         ContainerConfig {
             metadata: Some(ContainerMetadata { name: self.name.clone(), attempt: self.attempt }),
-            image: Some(image_spec(IMAGE)),
+            image: Some(image_spec(&self.image)),
+            envs: self.variables.clone(),
             command: self.command.clone(),
             mounts: self.mounts.clone(),
             log_path: format!("{}-{}.log", self.name, self.attempt),
@@ -220,6 +243,16 @@ impl Container {
         let answer = self.cri.clone().exec_sync(&self.id, command).await.expect("the command runs");
         let printed = [answer.stdout, answer.stderr].concat();
         (answer.exit_code, String::from_utf8_lossy(&printed).into_owned())
+    }
+
+    /// What it has printed up to now.
+    pub fn output(&self) -> String {
+        output_of(&self.log)
+    }
+
+    /// Asks it to end, and kills it where it does not.
+    pub async fn terminate(&self) {
+        self.cri.clone().stop_container_within(&self.id, 10).await.expect("the container stops");
     }
 
     /// Kills it.

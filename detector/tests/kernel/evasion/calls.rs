@@ -10,7 +10,7 @@ use detector_common::{abi::Abi, operation::Operation, record::RecordKind};
 use io_uring::squeue::Flags;
 
 use super::{
-    super::{every_syscall, io_uring as rings, mounts, ring::Ring, sensor::hooks_under_test},
+    super::{every_syscall, io_uring::requests, mounts, ring::Ring, sensor::hooks_under_test},
     stage::Said,
 };
 
@@ -68,7 +68,7 @@ fn changes(door: Abi) -> Said {
 }
 
 fn on_ring(ring: fn() -> Ring, flags: Flags) -> Said {
-    rings::ask_for_every_write(&mut ring(), flags);
+    requests::ask_for_every_write(&mut ring(), flags);
     Said::myself()
 }
 

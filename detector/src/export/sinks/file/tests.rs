@@ -75,7 +75,7 @@ impl Run {
             queue,
             store,
             stream: Stream::after(end),
-            delivers: true,
+            delivery: crate::export::sinks::recorder::Delivery::Last(None),
             metrics: Arc::new(metrics()),
         };
         Self { queue: sender, thread: std::thread::spawn(move || recorder.run().unwrap()), reopen }

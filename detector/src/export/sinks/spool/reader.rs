@@ -77,10 +77,14 @@ impl SpoolReader {
         if let Err(error) = self.cursor.set(position) {
             warn!(spool = %self.shared.folder.display(), %error, "can't note what is delivered; it will be sent again after a restart");
         }
-        let mut segments = self.shared.segments();
-        while let Some((&first, _)) = segments.iter().next().filter(|(first, _)| **first < position.segment) {
-            segments.remove(&first);
-            if let Err(error) = fs::remove_file(segment::path(&self.shared.folder, first)) {
+        let delivered = {
+            let mut segments = self.shared.segments();
+            let left = segments.split_off(&position.segment);
+            std::mem::replace(&mut *segments, left)
+        };
+        // The writer does not wait for the disk meanwhile.
+        for segment in delivered.into_keys() {
+            if let Err(error) = fs::remove_file(segment::path(&self.shared.folder, segment)) {
                 warn!(spool = %self.shared.folder.display(), %error, "a delivered segment can't be removed");
             }
         }

@@ -20,7 +20,7 @@ use rustix::{
 use crate::{agent::mountinfo, finding::seal::MountInfo, kernel::attempt::PF_FORKNOEXEC, process_stat::Stat};
 
 /// See the module.
-pub(super) struct Target {
+pub(crate) struct Target {
     /// Its folder in proc.
     folder: OwnedFd,
     /// Readable once it has ended; none where the agent has other pids than proc tells.
@@ -38,7 +38,7 @@ impl Target {
     ///
     /// # Errors
     /// Where there is no such process, or another one that has its id by now.
-    pub(super) fn open(host_proc: &Path, pid: u32, start_time_ns: u64) -> io::Result<Option<Self>> {
+    pub(crate) fn open(host_proc: &Path, pid: u32, start_time_ns: u64) -> io::Result<Option<Self>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(CWD, host_proc.join(pid.to_string()), flags, Mode::empty())?;
         let table = open_below(folder.as_fd(), "mountinfo")?;
@@ -53,12 +53,12 @@ impl Target {
     }
 
     /// To be awaited for priority: its mount namespace has changed.
-    pub(super) fn table(&self) -> BorrowedFd<'_> {
+    pub(crate) fn table(&self) -> BorrowedFd<'_> {
         self.table.as_fd()
     }
 
     /// To be awaited for reading: it has ended.
-    pub(super) fn exit(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn exit(&self) -> Option<BorrowedFd<'_>> {
         self.exit.as_ref().map(AsFd::as_fd)
     }
 
@@ -67,7 +67,7 @@ impl Target {
     ///
     /// # Errors
     /// Where the process has ended.
-    pub(super) fn reopen(&mut self) -> io::Result<bool> {
+    pub(crate) fn reopen(&mut self) -> io::Result<bool> {
         let table = open_below(self.folder.as_fd(), "mountinfo")?;
         let same = link(self.folder.as_fd(), "ns/mnt") == self.mnt_ns && self.is_at_root();
         if same {
@@ -80,16 +80,35 @@ impl Target {
     ///
     /// # Errors
     /// Where it can't be read.
-    pub(super) fn mounts(&mut self) -> io::Result<Vec<MountInfo>> {
+    pub(crate) fn mounts(&mut self) -> io::Result<Vec<MountInfo>> {
         io::Seek::rewind(&mut self.table)?;
         mountinfo::read_from(&self.table)
+    }
+
+    /// Its root, to look things up in. Takes CAP_SYS_PTRACE.
+    ///
+    /// # Errors
+    /// Where it has ended, or the agent may not.
+    pub(crate) fn root(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(openat(&self.folder, "root", flags, Mode::empty())?)
+    }
+
+    /// What `/proc/<pid>/status` says of it.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub(crate) fn status(&self) -> io::Result<String> {
+        let mut status = Vec::new();
+        open_below(self.folder.as_fd(), "status")?.read_to_end(&mut status)?;
+        Ok(String::from_utf8_lossy(&status).into_owned())
     }
 
     /// Whether it executes the container's program, or has: until then it is the runtime.
     ///
     /// # Errors
     /// Where it has ended.
-    pub(super) fn has_executed(&mut self) -> io::Result<bool> {
+    pub(crate) fn has_executed(&mut self) -> io::Result<bool> {
         self.executed = self.executed || self.stat()?.flags & PF_FORKNOEXEC == 0;
         Ok(self.executed)
     }

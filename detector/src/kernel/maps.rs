@@ -1,0 +1,128 @@
+//! The maps of the object: of one that was just loaded, or of one that an agent before has pinned.
+
+use std::collections::BTreeMap;
+
+use aya::{
+    Ebpf,
+    maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf},
+};
+use detector_common::{budget::ROWS, fold::SETS};
+
+use super::{
+    counters::Tallies,
+    folds::{Folds, Tables},
+    kept::Kept,
+    load::KernelError,
+    pins::Build,
+    shared::Shared,
+};
+use crate::error_chain::chain;
+
+/// Those that outlive the agent, by their names in the object.
+const NAMES: [&str; 12] = [
+    "WRITES",
+    "URGENT",
+    "CGROUPS",
+    "COUNTERS",
+    "DENIED",
+    "CGROUP_ROWS",
+    "FOLD",
+    OBSERVED,
+    COVERED,
+    "ACCOUNT",
+    "RECORD",
+    ORIGINS,
+];
+
+/// The one that counts repeats of writes that succeed.
+pub(super) const OBSERVED: &str = "OBSERVED";
+
+/// The one of records that are kept.
+pub(super) const ORIGINS: &str = "ORIGINS";
+
+/// What the programs leave to others, or that they report nothing: a section of the object (`detector-ebpf/src/hooks/covers.rs`).
+const COVERED: &str = ".data.covered";
+
+/// See the module.
+pub(super) struct Maps(BTreeMap<&'static str, Map>);
+
+impl Maps {
+    /// Takes them out of an object. They must be kept until its programs are loaded.
+    pub(super) fn of_object(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
+        let take = |name| Ok((name, ebpf.take_map(name).ok_or_else(|| missing(name))?));
+        NAMES.into_iter().map(take).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Opens those of a build.
+    pub(super) fn of_build(build: &Build) -> Result<Self, MapError> {
+        NAMES.into_iter().map(|name| Ok((name, build.map(name)?))).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Pins all of them.
+    pub(super) fn pin(&self, build: &Build) -> std::io::Result<()> {
+        self.0.iter().try_for_each(|(name, map)| build.pin_map(name, map))
+    }
+
+    fn get(&self, name: &'static str) -> Result<&Map, KernelError> {
+        self.0.get(name).ok_or_else(|| missing(name))
+    }
+
+    fn take(&mut self, name: &'static str) -> Result<Map, KernelError> {
+        self.0.remove(name).ok_or_else(|| missing(name))
+    }
+
+    /// The rings: of writes, of mounts, of cgroups.
+    pub(super) fn rings(&mut self) -> Result<[RingBuf<MapData>; 3], KernelError> {
+        let mut ring = |name| RingBuf::try_from(self.take(name)?).map_err(unfit);
+        Ok([ring("WRITES")?, ring("URGENT")?, ring("CGROUPS")?])
+    }
+
+    pub(super) fn counters(&mut self) -> Result<PerCpuArray<MapData, u64>, KernelError> {
+        PerCpuArray::try_from(self.take("COUNTERS")?).map_err(unfit)
+    }
+
+    pub(super) fn tallies(&mut self) -> Result<Tallies, KernelError> {
+        let denied = PerCpuArray::try_from(self.take("DENIED")?).map_err(unfit)?;
+        let rows = Shared::of_map(self.get("CGROUP_ROWS")?, ROWS as usize).map_err(unfit)?;
+        Ok(Tallies::new(rows, denied))
+    }
+
+    /// The slots that count repeats.
+    pub(super) fn tables(&self) -> Result<Tables, KernelError> {
+        let observed = self.get(OBSERVED)?;
+        let Map::Array(data) = observed else { return Err(missing(OBSERVED)) };
+        // One set where learning mode is off.
+        let is_on = data.info().map_err(unfit)?.max_entries() as usize >= SETS;
+        let observed = is_on.then(|| Folds::new(observed)).transpose().map_err(unfit)?;
+        let folds = Folds::new(self.get("FOLD")?).map_err(unfit)?;
+        Ok(Tables::new(folds, observed))
+    }
+
+    /// Has the programs report what is not `covered` by those on kernel functions: bit sets of operations, of syscalls and of io_uring.
+    pub(super) fn arm(&mut self, [syscalls, io_uring]: [u64; 2]) -> Result<(), KernelError> {
+        self.set_covered([syscalls, io_uring, 1])
+    }
+
+    /// Has the programs report nothing.
+    pub(super) fn disarm(&mut self) -> Result<(), KernelError> {
+        self.set_covered([u64::MAX, 0, 0])
+    }
+
+    fn set_covered(&mut self, covered: [u64; 3]) -> Result<(), KernelError> {
+        let map = self.0.get_mut(COVERED).ok_or_else(|| missing(COVERED))?;
+        Array::try_from(map).and_then(|mut map: Array<_, [u64; 3]>| map.set(0, covered, 0)).map_err(unfit)
+    }
+
+    pub(super) fn kept(&mut self) -> Result<Kept, KernelError> {
+        let origins = self.take(ORIGINS)?;
+        Kept::new(self.get("ACCOUNT")?, self.get("RECORD")?, origins).map_err(unfit)
+    }
+}
+
+fn missing(name: &str) -> KernelError {
+    KernelError::Mismatch(format!("map {name} is missing"))
+}
+
+fn unfit(error: MapError) -> KernelError {
+    KernelError::Mismatch(chain(&error))
+}
