@@ -9,6 +9,10 @@
 //!
 //! One line a figure: `cost HOOKS OPERATION ALONE ALL`, per operation the time of the thread that does it alone, and all that
 //! passes meanwhile, the reader's work among it.
+//!
+//! With `beside NAME MARK FILE COMMAND` it measures with nothing attached and then beside another tool, `cost NAME …`, what
+//! all other processes do for each operation, `agent NAME OPERATION TIME`, and how many of the refused writes the tool has told and how
+//! many it says that it lost, `told NAME ATTEMPTS TOLD LOST`. `flood` is told of there.
 
 use std::time::Duration;
 
@@ -24,14 +28,21 @@ use rustix::{
 };
 
 mod bare;
+mod beside;
+mod flood;
 mod operations;
 
+use beside::{Tool, time_of_others};
 use operations::Operation;
 
 /// The argument for the hooks by themselves.
 const BARE: &str = "bare";
 /// The argument for learning mode.
 const LEARNING: &str = "learning";
+/// The argument for another tool.
+const BESIDE: &str = "beside";
+/// The argument for many refused writes beside it.
+const FLOOD: &str = "flood";
 /// The least of so many samples is taken: what disturbs only adds.
 const SAMPLES: u32 = 16;
 /// Long enough for the reader to have emptied the rings and to have gone to sleep, and for the kernel to have freed what was closed.
@@ -40,11 +51,28 @@ const QUIET: Duration = Duration::from_millis(40);
 /// some opens, and what the kernel has put off is done with it.
 const STEP: Duration = Duration::from_micros(730);
 
+/// Operations for which the work of other processes is told.
+const FOR_OTHERS: [&str; 3] = ["getppid", "open_refused_new_path", "open_refused_again"];
+/// As often as an eager program is refused, with time for the tool to work between.
+const BURSTS: u32 = 20;
+const BURST: u32 = 100;
+const BETWEEN_BURSTS: Duration = Duration::from_millis(200);
+/// Longer than any tool waits before it does what it has put off.
+const ROUND: Duration = Duration::from_secs(8);
+/// Until a tool has forgotten what was before.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
 fn main() -> Result<()> {
     // Before it is seeded, the kernel's random numbers cost whoever makes a file more.
     getrandom(&mut [0_u8; 8], GetRandomFlags::empty())?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((mode, words)) if mode == BESIDE => return measure_beside(words),
+        Some((mode, words)) if mode == FLOOD => return flood::run(words),
+        _ => {}
+    }
     let (modes, wanted): (Vec<_>, Vec<_>) =
-        std::env::args().skip(1).partition(|argument| [BARE, LEARNING].contains(&argument.as_str()));
+        arguments.into_iter().partition(|argument| [BARE, LEARNING].contains(&argument.as_str()));
     let has_mode = |mode: &str| modes.iter().any(|argument| argument == mode);
     let is_learning = has_mode(LEARNING);
     let mut operations = if is_learning { operations::prepare_unsealed()? } else { operations::prepare()? };
@@ -102,6 +130,50 @@ fn measure_bare(operations: &[Operation]) -> Result<()> {
         drop(attached);
     }
     Ok(())
+}
+
+/// What a tool costs that is told to begin when all was measured without it.
+fn measure_beside(words: &[String]) -> Result<()> {
+    let tool = Tool::of(words)?;
+    let name = tool.name.clone();
+    let mut tool = tool.ready()?;
+    let operations = operations::prepare()?;
+    for operation in &operations {
+        sample(operation, 0);
+    }
+    measure("nothing", &operations);
+    tool.begin()?;
+    measure(&name, &operations);
+    let mut attempts: u32 =
+        operations.iter().filter(|operation| operation.is_refused()).map(|operation| SAMPLES * operation.times).sum();
+    for operation in operations.iter().filter(|operation| FOR_OTHERS.contains(&operation.name)) {
+        std::thread::sleep(FORGOTTEN);
+        let idle = work_of_others(|| {});
+        let busy = work_of_others(|| {
+            for _ in 0..BURSTS {
+                for _ in 0..BURST {
+                    (operation.act)();
+                }
+                std::thread::sleep(BETWEEN_BURSTS);
+            }
+        });
+        let per_operation = (busy.as_nanos() as f64 - idle.as_nanos() as f64) / f64::from(BURSTS * BURST);
+        println!("agent {name} {} {per_operation:.1}", operation.name);
+        attempts += if operation.is_refused() { BURSTS * BURST } else { 0 };
+    }
+    std::thread::sleep(FORGOTTEN);
+    println!("idle {name} {:.3}", millis(work_of_others(|| {})) / ROUND.as_secs_f64());
+    let (told, lost) = tool.end()?;
+    println!("told {name} {attempts} {told} {lost}");
+    Ok(())
+}
+
+/// The time that all other processes take while something is done and until a round is over.
+fn work_of_others(act: impl FnOnce()) -> Duration {
+    let (began, before) = (now(ClockId::Monotonic), time_of_others());
+    act();
+    std::thread::sleep(ROUND.saturating_sub(now(ClockId::Monotonic) - began));
+    time_of_others().saturating_sub(before)
 }
 
 /// Takes records as the agent does, and forgets them.

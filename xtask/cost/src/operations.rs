@@ -28,18 +28,25 @@ pub struct Operation {
     pub act: Box<dyn Fn()>,
 }
 
+impl Operation {
+    /// Whether it is a write that the seal refuses.
+    pub fn is_refused(&self) -> bool {
+        self.name.starts_with("open_refused")
+    }
+}
+
 /// Where the root filesystem is put together, in a mount namespace of this process's own.
 const PLACE: &str = "/mnt";
 /// A library of the image, where Debian and its kind have it.
 const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/libc.so.6";
 /// A folder of the image in which a program writes that was not written for a read-only root.
-const CACHE: &str = "/var/cache/app";
+pub const CACHE: &str = "/var/cache/app";
 /// How many paths there are for refused writes of which none was there before.
 const NEW_PATHS: usize = 16_384;
 
 /// Makes the root of a container this process's own, and lists the operations.
 pub fn prepare() -> Result<Vec<Operation>> {
-    become_contained().context("this needs root, and a kernel with overlayfs")?;
+    become_contained()?;
     let temporary = path("/tmp/file")?;
     fs::write("/tmp/file", "x")?;
     let descriptor = File::options().write(true).open("/tmp/file")?.into_raw_fd();
@@ -82,7 +89,7 @@ pub fn prepare() -> Result<Vec<Operation>> {
 
 /// The same with a root that is not sealed, and operations that learning mode has to tell apart.
 pub fn prepare_unsealed() -> Result<Vec<Operation>> {
-    become_contained().context("this needs root, and a kernel with overlayfs")?;
+    become_contained()?;
     mount_remount("/", MountFlags::BIND, "")?;
     fs::write("/tmp/file", "x")?;
     let [of_volume, of_root] = [path("/tmp/file")?, path(&format!("{CACHE}/data"))?];
@@ -107,7 +114,14 @@ type Timed = (&'static str, u32, Box<dyn Fn()>);
 
 /// As a runtime does it: an overlay of the image as the root, sealed by a bind remount, with proc, sys and dev, and a volume at
 /// `/tmp`.
-fn become_contained() -> Result<()> {
+///
+/// # Errors
+/// Where this process is not root's, or the kernel has no overlayfs.
+pub fn become_contained() -> Result<()> {
+    contain().context("this needs root, and a kernel with overlayfs")
+}
+
+fn contain() -> Result<()> {
     // SAFETY: this process has one thread yet.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
@@ -137,13 +151,15 @@ fn become_contained() -> Result<()> {
     Ok(mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, "")?)
 }
 
-const WRITING: i32 = libc::O_WRONLY | libc::O_CREAT;
+/// To make a file or to write to one.
+pub const WRITING: i32 = libc::O_WRONLY | libc::O_CREAT;
 
 fn path(path: &str) -> Result<CString> {
     Ok(CString::new(path)?)
 }
 
-fn open_and_close(path: &CString, flags: i32) {
+/// Opens, and closes what was opened.
+pub fn open_and_close(path: &CString, flags: i32) {
     // SAFETY: a NUL-terminated path; a descriptor that nothing else uses.
     unsafe {
         let descriptor = libc::open(path.as_ptr(), flags, 0o644);

@@ -1,8 +1,13 @@
 //! `cargo xtask bench`: what rosentry costs, and whether that is within its limits.
 
 mod budget;
+mod peer_list;
+mod peers;
 mod proof;
+mod publish;
 mod report;
+mod sheet;
+mod svg;
 
 use std::{fmt::Display, path::Path, process::ExitCode, time::Duration};
 
@@ -17,7 +22,7 @@ use crate::{
     vm::{
         initramfs,
         kernel::Series,
-        machine::{End, Machine, Time},
+        machine::{End, MEMORY_MIB, Machine, Time},
         program,
     },
     workspace::Workspace,
@@ -38,6 +43,21 @@ pub enum Bench {
         /// The kernel to measure in; all of them when it is not given
         #[arg(long = "kernel")]
         kernels: Vec<Series>,
+    },
+    /// What rosentry and other tools cost and see, each in a machine of its own, counted in the same way; kept in docs/benchmarks
+    Peers {
+        /// The kernel to measure in; all of them when it is not given
+        #[arg(long = "kernel")]
+        kernels: Vec<Series>,
+        /// The tool to measure; all of them when it is not given
+        #[arg(long = "peer")]
+        peers: Vec<String>,
+    },
+    /// Write docs/benchmarks anew: tables and pictures of the figures that are kept there
+    Report {
+        /// Write nothing, and end with 1 where a file is not what the figures say
+        #[arg(long)]
+        check: bool,
     },
     /// What each kind of hook costs by itself, with a program that only looks at a result; in the same way
     Hooks {
@@ -98,6 +118,8 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
         Bench::Cost { kernels } => (kernels, "/program 2>&1\n"),
         Bench::Learning { kernels } => (kernels, "/program learning 2>&1\n"),
         Bench::Hooks { kernels } => (kernels, "/program bare 2>&1\n"),
+        Bench::Peers { kernels, peers } => return peers::run(workspace, or_all(kernels), peers),
+        Bench::Report { check } => return publish::run(workspace, *check),
         Bench::Flood { writes } => return proof::run(workspace, &words(&[&"flood", &"--writes", writes])),
         Bench::Pods { containers } => return proof::run(workspace, &words(&[&"pods", &"--containers", containers])),
         Bench::Known { pods } => return proof::run(workspace, &words(&[&"known", &"--pods", pods])),
@@ -108,13 +130,13 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
             return proof::run(workspace, &words);
         }
     };
+    let kernels = or_all(kernels);
     let tools = setup::ensure(workspace, Need::VirtualMachine)?;
     kernel_object::build(workspace, &tools)?;
     let built =
         program::build(workspace, "building what is measured", PROGRAM, &["build", "--release", "--package", PROGRAM])?;
     let program = program::stripped(workspace, &built, PROGRAM)?;
 
-    let kernels = if kernels.is_empty() { &[Series::V6_1, Series::V6_12] } else { kernels.as_slice() };
     let mut all_held = true;
     for &series in kernels {
         let report = measure(workspace, series, &program, job)?;
@@ -131,14 +153,25 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
     Ok(if all_held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The kernels that are asked for, all where none is.
+fn or_all(kernels: &[Series]) -> &[Series] {
+    if kernels.is_empty() { &[Series::V6_1, Series::V6_12] } else { kernels }
+}
+
 /// Runs the program in one kernel.
 fn measure(workspace: &Workspace, series: Series, program: &Path, job: &str) -> Result<Report> {
     let kernel = series.image(workspace)?;
     let initramfs = workspace.target().join(format!("vm/cost-{}.cpio", series.name()));
     let modules = series.modules(workspace, MODULES)?;
-    initramfs::write(&initramfs, &initramfs::Contents { program, job, words: &[], modules: &modules })?;
+    initramfs::write(&initramfs, &initramfs::Contents { program, job, others: &[], words: &[], modules: &modules })?;
     let mut report = Report::default();
-    let machine = Machine { kernel: &kernel, initramfs: &initramfs, time: Time::Instructions, silence: SILENCE };
+    let machine = Machine {
+        kernel: &kernel,
+        initramfs: &initramfs,
+        memory_mib: MEMORY_MIB,
+        time: Time::Instructions,
+        silence: SILENCE,
+    };
     match machine.run(|line| report.take(line))? {
         End::Done => Ok(report),
         End::Early(lines) | End::Silent(lines) => {

@@ -19,7 +19,7 @@ use crate::{
     vm::{
         initramfs,
         kernel::Series,
-        machine::{End, Line, Machine, Time},
+        machine::{End, Line, MEMORY_MIB, Machine, Time},
         program,
     },
     workspace::Workspace,
@@ -51,7 +51,13 @@ pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Res
     let initramfs = workspace.target().join("vm/tests.cpio");
     initramfs::write(
         &initramfs,
-        &initramfs::Contents { program: &program, job: include_str!("../vm/tests.sh"), words: &runs, modules: &[] },
+        &initramfs::Contents {
+            program: &program,
+            job: include_str!("../vm/tests.sh"),
+            words: &runs,
+            modules: &[],
+            others: &[],
+        },
     )?;
 
     let kernels = if kernels.is_empty() { &[Series::V6_1, Series::V6_12] } else { kernels };
@@ -59,7 +65,13 @@ pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Res
     for &series in kernels {
         let kernel = series.image(workspace)?;
         let mut results = Results::new(series, &runs);
-        let machine = Machine { kernel: &kernel, initramfs: &initramfs, time: Time::Real, silence: SILENCE };
+        let machine = Machine {
+            kernel: &kernel,
+            initramfs: &initramfs,
+            memory_mib: MEMORY_MIB,
+            time: Time::Real,
+            silence: SILENCE,
+        };
         let end = machine.run(|line| results.take(line))?;
         tallies.push(results.finish(&end));
     }

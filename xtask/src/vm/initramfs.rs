@@ -1,7 +1,7 @@
 //! The root filesystem of a virtual machine: a cpio archive that the kernel unpacks into memory.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{BufWriter, Cursor, Write as _},
     path::{Path, PathBuf},
@@ -22,6 +22,8 @@ pub struct Contents<'a> {
     pub program: &'a Path,
     /// What the init does when all is mounted: a piece of shell script.
     pub job: &'a str,
+    /// Other files, each by the path that it has inside and where it is here.
+    pub others: &'a [(PathBuf, PathBuf)],
     /// Words for the job, one a line, in `/words`.
     pub words: &'a [String],
     /// Modules of the kernel, which the init loads in this order.
@@ -38,9 +40,13 @@ pub fn write(to: &Path, contents: &Contents<'_>) -> Result<()> {
         ("/bin/busybox".into(), read(&busybox)?),
         ("/program".into(), read(contents.program)?),
     ];
-    for library in program::libraries(contents.program) {
-        let bytes = read(&library)?;
-        files.push((library, bytes));
+    let libraries = program::libraries(contents.program);
+    let libraries = libraries.iter().map(|library| (library, library));
+    // One program's library may be another's, too.
+    let others: BTreeMap<&PathBuf, &PathBuf> =
+        contents.others.iter().map(|(inside, here)| (inside, here)).chain(libraries).collect();
+    for (inside, here) in others {
+        files.push((inside.clone(), read(here)?));
     }
     for (index, module) in contents.modules.iter().enumerate() {
         let name = module.file_name().unwrap_or_default().to_string_lossy();

@@ -1,7 +1,6 @@
 //! The kernels: which ones, and how to get them from Debian's packages.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -10,8 +9,8 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use crate::{
-    packages,
-    process::{probe, run},
+    packages::{self, files_in},
+    process::probe,
     workspace::Workspace,
 };
 
@@ -74,29 +73,7 @@ impl Series {
                 })?
             }
         };
-        // Unpacked beside its place and moved there, so that what is there is whole.
-        let partial = folder.with_file_name(format!("{}.partial", self.name()));
-        if partial.exists() {
-            fs::remove_dir_all(&partial).with_context(|| format!("{} could not be removed", partial.display()))?;
-        }
-        fs::create_dir_all(&partial).with_context(|| format!("{} could not be made", partial.display()))?;
-        run(
-            &format!("downloading Linux {}", self.name()),
-            Command::new("apt-get")
-                .current_dir(&partial)
-                // Else apt warns root that the user whom it would rather be can't write here.
-                .args(["-o", "APT::Sandbox::User=root", "download", "-qq"])
-                .arg(&package),
-        )?;
-        let archive = files_in(&partial)
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .with_context(|| format!("apt-get downloaded nothing to {}", partial.display()))?;
-        run(
-            &format!("unpacking Linux {}", self.name()),
-            Command::new("dpkg").current_dir(&partial).arg("-x").arg(&archive).arg("."),
-        )?;
-        fs::remove_file(&archive).with_context(|| format!("{} could not be removed", archive.display()))?;
-        fs::rename(&partial, folder).with_context(|| format!("{} could not be moved", partial.display()))
+        packages::unpack(&format!("Linux {}", self.name()), &[&package], folder)
     }
 
     fn newest_package(self) -> Option<String> {
@@ -132,12 +109,10 @@ fn image_in(folder: &Path) -> Option<PathBuf> {
         .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-")))
 }
 
-fn files_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -12,6 +12,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+/// Enough for one program of ours.
+pub const MEMORY_MIB: u32 = 1024;
+
 /// QEMU's program for this machine.
 pub const QEMU: &str = "qemu-system-x86_64";
 
@@ -33,6 +36,8 @@ pub struct Machine<'a> {
     pub kernel: &'a Path,
     /// Its root filesystem.
     pub initramfs: &'a Path,
+    /// Its memory, half of which its root filesystem may take.
+    pub memory_mib: u32,
     /// Its clock.
     pub time: Time,
     /// For how long it may say nothing before it counts as hung.
@@ -73,7 +78,8 @@ impl Machine<'_> {
         let mut command = Command::new(QEMU);
         command
             // No disk, no network card, no display: the console alone, on our pipe.
-            .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-m", "1024"])
+            .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-m"])
+            .arg(self.memory_mib.to_string())
             // A kernel that panics reboots at once, and a machine that reboots ends.
             .args(["-no-reboot", "-append", "console=ttyS0 quiet panic=-1"])
             .arg("-kernel")

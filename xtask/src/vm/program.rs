@@ -54,6 +54,25 @@ pub fn libraries(program: &Path) -> Vec<PathBuf> {
     probe(Command::new("ldd").arg(program)).map(|printed| libraries_among(&printed)).unwrap_or_default()
 }
 
+/// Where a program of an unpacked package and its libraries, of packages unpacked there and of this machine, are inside and here.
+///
+/// # Errors
+/// Where a library is in neither.
+pub fn with_libraries(root: &Path, program: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
+    const FOLDERS: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+    let here = root.join(program);
+    let folders = FOLDERS.map(|folder| root.join(folder).display().to_string()).join(":");
+    let printed = probe(Command::new("ldd").arg(&here).env("LD_LIBRARY_PATH", folders)).unwrap_or_default();
+    if let Some(missing) = printed.lines().find(|line| line.contains("not found")) {
+        bail!("{program} needs a library that its packages don't have: {}", missing.trim());
+    }
+    let inside =
+        |path: &Path| path.strip_prefix(root).map_or_else(|_| path.to_owned(), |path| Path::new("/").join(path));
+    let mut all = libraries_among(&printed);
+    all.push(here);
+    Ok(all.into_iter().map(|path| (inside(&path), path)).collect())
+}
+
 /// The paths in what `ldd` prints; the kernel's own library (vdso) has none.
 fn libraries_among(printed: &str) -> Vec<PathBuf> {
     printed

@@ -9,6 +9,7 @@
 mod allowance;
 mod answers;
 pub mod process;
+pub mod tables;
 pub mod walk;
 
 use std::{
@@ -29,6 +30,7 @@ use self::{
     allowance::{Allowance, Key},
     answers::Answers,
     process::NoAnswer,
+    tables::Tables,
 };
 use crate::finding::paths::{Question, Resolved};
 
@@ -91,7 +93,9 @@ impl Resolver {
     /// # Errors
     /// Where no thread can be had.
     pub fn new(host_proc: PathBuf) -> std::io::Result<Self> {
-        Self::with(THREADS_MAX, Box::new(move |subject, question| process::look(&host_proc, subject, question)))
+        let tables = Tables::default();
+        let look = move |subject: &Subject, question: &Question| process::look(&host_proc, &tables, subject, question);
+        Self::with(THREADS_MAX, Box::new(look))
     }
 
     fn with(threads_max: usize, look: Look) -> std::io::Result<Self> {

@@ -10,13 +10,16 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use super::walk::{self, WalkError};
+use super::{
+    tables::{Tables, Viewer},
+    walk::{self, WalkError},
+};
 use crate::{
-    agent::mountinfo,
     finding::{
         event::Resolution,
         paths::{MountFacts, MountPoint, Question, Resolved, below},
@@ -88,20 +91,22 @@ struct Root {
     folder: PathBuf,
     /// Whether it is the process that did it, whose root need not be that of the mount namespace.
     is_own: bool,
+    /// Which process it is, and in which mount namespace, as far as both were checked.
+    checked: Option<(Incarnation, u32)>,
 }
 
 /// Answers a question in the subject's real root. May block as long as a filesystem does.
 ///
 /// # Errors
 /// Where there is no answer.
-pub fn look(host_proc: &Path, subject: &Subject, question: &Question) -> Result<Resolved, NoAnswer> {
+pub fn look(host_proc: &Path, tables: &Tables, subject: &Subject, question: &Question) -> Result<Resolved, NoAnswer> {
     // Links would be followed in a root that is not known.
     if question.anchor.outside {
         return Err(NoAnswer::Gone);
     }
     let mut last = NoAnswer::Gone;
     for root in roots(host_proc, subject) {
-        match look_in(&root, question) {
+        match look_in(&root, tables, question) {
             Ok(resolved) => return Ok(resolved),
             Err(error) => last = error,
         }
@@ -133,10 +138,10 @@ fn open_root(
     let same_namespace = mnt_ns.is_none_or(|expected| namespace(&folder) == Some(expected));
     let same_process = incarnation
         .is_none_or(|expected| Stat::read(&folder).is_some_and(|stat| stat.started_at(expected.start_time_ns)));
-    (same_namespace && same_process).then_some(Root { fd, folder, is_own })
+    (same_namespace && same_process).then_some(Root { fd, folder, is_own, checked: incarnation.zip(mnt_ns) })
 }
 
-fn look_in(root: &Root, question: &Question) -> Result<Resolved, NoAnswer> {
+fn look_in(root: &Root, tables: &Tables, question: &Question) -> Result<Resolved, NoAnswer> {
     let prefix = question.anchor.root.as_slice();
     // The link tells where the root stands in its mount namespace: that of another must be the namespace's own, and ours may
     // have been left by a chroot since the call.
@@ -146,8 +151,9 @@ fn look_in(root: &Root, question: &Question) -> Result<Resolved, NoAnswer> {
     }
     let jail = if root.is_own || prefix == b"/" { None } else { Some(walk::open_within(root.fd.as_fd(), prefix)?) };
     let walked = walk::walk(jail.as_ref().unwrap_or(&root.fd).as_fd(), question)?;
+    let viewer = root.checked.map(|(process, mnt_ns)| Viewer { process, mnt_ns, root: expected.to_vec() });
     let mount = walked.mount_id.and_then(|id| {
-        let mounts = mountinfo::read(&root.folder.join("mountinfo")).ok()?;
+        let mounts = tables.with_mount(viewer.as_ref(), id, &root.folder.join("mountinfo"), Instant::now()).ok()?;
         let mount = mounts.iter().find(|mount| mount.id == id)?;
         let of_root = root_mount(&mounts).is_some_and(|root| mount.is_within(root));
         let facts = MountFacts { id: mount.id, flags: mount.flags, told_by: Resolution::Root };
@@ -200,7 +206,8 @@ pub(super) mod tests {
     #[test]
     fn a_link_is_followed_in_the_root_of_the_process_itself_and_its_mount_told() {
         let (_folder, path) = folder_with_link();
-        let resolved = look(Path::new("/proc"), &ourselves(), &question(&path.join("link/x"))).unwrap();
+        let resolved =
+            look(Path::new("/proc"), &Tables::default(), &ourselves(), &question(&path.join("link/x"))).unwrap();
         assert_eq!(resolved.path, path.join("real/x").as_os_str().as_encoded_bytes());
         let mount = resolved.mount.unwrap();
         assert!(crate::finding::paths::is_at_or_below(&resolved.path, &mount.point), "{mount:?}");
@@ -213,7 +220,7 @@ pub(super) mod tests {
         let mut gone = ourselves();
         gone.process.start_time_ns += 5_000_000_000;
         gone.mnt_ns = Some(1);
-        let answer = look(Path::new("/proc"), &gone, &question(&path.join("link/x")));
+        let answer = look(Path::new("/proc"), &Tables::default(), &gone, &question(&path.join("link/x")));
         assert!(matches!(answer, Err(NoAnswer::Gone)), "{answer:?}");
     }
 
@@ -223,7 +230,7 @@ pub(super) mod tests {
         let mut asked = question(Path::new("/x"));
         asked.anchor.root = path.as_os_str().as_bytes().to_vec();
         let alone = Subject { mnt_ns: None, ..ourselves() };
-        assert!(matches!(look(Path::new("/proc"), &alone, &asked), Err(NoAnswer::Gone)));
+        assert!(matches!(look(Path::new("/proc"), &Tables::default(), &alone, &asked), Err(NoAnswer::Gone)));
     }
 
     #[test]
@@ -232,7 +239,8 @@ pub(super) mod tests {
         let mut short_lived = ourselves();
         short_lived.ancestors = vec![short_lived.process];
         short_lived.process.start_time_ns += 5_000_000_000;
-        let resolved = look(Path::new("/proc"), &short_lived, &question(&path.join("link/x"))).unwrap();
+        let resolved =
+            look(Path::new("/proc"), &Tables::default(), &short_lived, &question(&path.join("link/x"))).unwrap();
         assert_eq!(resolved.path, path.join("real/x").as_os_str().as_encoded_bytes());
     }
 
@@ -244,7 +252,7 @@ pub(super) mod tests {
         short_lived.process.start_time_ns += 5_000_000_000;
         let mut asked = question(Path::new("/link/../../x"));
         asked.anchor.root = path.as_os_str().as_encoded_bytes().to_vec();
-        let resolved = look(Path::new("/proc"), &short_lived, &asked).unwrap();
+        let resolved = look(Path::new("/proc"), &Tables::default(), &short_lived, &asked).unwrap();
         assert_eq!(resolved.path, path.join("x").as_os_str().as_encoded_bytes());
     }
 }

@@ -15,7 +15,10 @@ use super::{
     sealed::VOLUME,
 };
 use crate::{
-    agent::resolve::process::{Subject, look},
+    agent::resolve::{
+        process::{Subject, look},
+        tables::Tables,
+    },
     clock,
     export::escape::escape,
     finding::{
@@ -106,7 +109,8 @@ impl Witness {
         let mut subject = Subject::of(attempt, Some(&self.container));
         // The demo's own /proc knows the process by this, be the demo in a pid namespace or not.
         subject.process.pid = attempt.process.container_pid;
-        let resolved = questions(attempt).map(|question| look(Path::new("/proc"), &subject, &question?).ok());
+        let resolved =
+            questions(attempt).map(|question| look(Path::new("/proc"), &Tables::default(), &subject, &question?).ok());
         let event = assess(&Sighting {
             attempt,
             container: Some(&self.container),

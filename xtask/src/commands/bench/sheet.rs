@@ -1,0 +1,197 @@
+//! What was measured beside other tools: the form in which it is kept in `docs/benchmarks`, and how it is read from a console.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+/// All figures of one kernel. Each is a number of instructions, where nothing else is said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sheet {
+    /// As `uname -r` says it.
+    pub kernel: String,
+    /// The emulator that counted.
+    pub qemu: String,
+    /// The command that measured.
+    pub command: String,
+    /// In the order of the list of peers.
+    pub tools: Vec<Tool>,
+}
+
+/// One tool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    pub name: String,
+    /// Of its package; of rosentry its own.
+    pub version: String,
+    /// The day on which it was measured, UTC.
+    pub date: String,
+    /// Which attempts it tells.
+    pub sees: String,
+    /// By operation.
+    pub costs: BTreeMap<String, Cost>,
+    /// What all other processes did for an operation, by operation: the tool, and the kernel's threads that work for it.
+    pub agent: BTreeMap<String, f64>,
+    /// What they do in a second in which nothing happens, thousandths of the processor's time.
+    pub idle_per_mille: f64,
+    /// Refused writes while the operations were measured.
+    pub attempts: u64,
+    /// How many of these it told.
+    pub told: u64,
+    /// How many it said that it lost.
+    pub said_lost: u64,
+    pub floods: Vec<Flood>,
+}
+
+/// What one operation costs the thread that does it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// In the same machine, before the tool was started.
+    pub nothing: f64,
+    /// Beside it.
+    pub with: f64,
+}
+
+/// Refused writes as fast as some processes can.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Flood {
+    /// `again`: each process writes one path. `new`: another each time.
+    pub kind: String,
+    pub processes: u32,
+    pub writes: u64,
+    pub told: u64,
+    pub said_lost: u64,
+    /// What a write cost the process that was refused.
+    pub writer: f64,
+    /// What it cost all others.
+    pub agent: f64,
+}
+
+impl Cost {
+    /// What it costs more.
+    pub fn more(self) -> f64 {
+        self.with - self.nothing
+    }
+}
+
+impl Sheet {
+    /// Reads what was kept; an empty one where nothing was.
+    pub fn read(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Ok(Self::default());
+        }
+        let text = fs::read_to_string(path).with_context(|| format!("{} could not be read", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is not what this command writes", path.display()))
+    }
+
+    /// Keeps it.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        fs::write(path, text + "\n").with_context(|| format!("{} could not be written", path.display()))
+    }
+
+    /// Puts a tool in the place of what was known of it, else behind the others.
+    pub fn put(&mut self, tool: Tool) {
+        match self.tools.iter_mut().find(|other| other.name == tool.name) {
+            Some(place) => *place = tool,
+            None => self.tools.push(tool),
+        }
+    }
+
+    /// The tool of this name.
+    pub fn tool(&self, name: &str) -> Option<&Tool> {
+        self.tools.iter().find(|tool| tool.name == name)
+    }
+}
+
+impl Tool {
+    /// Takes a line of the program that measures; tells whether it is one.
+    pub fn take(&mut self, line: &str) -> bool {
+        self.parsed(line).is_some()
+    }
+
+    /// Takes what was measured in the machine without a tool for what nothing costs.
+    pub fn take_base(&mut self, base: &Self) {
+        for (operation, cost) in &mut self.costs {
+            if let Some(of_base) = base.costs.get(operation) {
+                cost.nothing = of_base.nothing;
+            }
+        }
+    }
+
+    fn parsed(&mut self, line: &str) -> Option<()> {
+        match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["cost", name, operation, alone, _] if self.costs.contains_key(*operation) && *name == self.name => {
+                self.costs.get_mut(*operation)?.with = alone.parse().ok()?;
+            }
+            ["cost", "nothing", operation, alone, _] => {
+                self.costs.entry((*operation).to_owned()).or_default().nothing = alone.parse().ok()?;
+            }
+            ["agent", name, operation, more] if *name == self.name => {
+                self.agent.insert((*operation).to_owned(), more.parse().ok()?);
+            }
+            ["idle", name, per_mille] if *name == self.name => self.idle_per_mille = per_mille.parse().ok()?,
+            ["told", name, attempts, told, lost] if *name == self.name => {
+                (self.attempts, self.told) = (attempts.parse().ok()?, told.parse().ok()?);
+                self.said_lost = lost.parse().ok()?;
+            }
+            ["flood", name, kind, processes, writes, told, lost, writer, agent] if *name == self.name => {
+                self.floods.push(Flood {
+                    kind: (*kind).to_owned(),
+                    processes: processes.parse().ok()?,
+                    writes: writes.parse().ok()?,
+                    told: told.parse().ok()?,
+                    said_lost: lost.parse().ok()?,
+                    writer: writer.parse().ok()?,
+                    agent: agent.parse().ok()?,
+                });
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tool(lines: &[&str]) -> Tool {
+        let mut tool = Tool { name: "opensnoop".to_owned(), ..Tool::default() };
+        for line in lines {
+            assert!(tool.take(line), "{line}");
+        }
+        tool
+    }
+
+    #[test]
+    fn what_an_operation_costs_more_is_told_beside_what_it_cost_in_the_same_machine_before() {
+        let tool = tool(&["cost nothing getppid 300.0 300.0", "cost opensnoop getppid 450.5 500.0"]);
+        assert_eq!(tool.costs["getppid"].more(), 150.5);
+    }
+
+    #[test]
+    fn the_lines_of_another_tool_are_none_of_this_ones() {
+        let mut tool = tool(&["told opensnoop 100 99 1", "flood opensnoop new 2 1000 400 600 9000.0 50.5"]);
+        assert_eq!((tool.told, tool.floods[0].told, tool.floods[0].said_lost), (99, 400, 600));
+        assert!(!tool.take("told bpftrace 100 99 1"));
+        assert!(!tool.take("cost opensnoop unknown 1.0 1.0"));
+    }
+
+    #[test]
+    fn what_costs_before_it_begins_is_compared_with_a_machine_without_it() {
+        let mut audited = tool(&["cost nothing getppid 500.0 500.0", "cost opensnoop getppid 510.0 510.0"]);
+        audited.take_base(&tool(&["cost nothing getppid 300.0 300.0"]));
+        assert_eq!(audited.costs["getppid"].more(), 210.0);
+    }
+
+    #[test]
+    fn a_tool_that_is_measured_again_takes_its_old_place() {
+        let of = |name: &str, told| Tool { name: name.to_owned(), told, ..Tool::default() };
+        let mut sheet = Sheet { tools: vec![of("a", 1), of("b", 2)], ..Sheet::default() };
+        sheet.put(of("a", 3));
+        sheet.put(of("c", 4));
+        assert_eq!(sheet.tools, [of("a", 3), of("b", 2), of("c", 4)]);
+        assert_eq!(serde_json::from_str::<Sheet>(&serde_json::to_string(&sheet).unwrap()).unwrap(), sheet);
+    }
+}
