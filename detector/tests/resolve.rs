@@ -11,7 +11,10 @@ use std::{
 };
 
 use detector::{
-    agent::resolve::process::{Incarnation, NoAnswer, Subject, look},
+    agent::resolve::{
+        process::{Incarnation, NoAnswer, Subject, look},
+        tables::Tables,
+    },
     finding::paths::{Anchor, Question},
 };
 use tempfile::TempDir;
@@ -95,12 +98,13 @@ fn question(root: &str, requested: &str) -> Question {
 fn a_path_through_a_link_is_found_on_its_mount_of_the_container() {
     let Some(container) = Container::start() else { return };
     for subject in [container.subject(), container.short_lived()] {
-        let resolved = look(Path::new("/proc"), &subject, &question("/", "/var/run/x")).unwrap();
+        let resolved = look(Path::new("/proc"), &Tables::default(), &subject, &question("/", "/var/run/x")).unwrap();
         assert_eq!(resolved.path, b"/run/x");
         let mount = resolved.mount.unwrap();
         assert_eq!((mount.point.as_slice(), mount.fstype.as_slice()), (&b"/run"[..], &b"tmpfs"[..]));
         assert!(mount.facts.flags.readonly());
-        let root = look(Path::new("/proc"), &subject, &question("/", "/bin/new")).unwrap().mount.unwrap();
+        let root =
+            look(Path::new("/proc"), &Tables::default(), &subject, &question("/", "/bin/new")).unwrap().mount.unwrap();
         assert_eq!((root.point.as_slice(), root.facts.flags.readonly()), (&b"/"[..], true));
     }
 }
@@ -109,7 +113,7 @@ fn a_path_through_a_link_is_found_on_its_mount_of_the_container() {
 fn a_link_in_a_chroot_does_not_lead_out_of_it() {
     let Some(container) = Container::start() else { return };
     let asked = question("/jail", "/link/x");
-    let resolved = look(Path::new("/proc"), &container.short_lived(), &asked).unwrap();
+    let resolved = look(Path::new("/proc"), &Tables::default(), &container.short_lived(), &asked).unwrap();
     assert_eq!(resolved.path, b"/jail/real/x");
     assert_eq!(resolved.mount.unwrap().point, b"/");
 }
@@ -118,6 +122,6 @@ fn a_link_in_a_chroot_does_not_lead_out_of_it() {
 fn nothing_is_found_by_way_of_another_mount_namespace() {
     let Some(container) = Container::start() else { return };
     let elsewhere = Subject { mnt_ns: Some(1), ..container.subject() };
-    let answer = look(Path::new("/proc"), &elsewhere, &question("/", "/var/run/x"));
+    let answer = look(Path::new("/proc"), &Tables::default(), &elsewhere, &question("/", "/var/run/x"));
     assert!(matches!(answer, Err(NoAnswer::Gone)), "{answer:?}");
 }

@@ -3,7 +3,10 @@
 use std::{path::Path, sync::Arc};
 
 use detector::{
-    agent::resolve::process::{Subject, look},
+    agent::resolve::{
+        process::{Subject, look},
+        tables::Tables,
+    },
     clock::BootClock,
     finding::{
         Event, Sighting, assess,
@@ -17,7 +20,8 @@ use detector::{
 /// The event of an attempt by a process of `container`.
 pub fn event(attempt: &Attempt, container: Option<&Arc<Container>>) -> Event {
     let subject = Subject::of(attempt, container.map(AsRef::as_ref));
-    let resolved = questions(attempt).map(|question| look(Path::new("/proc"), &subject, &question?).ok());
+    let resolved =
+        questions(attempt).map(|question| look(Path::new("/proc"), &Tables::default(), &subject, &question?).ok());
     // The tests look at no times.
     let clock = BootClock { unix_ns_at_boot: 0 };
     assess(&Sighting { attempt, container, cgroup_path: None, resolved, clock })
