@@ -25,20 +25,20 @@ const OF_OTHERS: [(&str, &[&str]); 8] = [
     ("kube_daemonset_status_updated_number_scheduled", &["daemonset"]),
 ];
 
-/// The table of `docs/metrics.md`: labels by name, and whether the agent exports it yet.
-fn documented() -> BTreeMap<String, (BTreeSet<String>, bool)> {
+/// The table of `docs/metrics.md`: labels by name.
+fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let text = read("docs/metrics.md");
     let rows = text.lines().filter(|line| line.starts_with("| `rosentry_"));
     rows.map(|row| {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let labels = cells[3].split(',').map(|label| label.trim().to_owned()).filter(|label| !label.is_empty());
-        (cells[1].trim_matches('`').to_owned(), (labels.collect(), !row.contains("(not exported yet)")))
+        (cells[1].trim_matches('`').to_owned(), labels.collect())
     })
     .collect()
 }
 
 #[test]
-fn every_metric_that_is_documented_is_exported_unless_it_says_so_and_the_other_way_round() {
+fn every_metric_that_is_documented_is_exported_and_the_other_way_round() {
     let sources: String = files("detector/src/export/metrics", ".rs")
         .iter()
         .filter(|path| !path.ends_with("tests.rs"))
@@ -47,9 +47,7 @@ fn every_metric_that_is_documented_is_exported_unless_it_says_so_and_the_other_w
     let literals: BTreeSet<&str> =
         sources.split('"').filter(|part| part.starts_with("rosentry_") && !part.contains(' ')).collect();
     let documented = documented();
-    let exported: BTreeSet<&str> =
-        documented.iter().filter(|(_, (_, exported))| *exported).map(|(name, _)| name.as_str()).collect();
-    assert_eq!(literals, exported);
+    assert_eq!(literals, documented.keys().map(String::as_str).collect());
 }
 
 /// Every query of the dashboards and the rules, with where it is.
@@ -90,7 +88,7 @@ fn every_metric_and_label_that_is_asked_for_exists() {
     let documented = documented();
     let recorded: BTreeSet<String> =
         rules().iter().filter_map(|rule| Some(rule["record"].as_str()?.to_owned())).collect();
-    let of_anything: BTreeSet<&str> = documented.values().flat_map(|(labels, _)| labels).map(String::as_str).collect();
+    let of_anything: BTreeSet<&str> = documented.values().flatten().map(String::as_str).collect();
     let mut asked = 0;
     let runbooks = files("docs/runbooks", ".md").into_iter().map(|path| {
         let text = fs::read_to_string(&path).expect("the runbook can be read");
@@ -99,7 +97,7 @@ fn every_metric_and_label_that_is_asked_for_exists() {
     for (place, text) in queries().into_iter().chain(runbooks) {
         for (name, labels) in selectors(&text) {
             let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
-            let known: Vec<&str> = if let Some((labels, _)) = documented.get(name).or_else(|| documented.get(base)) {
+            let known: Vec<&str> = if let Some(labels) = documented.get(name).or_else(|| documented.get(base)) {
                 labels.iter().map(String::as_str).chain(["le"]).collect()
             } else if let Some((_, labels)) = OF_OTHERS.iter().find(|(other, _)| *other == name) {
                 labels.to_vec()
@@ -155,8 +153,8 @@ fn selectors_are_found_in_queries() {
 #[test]
 fn the_metrics_of_the_documentation_are_those_of_the_readme() {
     let readme = read("README.md");
-    for (name, (_, exported)) in documented() {
-        assert!(!exported || readme.contains(&name), "README.md does not name {name}");
+    for name in documented().into_keys() {
+        assert!(readme.contains(&name), "README.md does not name {name}");
     }
     assert!(root().join("docs/metrics.md").exists());
 }
