@@ -25,7 +25,7 @@ pub enum Standing {
 /// Byte strings are as the kernel or the program wrote them: any bytes but NUL, hostile until shown otherwise.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// `WriteDenied` or `MountAttempt`.
+    /// `WriteDenied`, `MountAttempt` or, in learning mode, `WriteObserved`.
     pub kind: RecordKind,
     /// When, in nanoseconds since boot (CLOCK_BOOTTIME).
     pub time_ns: u64,
