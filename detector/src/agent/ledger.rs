@@ -16,6 +16,7 @@ use detector_common::{budget::OPERATIONS, operation::Operation};
 use super::{held, pipeline::HOST, repeats};
 use crate::{
     cli::config::Scope,
+    clock,
     export::{Metrics, metrics::series::Owner},
     finding::event::Kind,
     identity::{Identity, Lookup, model::Container},
@@ -239,23 +240,25 @@ impl Ledger {
                     writes,
                     mounts,
                 });
+                if let Some(before) = &self.before {
+                    before.kept.add_cut(cgroup_id, writes, mounts);
+                }
             }
             let is_event = match &lookup {
                 Lookup::Host { .. } => self.scope == Scope::All,
                 // Asked again.
-                Lookup::Pending { .. } => continue,
+                Lookup::Pending { .. } if !is_over => continue,
                 _ => true,
             };
-            if let Some(Before { gap: Some(between), .. }) = self.before {
+            if let Some(Before { gap: Some([from, _]), .. }) = self.before {
+                // Of those that this agent had in its memory, too.
+                let between = [from, clock::unix_ns()];
                 for &operation in Operation::ALL {
                     let count = account.take_missing(&mut more, operation as usize);
                     if count > 0 {
                         all_missing.push(Missing { cgroup_id, operation, count, between });
                     }
                 }
-            }
-            if let Some(before) = &self.before {
-                before.kept.add_cut(cgroup_id, writes, mounts);
             }
             for (&operation, more) in Operation::ALL.iter().filter_map(|op| Some((op, *more.get(*op as usize)?))) {
                 if more == 0 {

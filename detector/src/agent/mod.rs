@@ -262,6 +262,10 @@ impl Agent {
         left: Option<([i128; 2], Before)>,
         keeps: bool,
     ) -> Result<(), AgentError> {
+        if let (Some(kept), Some(_)) = (&self.pipeline.kept, &left) {
+            // Those that follow here.
+            kept.gap_is_told_with_line(3);
+        }
         self.pipeline.outbox.send(notes::start(sensor.mode(), self.pipeline.observed.is_some()));
         self.pipeline.outbox.send(notes::coverage(sensor.coverage()));
         if let Some((gap, left)) = left {
@@ -311,8 +315,12 @@ impl Agent {
         self.pipeline.follow_links = false;
         let mut more = true;
         while more {
+            if keeps && Instant::now() >= deadline {
+                // The next agent tells it.
+                break;
+            }
             more = self.stream.drain(&mut self.batch);
-            if Instant::now() < deadline {
+            if keeps || Instant::now() < deadline {
                 self.pipeline.take(&mut self.batch).await;
             } else {
                 self.pipeline.metrics.lost(losses::STOP, self.batch.len().try_into().unwrap_or(u64::MAX));

@@ -22,7 +22,7 @@ use detector_common::{
 };
 
 use super::{attempt::Attempt, decode, folds::FoldId, shared::Shared, stream};
-use crate::export::chain::End;
+use crate::{clock, export::chain::End};
 
 /// A record that is kept.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -77,6 +77,8 @@ pub struct Kept {
     /// Numbers of records on their way that are free.
     free: Mutex<Vec<u32>>,
     by_cgroup: Mutex<HashMap<u64, usize>>,
+    /// Lines to be written until the record tells when nobody was there.
+    until_gap: AtomicU64,
 }
 
 impl std::fmt::Debug for Kept {
@@ -103,6 +105,7 @@ impl Kept {
             origins: Mutex::new(origins),
             free: Mutex::new(free),
             by_cgroup: Mutex::new(by_cgroup),
+            until_gap: AtomicU64::new(0),
         })
     }
 
@@ -312,6 +315,11 @@ impl Kept {
             self.set_end(end);
         }
         self.set(offset_of!(Record, writing), 0);
+        let until_gap = self.until_gap.load(Ordering::Acquire);
+        if until_gap > 0 {
+            self.until_gap.store(until_gap.saturating_sub(count as u64), Ordering::Release);
+            self.is_alive(clock::boot_ns());
+        }
     }
 
     fn set_end(&self, End { seq, chain }: &End) {
@@ -355,9 +363,17 @@ impl Kept {
         self.get(offset_of!(Record, alive_ns))
     }
 
-    /// Notes that one is.
+    /// Notes that one is; not before the record tells since when nobody was.
     pub fn is_alive(&self, now_ns: u64) {
-        self.set(offset_of!(Record, alive_ns), now_ns);
+        if self.until_gap.load(Ordering::Acquire) == 0 {
+            self.set(offset_of!(Record, alive_ns), now_ns);
+        }
+    }
+
+    /// Says which of the next lines it is that tells when nobody was there, from 1 on. Should this agent be killed before that is
+    /// written, the next one tells it.
+    pub fn gap_is_told_with_line(&self, line: u64) {
+        self.until_gap.store(line, Ordering::Release);
     }
 
     /// How many losses of a stage were told.

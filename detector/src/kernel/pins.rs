@@ -152,6 +152,11 @@ impl Pins {
         Ok(Build { folder })
     }
 
+    /// Gives the build of this name, which can't be gone on with, the name of another.
+    pub(super) fn set_aside(&self, build: &Build, name: &str) -> io::Result<()> {
+        fs::rename(&build.folder, self.path.join(build_name(&[name.as_bytes()])))
+    }
+
     /// Removes all that is pinned, and the folder. How many links were there.
     ///
     /// # Errors

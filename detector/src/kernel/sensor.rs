@@ -112,8 +112,12 @@ impl Sensor {
         let adopted = pins.build(&name).and_then(|build| match Self::adopt(&build, observing.is_some(), &layout) {
             Ok((sensor, maps)) => Some((sensor, maps, None, build)),
             Err(error) => {
+                // As those of another build: what they have counted is told.
                 warn!("the programs that are pinned are replaced: {error}");
-                build.remove();
+                if let Err(error) = pins.set_aside(&build, &name) {
+                    warn!("what they have counted last is not told: {error}");
+                    build.remove();
+                }
                 None
             }
         });
@@ -137,8 +141,6 @@ impl Sensor {
         }
         let kept = Arc::new(maps.kept()?);
         let kept_end = kept.recover(end);
-        let alive_ns = kept.alive_ns();
-        kept.is_alive(clock::boot_ns());
         // These begin, then the others end, with nothing in between: a write may be counted by both there, but none by neither.
         maps.arm(sensor.covered())?;
         others.iter_mut().filter_map(|(_, maps)| maps.as_mut()).try_for_each(Maps::disarm)?;
@@ -146,6 +148,9 @@ impl Sensor {
         for (other, maps) in others {
             match maps.map(|maps| Before::of_other(maps, end)) {
                 Some(Ok(left)) => {
+                    if kept.alive_ns() == 0 {
+                        kept.is_alive(left.alive_ns.unwrap_or_default());
+                    }
                     // Should this agent be killed, too, the next one knows what is to be told.
                     left.counts().for_each(|(cgroup_id, operation, count)| kept.owe(cgroup_id, operation, count));
                     before = left;
@@ -155,13 +160,17 @@ impl Sensor {
             }
             other.remove();
         }
+        // Where an agent was before, it stands there when it was last at work, until this one has told that.
+        if kept.alive_ns() == 0 {
+            kept.is_alive(clock::boot_ns());
+        }
         let logger = ebpf.as_mut().map(logger).transpose()?;
         let tables = maps.tables()?;
         let mut stream = stream(&mut maps, Some(Arc::clone(&kept)), logger)?;
         let counters = sensor.counters(&mut maps)?;
         if ebpf.is_none() {
             let same = Before::of_same(&kept, &tables, |records| while stream.drain(records) {});
-            before = before.and(Before { end: kept_end, alive_ns: Some(alive_ns), ..same });
+            before = before.and(Before { end: kept_end, alive_ns: Some(kept.alive_ns()), ..same });
         }
         if pinned.is_some() {
             sensor.pinned = pinned;

@@ -256,3 +256,53 @@ async fn learning_mode_that_is_turned_off_is_replaced_and_what_it_saw_is_told() 
     drop(sensor);
     assert!(!path.exists(), "nothing is left");
 }
+
+#[tokio::test]
+async fn programs_that_are_not_whole_any_more_are_replaced_and_what_they_saw_is_told() {
+    let (_folder, path) = stage();
+    let cgroup = Cgroup::new("damaged");
+    let (sensor, stream, counters, restart) = attach(&path);
+    cgroup.run(|| (0..4).for_each(|_| write_numbered(1, 0)));
+    sensor.leave();
+    drop((stream, counters, restart));
+    let builds = || fs::read_dir(&path).unwrap().map(|build| build.unwrap().path()).collect::<Vec<_>>();
+    for pin in fs::read_dir(&builds()[0]).unwrap().map(|pin| pin.unwrap()) {
+        if pin.file_name().to_string_lossy().starts_with("link_") {
+            fs::remove_file(pin.path()).unwrap();
+        }
+    }
+
+    let (sensor, _stream, _counters, restart) = attach(&path);
+
+    assert!(!restart.before.same);
+    assert_eq!(builds().len(), 1);
+    let left = of_cgroup(restart.before.records, cgroup.id);
+    assert_eq!(left.iter().map(|attempt| attempt.standing).collect::<Vec<_>>(), [Standing::Left(4)]);
+    drop(sensor);
+    assert!(!path.exists(), "nothing is left");
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_before_it_has_told_the_gap_leaves_it_to_the_next_one() {
+    let (_folder, path) = stage();
+    let (sensor, stream, counters, restart) = attach(&path);
+    let alive_ns = restart.kept.alive_ns();
+    sensor.leave();
+    drop((stream, counters, restart));
+    for observing in [None, Some(Observing { node_mount_namespace: None })] {
+        let (sensor, stream, counters, restart) = attach_observing(&path, observing);
+        assert_eq!(restart.before.alive_ns, Some(alive_ns));
+        restart.kept.gap_is_told_with_line(1);
+        restart.kept.is_alive(alive_ns + 1);
+        assert_eq!(restart.kept.alive_ns(), alive_ns, "the record does not tell it yet");
+        sensor.leave();
+        drop((stream, counters, restart));
+    }
+    let (sensor, _stream, _counters, restart) = attach(&path);
+    assert_eq!(restart.before.alive_ns, Some(alive_ns));
+    restart.kept.gap_is_told_with_line(1);
+    restart.kept.begin([None].into_iter());
+    restart.kept.commit(1, None);
+    assert!(restart.kept.alive_ns() > alive_ns);
+    drop(sensor);
+}
