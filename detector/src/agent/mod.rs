@@ -20,6 +20,7 @@ pub(crate) mod target;
 mod weight;
 
 use std::{
+    convert::Infallible,
     io,
     path::Path,
     sync::Arc,
@@ -30,6 +31,7 @@ use detector_common::{counter::Counter, record::RecordKind};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    task::JoinHandle,
 };
 use tracing::info;
 
@@ -103,13 +105,13 @@ pub enum AgentError {
 /// has no capability more than watching takes.
 ///
 /// # Errors
-/// See [`AgentError`]; nothing stays attached.
+/// See [`AgentError`]; nothing stays attached but what an agent before this one has left, for the next one.
 pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     let stop = StopSignal::new()?;
     let rules = RuleSet::load(config.rules.as_deref())?;
-    let mut sinks = Sinks::open(config.sinks)?;
+    let sinks = Sinks::open(config.sinks.clone())?;
     check_capabilities()?;
-    let pins = open_pins(config.pin)?;
+    let pins = open_pins(&config.pin)?;
     match probe(&config.containerd_socket).await {
         Err(error) if error.is_final() => return Err(error.into()),
         // Absent, or slow: it may come yet, and the identity room waits for it and says so.
@@ -127,6 +129,46 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
             (sensor, stream, counters, None)
         }
     };
+    let has_left = restart.as_ref().is_some_and(|restart| restart.before.alive_ns.is_some());
+    let keeps = config.keep_pins;
+    match start(config, rules, &sensor, (stream, counters, restart), sinks).await {
+        Ok(started) => started.serve(sensor, stop, keeps).await,
+        Err(error) => {
+            if has_left {
+                sensor.leave();
+            }
+            Err(error)
+        }
+    }
+}
+
+/// An agent whose rooms are there.
+struct Started {
+    agent: Agent,
+    http: JoinHandle<Infallible>,
+    hangups: JoinHandle<()>,
+    writer_ended: watch::Receiver<bool>,
+    /// What an agent before has left, and the time that nobody was there.
+    left: Option<([i128; 2], Before)>,
+}
+
+impl Started {
+    async fn serve(self, sensor: Sensor, stop: StopSignal, keeps: bool) -> Result<(), AgentError> {
+        let result = self.agent.serve(sensor, stop, self.writer_ended, self.left, keeps).await;
+        self.http.abort();
+        self.hangups.abort();
+        result
+    }
+}
+
+/// Builds the rooms around programs that are attached.
+async fn start(
+    config: RunConfig,
+    rules: RuleSet,
+    sensor: &Sensor,
+    (stream, counters, restart): (Stream, Counters, Option<Restart>),
+    mut sinks: Sinks,
+) -> Result<Started, AgentError> {
     memory::give_back();
     privileges::keep_for(privileges::Stage::Watching)?;
     let (kept, left) = match restart {
@@ -189,13 +231,8 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
         lag: Duration::ZERO,
     };
     let losses = Losses::new(counters, kept);
-    let keeps = config.keep_pins;
-    let result = Agent { stream, pipeline, seals, losses, batch: Vec::new(), sweep_due: None }
-        .serve(sensor, stop, writer_ended, gap.map(|gap| (gap, left)), keeps)
-        .await;
-    http.abort();
-    hangups.abort();
-    result
+    let agent = Agent { stream, pipeline, seals, losses, batch: Vec::new(), sweep_due: None };
+    Ok(Started { agent, http, hangups, writer_ended, left: gap.map(|gap| (gap, left)) })
 }
 
 /// SIGHUP is how the tools that rotate logs say that the file was moved.
@@ -238,7 +275,10 @@ impl Agent {
                 biased;
                 reason = stop.received() => break reason,
                 _ = writer_ended.wait_for(|ended| *ended) => break "the reader of the events has gone",
-                result = self.stream.next_batch(&mut self.batch) => result?,
+                result = self.stream.next_batch(&mut self.batch) => if let Err(error) = result {
+                    sensor.leave();
+                    return Err(error.into());
+                },
                 // The sender lives as long as the identity room, which the pipeline holds.
                 _ = changed.changed() => {}
                 () = self.seals.next() => {}
@@ -338,10 +378,10 @@ const SIGTERM: &str = "SIGTERM";
 
 /// The folder for what outlives the agent; none where that is not wanted. Where nobody has asked for it by name, it is done without if
 /// there is no bpffs.
-fn open_pins(pin: Pin) -> Result<Option<Pins>, KernelError> {
+fn open_pins(pin: &Pin) -> Result<Option<Pins>, KernelError> {
     match pin {
         Pin::Off => Ok(None),
-        Pin::Asked(path) => Ok(Some(Pins::open(&path)?)),
+        Pin::Asked(path) => Ok(Some(Pins::open(path)?)),
         Pin::Default => match Pins::open(Path::new(pins::DEFAULT)) {
             Ok(pins) => Ok(Some(pins)),
             Err(error @ PinError::NoBpffs(_)) => {

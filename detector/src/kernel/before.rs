@@ -61,13 +61,21 @@ impl Before {
         let live = tables.live();
         let mut records = Vec::new();
         drain(&mut records);
-        let mut known = HashSet::new();
+        let (mut known, mut drained) = (HashSet::new(), HashSet::new());
         for record in &records {
             if let Record::Attempt(attempt) = record {
                 known.extend(slot_of(attempt));
+                drained.insert(Which::of(attempt));
             }
         }
         for (mut attempt, is_told) in held {
+            if !is_told && drained.contains(&Which::of(&attempt)) {
+                // The agent was killed before it left the ring.
+                if let Some(origin) = attempt.origin {
+                    kept.forget_twin(origin);
+                }
+                continue;
+            }
             let slot = slot_of(&attempt);
             let is_current = |(kind, id)| tables.of(kind).is_some_and(|folds| folds.is_current(id));
             let counts = slot.is_some_and(|slot| is_current(slot) && live.contains(&slot));
@@ -99,10 +107,13 @@ impl Before {
         let tables = maps.tables()?;
         let tallies = maps.tallies()?;
         let mut attempts: Vec<(Box<Attempt>, bool)> = kept.attempts();
+        let held: HashSet<_> = attempts.iter().map(|(attempt, _)| Which::of(attempt)).collect();
         let mut records = Vec::new();
         for ring in &mut maps.rings()? {
             while let Some(item) = ring.next() {
                 match decode::record(&item) {
+                    // The agent was killed before it left the ring.
+                    Ok(Record::Attempt(attempt)) if held.contains(&Which::of(&attempt)) => {}
                     Ok(Record::Attempt(attempt)) => attempts.push((attempt, false)),
                     // The cgroups are looked at anew.
                     Ok(_) => {}
@@ -155,4 +166,21 @@ impl Before {
 /// The slot that counts the attempt's repeats, if one does, and of which kind.
 fn slot_of(attempt: &Attempt) -> Option<(RecordKind, FoldId)> {
     attempt.fold.map(|id| (attempt.kind, id))
+}
+
+/// What tells an attempt from every other.
+#[derive(Eq, Hash, PartialEq)]
+struct Which {
+    kind: RecordKind,
+    cgroup_id: u64,
+    thread: u32,
+    time_ns: u64,
+    fold: Option<FoldId>,
+}
+
+impl Which {
+    const fn of(attempt: &Attempt) -> Self {
+        let Attempt { kind, cgroup_id, time_ns, fold, .. } = *attempt;
+        Self { kind, cgroup_id, thread: attempt.process.tid, time_ns, fold }
+    }
 }

@@ -119,8 +119,20 @@ impl Kept {
             None => OriginId { number: lock(&self.free).pop()?, generation: 0 },
         };
         origin.generation = id.generation;
-        self.origins().insert(id.number, origin, 0).ok()?;
+        if self.origins().insert(id.number, origin, 0).is_err() {
+            if !id.is_of_slot() {
+                lock(&self.free).push(id.number);
+            }
+            return None;
+        }
         Some(id)
+    }
+
+    /// Gives up what is kept of an attempt that no slot counts, and that is kept under another number.
+    pub(super) fn forget_twin(&self, id: OriginId) {
+        if !id.is_of_slot() {
+            self.done(id);
+        }
     }
 
     /// Gives up what is kept of an attempt whose repeats are told no more.
@@ -157,7 +169,7 @@ impl Kept {
     fn done(&self, id: OriginId) {
         if id.is_of_slot() {
             if let Some(told) = usize::try_from(id.number).ok().and_then(|slot| self.told_at(slot)) {
-                told.store(u64::from(id.generation) + 1, Ordering::Release);
+                let _ = told.fetch_update(Ordering::AcqRel, Ordering::Acquire, |told| told_with(told, id.generation));
             }
         } else if self.origins().remove(&id.number).is_ok() {
             lock(&self.free).push(id.number);
@@ -296,14 +308,18 @@ impl Kept {
                 self.done(OriginId { number: origin as u32, generation: (origin >> 32) as u32 });
             }
         }
-        if let Some(End { seq, chain }) = end {
-            self.set(offset_of!(Record, seq), *seq);
-            for (word, digits) in chain.as_bytes().chunks(16).take(4).enumerate() {
-                let number = std::str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
-                self.set(offset_of!(Record, chain) + word * 8, number.unwrap_or_default());
-            }
+        if let Some(end) = end {
+            self.set_end(end);
         }
         self.set(offset_of!(Record, writing), 0);
+    }
+
+    fn set_end(&self, End { seq, chain }: &End) {
+        self.set(offset_of!(Record, seq), *seq);
+        for (word, digits) in chain.as_bytes().chunks(16).take(4).enumerate() {
+            let number = std::str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+            self.set(offset_of!(Record, chain) + word * 8, number.unwrap_or_default());
+        }
     }
 
     /// After a crash: finds out which of the lines that were being written are in the record, which ends there; none: nobody knows, and
@@ -311,6 +327,10 @@ impl Kept {
     pub fn recover(&self, end: Option<&End>) -> Option<End> {
         let known = self.end();
         if self.get(offset_of!(Record, writing)) == 0 {
+            if let Some(end) = end {
+                // Of another file, say: from there on lines are counted next.
+                self.set_end(end);
+            }
             return known;
         }
         let written = match end {
@@ -363,6 +383,13 @@ impl Kept {
     }
 }
 
+/// What is noted of a slot of which a generation is told; none where a later one is noted, whose first attempt would be told again.
+fn told_with(told: u64, generation: u32) -> Option<u64> {
+    let is_later = |noted: u64| (noted as u32).wrapping_sub(generation) as i32 > 0;
+    let noted = told.checked_sub(1);
+    (!noted.is_some_and(is_later)).then(|| u64::from(generation) + 1)
+}
+
 /// The number of the record of the attempt whose repeats this slot counts.
 fn number_of(kind: RecordKind, slot: u32) -> u32 {
     if kind == RecordKind::WriteObserved { slot + SLOTS as u32 } else { slot }
@@ -378,4 +405,19 @@ const fn line_at(number: usize) -> usize {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told_with;
+
+    #[test]
+    fn a_line_of_an_attempt_that_a_later_one_has_followed_in_its_slot_does_not_unsay_that_one() {
+        assert_eq!(told_with(0, 7), Some(8));
+        assert_eq!(told_with(8, 7), Some(8));
+        assert_eq!(told_with(8, 9), Some(10));
+        assert_eq!(told_with(10, 7), None);
+        assert_eq!(told_with(u64::from(u32::MAX) + 1, 0), Some(1), "it begins anew");
+        assert_eq!(told_with(1, u32::MAX), None);
+    }
 }

@@ -89,56 +89,27 @@ impl Pins {
     /// Where it is not in a bpffs, somebody else's, or in use.
     pub fn open(path: &Path) -> Result<Self, PinError> {
         let system = |source| PinError::System { path: path.to_owned(), source };
-        let parent = path.parent().unwrap_or(path);
-        let is_bpffs = |file: &File| fstatfs(file).is_ok_and(|stat| stat.f_type == BPF_FS_MAGIC);
-        let no_bpffs = || PinError::NoBpffs(path.to_owned());
-        let open = |path: &Path| {
-            let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-            OpenOptions::new().read(true).custom_flags(flags).open(path)
-        };
-        let foreign = |reason| PinError::Foreign { path: path.to_owned(), reason };
-        let is_ours = |metadata: &Metadata| metadata.uid() == rustix::process::geteuid().as_raw();
-        match fs::symlink_metadata(path) {
-            // Before it is opened, which an agent that has given up its capabilities may not.
-            Ok(metadata) if !is_ours(&metadata) => return Err(foreign("it is of another user")),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let is_there = File::open(parent).map_err(|_| no_bpffs())?;
-                if !is_bpffs(&is_there) {
-                    return Err(no_bpffs());
-                }
-                match DirBuilder::new().mode(0o700).create(path) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(system(error)),
-                    _ => {}
-                }
-            }
-            Err(error) => return Err(system(error)),
-        }
-        let folder = open(path).map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOTDIR | libc::ELOOP) => foreign("it is no folder"),
-            _ => system(error),
-        })?;
-        if !is_bpffs(&folder) {
-            return Err(no_bpffs());
-        }
-        let metadata = folder.metadata().map_err(system)?;
-        if !is_ours(&metadata) {
-            return Err(foreign("it is of another user"));
-        }
-        // A kubelet makes it 0755. What is in it is root's alone.
-        if metadata.mode() & 0o022 != 0 {
-            return Err(foreign("others may write to it"));
-        }
         let deadline = Instant::now() + PATIENCE;
-        while let Err(error) = flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            if error != rustix::io::Errno::WOULDBLOCK {
-                return Err(system(error.into()));
+        let folder = loop {
+            let is_over = Instant::now() >= deadline;
+            let folder = match open_or_make(path) {
+                // Removed since it was found, by an agent that has just ended.
+                Err(PinError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound && !is_over => {
+                    continue;
+                }
+                folder => folder?,
+            };
+            match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if is_at(&folder, path) => break folder,
+                // The same, while it was waited for.
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(20)),
+                Err(error) => return Err(system(error.into())),
             }
-            if Instant::now() >= deadline {
+            if is_over {
                 return Err(PinError::Busy(path.to_owned()));
             }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        };
         let pins = Self { path: path.to_owned(), _folder: folder };
         for entry in pins.entries()? {
             if !is_build(&entry) && entry != UNFINISHED {
@@ -205,6 +176,58 @@ impl Pins {
         let entries = fs::read_dir(&self.path).map_err(system)?;
         entries.map(|entry| Ok(entry.map_err(system)?.file_name().to_string_lossy().into_owned())).collect()
     }
+}
+
+/// Opens the folder, and makes it where there is none.
+fn open_or_make(path: &Path) -> Result<File, PinError> {
+    let system = |source| PinError::System { path: path.to_owned(), source };
+    let parent = path.parent().unwrap_or(path);
+    let is_bpffs = |file: &File| fstatfs(file).is_ok_and(|stat| stat.f_type == BPF_FS_MAGIC);
+    let no_bpffs = || PinError::NoBpffs(path.to_owned());
+    let open = |path: &Path| {
+        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        OpenOptions::new().read(true).custom_flags(flags).open(path)
+    };
+    let foreign = |reason| PinError::Foreign { path: path.to_owned(), reason };
+    let is_ours = |metadata: &Metadata| metadata.uid() == rustix::process::geteuid().as_raw();
+    match fs::symlink_metadata(path) {
+        // Before it is opened, which an agent that has given up its capabilities may not.
+        Ok(metadata) if !is_ours(&metadata) => return Err(foreign("it is of another user")),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let is_there = File::open(parent).map_err(|_| no_bpffs())?;
+            if !is_bpffs(&is_there) {
+                return Err(no_bpffs());
+            }
+            match DirBuilder::new().mode(0o700).create(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(system(error)),
+                _ => {}
+            }
+        }
+        Err(error) => return Err(system(error)),
+    }
+    let folder = open(path).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOTDIR | libc::ELOOP) => foreign("it is no folder"),
+        _ => system(error),
+    })?;
+    if !is_bpffs(&folder) {
+        return Err(no_bpffs());
+    }
+    let metadata = folder.metadata().map_err(system)?;
+    if !is_ours(&metadata) {
+        return Err(foreign("it is of another user"));
+    }
+    // A kubelet makes it 0755. What is in it is root's alone.
+    if metadata.mode() & 0o022 != 0 {
+        return Err(foreign("others may write to it"));
+    }
+    Ok(folder)
+}
+
+/// Whether the file is what the path leads to.
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    file.metadata().is_ok_and(|file| fs::symlink_metadata(path).is_ok_and(|there| id(file) == id(there)))
 }
 
 /// Versions of the formats of records and of what is kept, and a hash of what else has to be the same for an agent to go on with.

@@ -99,7 +99,7 @@ impl Sensor {
     /// asked for the same; else new ones, which take over from what is there. `end` is where the record ends, if that is known.
     ///
     /// # Errors
-    /// See [`KernelError`].
+    /// See [`KernelError`]; what an agent before has left stays then.
     pub fn attach_pinned(
         hooks: Hooks,
         observing: Option<Observing>,
@@ -130,7 +130,11 @@ impl Sensor {
             (other, maps)
         });
         let mut others: Vec<_> = others.collect();
-        sensor.pinned = Some((pins, build));
+        let mut pinned = Some((pins, build));
+        if ebpf.is_some() && others.is_empty() {
+            // Should this fail, nothing is left then. What an agent before has left stays for the next one.
+            sensor.pinned = pinned.take();
+        }
         let kept = Arc::new(maps.kept()?);
         let kept_end = kept.recover(end);
         let alive_ns = kept.alive_ns();
@@ -158,6 +162,9 @@ impl Sensor {
         if ebpf.is_none() {
             let same = Before::of_same(&kept, &tables, |records| while stream.drain(records) {});
             before = before.and(Before { end: kept_end, alive_ns: Some(alive_ns), ..same });
+        }
+        if pinned.is_some() {
+            sensor.pinned = pinned;
         }
         Ok((sensor, stream, counters, Restart { kept, before }))
     }

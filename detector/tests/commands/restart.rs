@@ -52,7 +52,10 @@ impl Stage {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = rosentry(&["run", "--scope", "all", "--metrics-listen", "127.0.0.1:0", "--node-name", "n1"]);
+        let mut command = rosentry(&["run", "--scope", "all", "--node-name", "n1"]);
+        if !arguments.contains(&"--metrics-listen") {
+            command.args(["--metrics-listen", "127.0.0.1:0"]);
+        }
         command.args(["--containerd-socket", "/nonexistent/containerd.sock", "--pin"]).arg(self.pins()).args(arguments);
         if !arguments.contains(&"--json") {
             command.arg("--json").arg(self.file());
@@ -62,10 +65,13 @@ impl Stage {
 
     /// An agent that is at work.
     fn agent(&self, arguments: &[&str]) -> Child {
-        let starts = || self.notes("start").len();
-        let before = starts();
+        let [starts, gaps] = ["start", "gap"].map(|what| self.notes(what).len());
+        let has_left = !self.builds().is_empty();
         let agent = self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        wait_until("the agent has started", || starts() > before);
+        wait_until("the agent has started", || self.notes("start").len() > starts);
+        if has_left {
+            wait_until("it has told of the gap", || self.notes("gap").len() > gaps);
+        }
         agent
     }
 
@@ -258,6 +264,47 @@ fn attempts_while_no_agent_is_there_come_with_the_next_one() {
     }
     terminate(agent);
     stage.verify();
+}
+
+#[test]
+fn an_agent_that_fails_to_start_leaves_to_the_next_what_it_found() {
+    let stage = Stage::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    kill(stage.agent(&[]));
+    let writer = Writer::start();
+    let mut gone = 0;
+    // The first goes on with the programs, the second replaces them.
+    for hooks in ["auto", "tracepoint"] {
+        wait_until("some writes", || writer.so_far() > gone + 200);
+        let failed = stage.command(&["--hooks", hooks, "--metrics-listen", &port]).output().unwrap();
+        assert!(sentence(&failed).contains("in use"), "{failed:?}");
+        assert_eq!(stage.builds().len(), 1);
+        gone = writer.so_far();
+    }
+    wait_until("some writes", || writer.so_far() > gone + 200);
+    let written = writer.stop();
+    terminate(stage.agent(&["--hooks", "tracepoint"]));
+    assert_all_told_and_hardly_twice(stage.told(&writer), written);
+    stage.verify();
+}
+
+#[test]
+fn an_agent_can_follow_at_once_on_one_that_ends() {
+    let stage = Stage::new();
+    for _ in 0..4 {
+        let agent = stage.agent(&[]);
+        let pid = rustix::process::Pid::from_child(&agent);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let starts = stage.notes("start").len();
+        // While that one ends.
+        let next = stage.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        assert!({ agent }.wait().unwrap().success());
+        wait_until("the next has started", || stage.notes("start").len() > starts);
+        assert_eq!(stage.builds().len(), 1, "what it has pinned is there");
+        terminate(next);
+        assert!(!stage.pins().exists());
+    }
 }
 
 /// What ends while one kernel side begins and the other has not ended yet is counted by both: some microseconds, or as long as the
