@@ -36,7 +36,7 @@ use tokio::{
 use tracing::info;
 
 use self::{
-    ancestry::Ancestry, escaped::Escaped, held::Held, ledger::Ledger, losses::Losses, outbox::Outbox,
+    ancestry::Ancestry, escaped::Escaped, held::Held, ledger::Ledger, losses::Losses, memory::Tidy, outbox::Outbox,
     pipeline::Pipeline, postures::Postures, repeats::Repeats, resolve::Resolver, seals::Seals,
 };
 use crate::{
@@ -231,7 +231,7 @@ async fn start(
         lag: Duration::ZERO,
     };
     let losses = Losses::new(counters, kept);
-    let agent = Agent { stream, pipeline, seals, losses, batch: Vec::new(), sweep_due: None };
+    let agent = Agent { stream, pipeline, seals, losses, batch: Vec::new(), sweep_due: None, tidy: Tidy::default() };
     Ok(Started { agent, http, hangups, writer_ended, left: gap.map(|gap| (gap, left)) })
 }
 
@@ -251,6 +251,7 @@ struct Agent {
     batch: Vec<Record>,
     /// When to tell of repeats next; none where nothing was told that could be repeated.
     sweep_due: Option<Instant>,
+    tidy: Tidy,
 }
 
 impl Agent {
@@ -273,7 +274,7 @@ impl Agent {
         }
         let mut changed = self.pipeline.identity.changed();
         let reason = loop {
-            let deadlines = [self.pipeline.held.deadline(), self.losses.due(), self.sweep_due];
+            let deadlines = [self.pipeline.held.deadline(), self.losses.due(), self.sweep_due, self.tidy.due()];
             let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
                 biased;
@@ -303,6 +304,7 @@ impl Agent {
             }
             self.sweep(now);
             self.losses.report(&self.pipeline, &self.stream);
+            self.tidy.after_work(now);
         };
         info!(reason, "stopping");
         let keeps = keeps && reason == SIGTERM && self.pipeline.kept.is_some();

@@ -17,6 +17,8 @@ use crate::{
 
 /// How long one waits for a look at all containers. What was seen last is told instead, if it is not too old.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// For how long what was seen last is told without another look: whoever asks without a pause costs no more than one who asks now and then.
+const FRESH: Duration = Duration::from_secs(1);
 /// When what was seen last is worth nothing any more.
 const STALE: Duration = Duration::from_secs(60);
 
@@ -67,16 +69,19 @@ impl Postures {
         Ok(Self { shared })
     }
 
-    /// What is seen of each container now. Waits a second at most.
+    /// What is seen of each container now, or was within the last second. Waits a second at most.
     pub fn ask(&self) -> impl Fn() -> ById + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
-        move || shared.ask(PATIENCE, STALE)
+        move || shared.ask(FRESH, PATIENCE, STALE)
     }
 }
 
 impl Shared {
-    fn ask(&self, patience: Duration, stale: Duration) -> ById {
+    fn ask(&self, fresh: Duration, patience: Duration, stale: Duration) -> ById {
         let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, seen)) = rounds.last.as_ref().filter(|(at, _)| at.elapsed() < fresh) {
+            return Arc::clone(seen);
+        }
         // One that goes on has seen some containers before this was asked.
         let round = rounds.begun + 1;
         rounds.wanted = rounds.wanted.max(round);
@@ -134,8 +139,9 @@ mod tests {
         })
         .unwrap();
         for round in ["1", "2", "3"] {
-            assert!(postures.shared.ask(LONG, LONG).contains_key(round));
+            assert!(postures.shared.ask(Duration::ZERO, LONG, LONG).contains_key(round));
         }
+        assert!(postures.shared.ask(LONG, LONG, LONG).contains_key("3"), "it is fresh, and nobody looks again");
     }
 
     #[test]
@@ -146,11 +152,11 @@ mod tests {
             Arc::new(HashMap::from([("app".to_owned(), seen())]))
         })
         .unwrap();
-        assert!(postures.shared.ask(SOON, LONG).is_empty(), "nothing was seen yet");
+        assert!(postures.shared.ask(Duration::ZERO, SOON, LONG).is_empty(), "nothing was seen yet");
         go_on.send(()).unwrap();
         go_on.send(()).unwrap();
-        assert!(postures.shared.ask(LONG, LONG).contains_key("app"));
-        assert!(postures.shared.ask(SOON, LONG).contains_key("app"), "as it was seen last");
-        assert!(postures.shared.ask(SOON, Duration::ZERO).is_empty(), "nobody knows how it is by now");
+        assert!(postures.shared.ask(Duration::ZERO, LONG, LONG).contains_key("app"));
+        assert!(postures.shared.ask(Duration::ZERO, SOON, LONG).contains_key("app"), "as it was seen last");
+        assert!(postures.shared.ask(Duration::ZERO, SOON, Duration::ZERO).is_empty(), "nobody knows how it is by now");
     }
 }

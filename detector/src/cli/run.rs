@@ -32,7 +32,10 @@ pub fn main(config: RunConfig) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return super::cannot(&format_args!("the system gives no threads to run on: {error}")),
     };
-    match runtime.block_on(agent::run(config)) {
+    let ended = runtime.block_on(agent::run(config));
+    // A look at a filesystem that does not answer has no end, and holds up nobody's.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => super::cannot(&error),
     }

@@ -88,6 +88,9 @@ pub struct HttpServer {
     limits: Limits,
 }
 
+/// Where the metrics are.
+const METRICS: &str = "/metrics";
+
 struct Answers {
     metrics: Arc<Metrics>,
     readiness: Readiness,
@@ -135,10 +138,15 @@ impl HttpServer {
             serving.spawn(async move {
                 let _place = place;
                 let service = service_fn(move |request| {
-                    // A scrape looks at containers: not on a thread that others wait for.
                     let answers = Arc::clone(&answers);
-                    let answered = tokio::task::spawn_blocking(move || answers.answer(&request));
-                    async move { Ok::<_, Infallible>(answered.await.unwrap_or_else(|error| failed(&error))) }
+                    async move {
+                        if request.uri().path() != METRICS {
+                            return Ok::<_, Infallible>(answers.answer(&request));
+                        }
+                        // It looks at containers: not on a thread that others wait for.
+                        let answered = tokio::task::spawn_blocking(move || answers.answer(&request));
+                        Ok(answered.await.unwrap_or_else(|error| failed(&error)))
+                    }
                 });
                 let connection = http1::Builder::new()
                     .keep_alive(false)
@@ -157,7 +165,7 @@ impl HttpServer {
 impl Answers {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        if !matches!(path, "/metrics" | "/healthz" | "/readyz") {
+        if !matches!(path, METRICS | "/healthz" | "/readyz") {
             return response(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".to_owned());
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -166,7 +174,7 @@ impl Answers {
             return refusal;
         }
         match path {
-            "/metrics" => self.metrics(),
+            METRICS => self.metrics(),
             "/readyz" => self.ready(),
             _ => response(StatusCode::OK, "ok\n".to_owned()),
         }

@@ -149,7 +149,9 @@ fn memory(root: BorrowedFd<'_>, mount: &Writable) -> Option<Memory> {
     }
     let block: u64 = filesystem.f_bsize.try_into().ok()?;
     let used = filesystem.f_blocks.saturating_sub(filesystem.f_bfree);
-    Some(Memory { size_bytes: filesystem.f_blocks.saturating_mul(block), used_bytes: used.saturating_mul(block) })
+    // Of one without a limit both are 0, however much is in it.
+    let used_bytes = (filesystem.f_blocks != 0).then(|| used.saturating_mul(block));
+    Some(Memory { size_bytes: filesystem.f_blocks.saturating_mul(block), used_bytes })
 }
 
 #[cfg(test)]
@@ -199,7 +201,9 @@ mod tests {
             assert!(is_tmpfs || memory(mount.id).is_none(), "{mount:?}");
             assert!(memory(mount.id + 1).is_none(), "{mount:?}: another mount");
             if let Some(memory) = memory(mount.id) {
-                assert!(memory.size_bytes == 0 || memory.used_bytes <= memory.size_bytes, "{mount:?}: {memory:?}");
+                let is_limited = memory.size_bytes != 0;
+                assert_eq!(memory.used_bytes.is_some(), is_limited, "{mount:?}: {memory:?}");
+                assert!(memory.used_bytes.unwrap_or_default() <= memory.size_bytes, "{mount:?}: {memory:?}");
                 told += 1;
             }
         }

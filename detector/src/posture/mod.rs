@@ -104,8 +104,8 @@ pub struct Writable {
 pub struct Memory {
     /// Its limit in bytes; 0: none.
     pub size_bytes: u64,
-    /// Bytes in use.
-    pub used_bytes: u64,
+    /// Bytes in use; none where there is no limit, because the kernel does not count them then.
+    pub used_bytes: Option<u64>,
 }
 
 impl Writable {
@@ -151,25 +151,28 @@ impl Seen {
         let covers = |mount: &MountInfo| by_id.get(&mount.parent).is_some_and(|below| below.point == mount.point);
         let covered: HashSet<u64> =
             mounts.iter().filter(|mount| mount.parent != mount.id && covers(mount)).map(|mount| mount.parent).collect();
-        let mut found: Vec<&MountInfo> = mounts
+        let found: Vec<&MountInfo> = mounts
             .iter()
             .filter(|mount| mount.id != root.id && !mount.flags.readonly() && !covered.contains(&mount.id))
             .filter(|mount| !OF_KERNEL.contains(&mount.fstype.as_slice()))
             .collect();
-        found.sort_by(|one, other| one.point.cmp(&other.point));
+        let specified =
+            |mount: &MountInfo| container.mounts.iter().rev().find(|spec| is_mounted_at(spec, &mount.point));
+        let mut found: Vec<_> = found.into_iter().map(|mount| (mount, specified(mount))).collect();
+        // Those of the specification first, so that none is left out for what the container makes itself.
+        found.sort_by_key(|(mount, spec)| (spec.is_none(), &mount.point));
         let beyond = found.len().saturating_sub(WRITABLE_MAX);
-        let writable = found.into_iter().take(WRITABLE_MAX).map(|mount| {
-            let spec = container.mounts.iter().rev().find(|spec| is_mounted_at(spec, &mount.point));
-            Writable {
-                point: mount.point.clone(),
-                fstype: mount.fstype.clone(),
-                declared: spec.map(|spec| spec.destination.clone()),
-                volume: spec.and_then(|spec| spec.volume.clone()),
-                id: mount.id,
-                whole: mount.root == b"/",
-                near: is_near(mount, &by_id),
-                memory: None,
-            }
+        found.truncate(WRITABLE_MAX);
+        found.sort_by_key(|(mount, _)| &mount.point);
+        let writable = found.into_iter().map(|(mount, spec)| Writable {
+            point: mount.point.clone(),
+            fstype: mount.fstype.clone(),
+            declared: spec.map(|spec| spec.destination.clone()),
+            volume: spec.and_then(|spec| spec.volume.clone()),
+            id: mount.id,
+            whole: mount.root == b"/",
+            near: is_near(mount, &by_id),
+            memory: None,
         });
         Some(Self {
             root_readonly: root.flags.readonly(),

@@ -98,15 +98,17 @@ fn a_mount_under_another_at_the_same_point_is_not_told() {
 
 #[test]
 fn however_many_mounts_a_container_makes_a_bounded_number_is_told() {
-    let many = (0..1000).map(|number| format!("{} 97 0:{number} / /m/{number} rw - tmpfs tmpfs rw\n", number + 200));
+    let many = (0..1000).map(|number| format!("{} 97 0:{number} / /a/{number} rw - tmpfs tmpfs rw\n", number + 200));
     let seen = seen_in(&many.fold(TABLE.to_owned(), |table, line| table + &line), false);
     assert_eq!((seen.writable.len(), seen.beyond), (WRITABLE_MAX, 1000 + 4 - WRITABLE_MAX));
+    assert!(seen.writable.iter().any(|mount| mount.point == b"/cache"), "what it was given is not crowded out");
+    assert!(seen.writable.is_sorted_by_key(|mount| &mount.point));
 }
 
 #[test]
 fn memory_counts_as_the_containers_where_the_specification_gave_it_and_not_where_it_is_the_nodes() {
     let mut seen = seen_in(TABLE, true);
-    let memory = Memory { size_bytes: 1 << 20, used_bytes: 4096 };
+    let memory = Memory { size_bytes: 1 << 20, used_bytes: Some(4096) };
     seen.writable.iter_mut().filter(|mount| mount.is_tmpfs()).for_each(|mount| mount.memory = Some(memory));
     let told: Vec<_> = seen.writable.iter().filter_map(Writable::declared_memory).collect();
     assert_eq!(told, [("/cache", memory), ("/dev", memory)]);
@@ -141,7 +143,7 @@ pub(crate) fn seen() -> Seen {
     let mut seen = seen_in(TABLE, true);
     seen.cap_sys_admin = Some(true);
     for mount in seen.writable.iter_mut().filter(|mount| mount.is_tmpfs()) {
-        mount.memory = Some(Memory { size_bytes: 1 << 20, used_bytes: 4096 });
+        mount.memory = Some(Memory { size_bytes: 1 << 20, used_bytes: Some(4096) });
     }
     seen
 }

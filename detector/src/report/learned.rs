@@ -158,7 +158,7 @@ impl Learned {
         let Some(until) = self.last else { return Verdict::Unknown("the record has no event of this node") };
         let Some(started_at) = started_at else { return Verdict::Unknown("it is not known when it began") };
         if self.beyond {
-            return Verdict::Unknown("the record has more containers than are kept");
+            return Verdict::Unknown("the record has more containers or agents' notes than are kept");
         }
         if until < started_at {
             return Verdict::Unknown("the record ends before it began");

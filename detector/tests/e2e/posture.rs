@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::support::{
     Lab,
-    agent::{Agent, NODE, PROGRAM, free_address, run_command},
+    agent::{Agent, NODE, PATIENCE, PROGRAM, free_address, run_command},
+    patiently,
     pod::{idle, writable},
 };
 
@@ -39,6 +40,10 @@ async fn the_command_and_the_metrics_tell_what_each_container_may_write_and_what
     agent.wait_for("the write", |event| event["file"]["path"] == "/tmp/x").await;
     agent.knows(&root, "app").await;
 
+    // A look at all containers may take longer than a scrape waits.
+    let of_root = [("namespace", "prod"), ("pod", "root"), ("container", "app")];
+    let is_looked_at = async || agent.metrics().await.sum("rosentry_container_cap_sys_admin", &of_root).is_some();
+    patiently(PATIENCE, "the last container is looked at", is_looked_at).await;
     let metrics = agent.metrics().await;
     let gauge = |name: &str, pod: &str| metrics.sum(name, &[("namespace", "prod"), ("pod", pod), ("container", "app")]);
     let of_cache = [("pod", "web"), ("mountpoint", "/data")];

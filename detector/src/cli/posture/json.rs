@@ -61,7 +61,7 @@ fn mount(mount: &Writable) -> Value {
         "declared": mount.declared.is_some(),
         "volume": mount.volume.as_ref().map(volume),
         "size_bytes": mount.own_memory().map(|memory| memory.size_bytes),
-        "used_bytes": mount.own_memory().map(|memory| memory.used_bytes),
+        "used_bytes": mount.own_memory().and_then(|memory| memory.used_bytes),
     })
 }
 

@@ -56,7 +56,14 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     containerd_socket: Option<PathBuf>,
     /// A namespace of containerd; repeatable.
-    #[arg(long, value_name = "NAMESPACE", default_value = "k8s.io")]
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        env = "ROSENTRY_CONTAINERD_NAMESPACE",
+        value_delimiter = ',',
+        default_value = "k8s.io",
+        hide_env = true
+    )]
     containerd_namespace: Vec<String>,
     #[command(flatten)]
     places: Places,
@@ -152,7 +159,7 @@ fn containers(args: &Args) -> Result<Vec<Arc<Container>>, String> {
     let socket = given(args.containerd_socket.as_ref(), "ROSENTRY_CONTAINERD_SOCKET", USUAL_SOCKET);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the system gives nothing to run on: {error}"))?;
-    runtime.block_on(async {
+    let known = runtime.block_on(async {
         probe(&socket).await.map_err(|error| error.to_string())?;
         let identity = Identity::start(IdentityConfig {
             socket: socket.clone(),
@@ -180,19 +187,36 @@ fn containers(args: &Args) -> Result<Vec<Arc<Container>>, String> {
                 CONTAINERD_PATIENCE.as_secs()
             )),
         }
-    })
+    });
+    // A look into a pod's folder on a disk that does not answer has no end.
+    runtime.shutdown_background();
+    known
 }
 
 /// Looks at all of them, on a thread of its own: what never comes to an end is left behind.
 fn look_at_all(looker: Looker, containers: &[Arc<Container>]) -> Result<Vec<Result<Seen, Unseen>>, String> {
-    let (sender, looks) = mpsc::channel();
     let wanted = containers.to_vec();
-    let look = move || wanted.iter().map(|container| looker.look(container)).try_for_each(|look| sender.send(look));
-    let started = thread::Builder::new().name("looks".to_owned()).spawn(look);
-    started.map_err(|error| format!("the system gives no thread to look with: {error}"))?;
-    let deadline = Instant::now() + LOOKS_PATIENCE;
-    let next = || looks.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-    Ok(containers.iter().map(|_| next().unwrap_or(Err(Unseen::NoAnswer))).collect())
+    let look = move |index: usize| wanted.get(index).map(|container| looker.look(container));
+    answers_of(containers.len(), LOOKS_PATIENCE, look)
+        .map(|looks| looks.into_iter().map(|look| look.unwrap_or(Err(Unseen::NoAnswer))).collect())
+        .map_err(|error| format!("the system gives no thread to look with: {error}"))
+}
+
+/// What `ask` answers for each number below `count`; none from the first on that was not there in time.
+fn answers_of<T: Send + 'static>(
+    count: usize,
+    patience: Duration,
+    ask: impl Fn(usize) -> Option<T> + Send + 'static,
+) -> io::Result<Vec<Option<T>>> {
+    let (sender, answers) = mpsc::channel();
+    let ask_all = move || (0..count).try_for_each(|index| sender.send(ask(index)));
+    thread::Builder::new().name("looks".to_owned()).spawn(ask_all)?;
+    let deadline = Instant::now() + patience;
+    let next = || answers.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
+    // What comes after the end of patience is nobody's: the next one would be told with the answer of this one.
+    let mut told: Vec<Option<T>> = std::iter::from_fn(next).take(count).collect();
+    told.resize_with(count, || None);
+    Ok(told)
 }
 
 fn ready(container: &Container, record: Option<&Learned>) -> Ready {

@@ -154,10 +154,8 @@ fn writable(mount: &Writable) -> Cell {
 /// How full a tmpfs is, and whether that is worth a look.
 fn filled(memory: Memory) -> (String, bool) {
     let Memory { size_bytes, used_bytes } = memory;
-    if size_bytes == 0 {
-        return (format!("{} in memory, no limit", bytes(used_bytes)), false);
-    }
-    let percent = u128::from(used_bytes) * 100 / u128::from(size_bytes);
+    let Some(used_bytes) = used_bytes else { return ("in memory, no limit".to_owned(), false) };
+    let percent = u128::from(used_bytes) * 100 / u128::from(size_bytes).max(1);
     (format!("{} of {} in memory, {percent} %", bytes(used_bytes), bytes(size_bytes)), percent >= NEARLY_FULL)
 }
 

@@ -41,7 +41,7 @@ fn a_sealed_container_is_told_with_what_it_may_write_all_the_same() {
     let mut seen = seen();
     seen.cap_sys_admin = Some(false);
     seen.writable.truncate(1);
-    seen.writable[0].fill(Memory { size_bytes: 1 << 20, used_bytes: 900 << 10 });
+    seen.writable[0].fill(Memory { size_bytes: 1 << 20, used_bytes: Some(900 << 10) });
     let text = told(100, &report(vec![of_declared(Ok(seen))]));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], format!("{:<67}  {:<9}  {:<10}  READY", "CONTAINER", "ROOT", "POWERS"));
@@ -64,7 +64,7 @@ fn what_every_container_is_given_is_counted_and_told_only_where_it_is_nearly_ful
         "how full the node's own is, is not the container's: {text}"
     );
     let dev = seen.writable.iter_mut().find(|mount| mount.point == b"/dev").unwrap();
-    dev.fill(Memory { size_bytes: 4096, used_bytes: 4096 });
+    dev.fill(Memory { size_bytes: 4096, used_bytes: Some(4096) });
     let text = flat(&seen);
     assert!(text.contains("/dev (tmpfs, 4.0 KiB of 4.0 KiB in memory, 100 %)"), "{text}");
 }
@@ -164,4 +164,17 @@ fn where_containerd_is_not_there_one_sentence_says_what_to_do() {
     let line = <Line as clap::Parser>::parse_from(["posture", "--containerd-socket", "/nonexistent/containerd.sock"]);
     let sentence = examine(&line.args).unwrap_err();
     assert!(sentence.contains("--containerd-socket") && !sentence.contains('\n'), "{sentence}");
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_not_taken_for_the_next_ones() {
+    let patience = Duration::from_millis(200);
+    let ask = move |index| {
+        if index == 1 {
+            thread::sleep(patience * 2);
+        }
+        Some(index)
+    };
+    assert_eq!(answers_of(4, patience, ask).unwrap(), [Some(0), None, None, None]);
+    assert_eq!(answers_of(2, LOOKS_PATIENCE, Some).unwrap(), [Some(0), Some(1)]);
 }

@@ -130,7 +130,7 @@ fn memory(latest: &BTreeMap<Owner, &Container>, seen: &HashMap<String, Seen>) ->
         }
     }
     let told = || by_labels.iter().take(SERIES_MAX);
-    let used = told().map(|(labels, memory)| (labels.clone(), memory.used_bytes as f64)).collect();
+    let used = told().filter_map(|(labels, memory)| Some((labels.clone(), memory.used_bytes? as f64))).collect();
     let size = told().map(|(labels, memory)| (labels.clone(), memory.size_bytes as f64)).collect();
     (used, size)
 }
