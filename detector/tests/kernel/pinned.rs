@@ -5,6 +5,8 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use detector::{
@@ -305,4 +307,20 @@ async fn an_agent_that_ends_before_it_has_told_the_gap_leaves_it_to_the_next_one
     restart.kept.commit(1, None);
     assert!(restart.kept.alive_ns() > alive_ns);
     drop(sensor);
+}
+
+#[test]
+fn a_folder_that_an_agent_removes_as_it_ends_is_made_anew_by_the_one_that_waits() {
+    let (_folder, path) = stage();
+    let first = Pins::open(&path).unwrap();
+    let next = thread::spawn({
+        let path = path.clone();
+        move || Pins::open(&path)
+    });
+    // Until it waits.
+    thread::sleep(Duration::from_millis(100));
+    first.uninstall().unwrap();
+    let next = next.join().unwrap().unwrap();
+    assert!(path.is_dir(), "it has what is there");
+    next.uninstall().unwrap();
 }
