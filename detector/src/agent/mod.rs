@@ -148,15 +148,19 @@ struct Started {
     http: JoinHandle<Infallible>,
     hangups: JoinHandle<()>,
     writer_ended: watch::Receiver<bool>,
+    /// Looks at containers as long as it is there.
+    postures: Postures,
     /// What an agent before has left, and the time that nobody was there.
     left: Option<([i128; 2], Before)>,
 }
 
 impl Started {
     async fn serve(self, sensor: Sensor, stop: StopSignal, keeps: bool) -> Result<(), AgentError> {
-        let result = self.agent.serve(sensor, stop, self.writer_ended, self.left, keeps).await;
-        self.http.abort();
-        self.hangups.abort();
+        let Self { agent, http, hangups, writer_ended, postures, left } = self;
+        let result = agent.serve(sensor, stop, writer_ended, left, keeps).await;
+        http.abort();
+        hangups.abort();
+        drop(postures);
         result
     }
 }
@@ -232,7 +236,7 @@ async fn start(
     };
     let losses = Losses::new(counters, kept);
     let agent = Agent { stream, pipeline, seals, losses, batch: Vec::new(), sweep_due: None, tidy: Tidy::default() };
-    Ok(Started { agent, http, hangups, writer_ended, left: gap.map(|gap| (gap, left)) })
+    Ok(Started { agent, http, hangups, writer_ended, postures, left: gap.map(|gap| (gap, left)) })
 }
 
 /// SIGHUP is how the tools that rotate logs say that the file was moved.
