@@ -5,6 +5,8 @@ use std::{
     os::fd::AsFd as _,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
 };
 
 use aya::maps::MapData;
@@ -44,29 +46,37 @@ fn other_hooks() -> Hooks {
 
 #[tokio::test]
 async fn of_writes_without_a_pause_each_is_counted_by_one_of_the_builds() {
+    const WAIT: u64 = 0;
+    const WRITE: u64 = 1;
+    const END: u64 = 2;
     let (_folder, path) = stage();
     let cgroup = Cgroup::new("takeover");
-    let (is_over, written) = (shared_number(), shared_number());
-    let (mut sensor, mut stream, mut counters, mut restart) = attach(&path, hooks_under_test());
+    let (phase, written) = (shared_number(), shared_number());
     let write = || {
         // Where the test is killed. And the agent goes first, which they would hold up.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         let _ = nice(19);
+        while phase.load(Ordering::SeqCst) == WAIT {
+            thread::sleep(Duration::from_millis(1));
+        }
         let mut number = 0;
-        while is_over.load(Ordering::SeqCst) == 0 {
+        while phase.load(Ordering::SeqCst) == WRITE {
             write_numbered(number % 5, 0);
             written.fetch_add(1, Ordering::SeqCst);
             number += 1;
         }
     };
+    // Before there is a folder that is locked, which they would hold.
     let writers = [cgroup.start(write), cgroup.start(write)];
+    let (mut sensor, mut stream, mut counters, mut restart) = attach(&path, hooks_under_test());
+    phase.store(WRITE, Ordering::SeqCst);
     for hooks in [other_hooks(), hooks_under_test()].repeat(if is_emulated() { 1 } else { 2 }) {
         sensor.leave();
         drop((stream, counters, restart));
         (sensor, stream, counters, restart) = attach(&path, hooks);
         assert!(!restart.before.same);
     }
-    is_over.store(1, Ordering::SeqCst);
+    phase.store(END, Ordering::SeqCst);
     writers.into_iter().for_each(|writer| writer.wait());
     let owed = restart.kept.told().get(&cgroup.id).map_or(0, |told| told.owed[Operation::Open as usize]);
     let counted = counters.tallies().read()[&cgroup.id].denied[Operation::Open as usize];
