@@ -132,7 +132,9 @@ impl Lines {
             }
             // Of ECS and OCSF the native line that they carry is looked at.
             let end = if self.line.ends_with(b"\n") { &b"\n"[..] } else { &[] };
-            let native = original(self.line.strip_suffix(b"\n").unwrap_or(&self.line));
+            let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+            // One that is longer may go on.
+            let native = if line.len() <= RENDERED_MAX { original(line) } else { None };
             self.is_carried = native.is_some();
             if let Some(native) = native {
                 self.line = native;
