@@ -26,7 +26,7 @@ const BATCH: usize = LINES;
 /// Bytes that are written at once, about.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// After how long a store that took nothing is tried again.
+/// After how long a store that failed is tried again, however many events come meanwhile.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where lines are kept, or handed on.
@@ -90,34 +90,41 @@ impl<S: Store> Recorder<S> {
     /// Where whoever read has gone away.
     pub fn run(mut self) -> Result<(), SinkError> {
         let mut backlog = VecDeque::with_capacity(BATCH);
-        let mut is_stalled = false;
+        // When a store that failed is tried again.
+        let mut stalled_until: Option<Instant> = None;
         loop {
-            let until_due = self.store.due().map(|due| due.saturating_duration_since(Instant::now()));
-            let patience = if is_stalled { Some(TRY_AGAIN) } else { until_due };
-            let next = self.queue.next(patience);
+            let next = self.queue.next(
+                stalled_until.or_else(|| self.store.due()).map(|due| due.saturating_duration_since(Instant::now())),
+            );
             let has_ended = matches!(next, Err(RecvTimeoutError::Disconnected));
             backlog.extend(next.ok().flatten());
             backlog.extend(self.queue.ready().take(BATCH.saturating_sub(backlog.len())));
-            if self.store.tick() {
+            let is_new = self.store.tick();
+            if is_new {
                 self.stream.tell_previous();
             }
+            // What comes until then waits unnumbered, within the bounds of the queue, which it still counts for. Another file may
+            // take it at once.
+            if !has_ended && !is_new && stalled_until.is_some_and(|until| Instant::now() < until) {
+                continue;
+            }
             match self.write(&mut backlog) {
-                Ok(()) if is_stalled => {
-                    info!(to = self.target, "events are written again");
-                    is_stalled = false;
+                Ok(()) => {
+                    if stalled_until.take().is_some() {
+                        info!(to = self.target, "events are written again");
+                    }
                 }
-                Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {
                     return Err(SinkError::Closed { target: self.target });
                 }
                 Err(error) => {
-                    if !is_stalled {
+                    if stalled_until.is_none() {
                         warn!(to = self.target, %error, "events wait, they can't be written now");
                     }
-                    is_stalled = true;
+                    stalled_until = Some(Instant::now() + TRY_AGAIN);
                 }
             }
-            if has_ended && (is_stalled || backlog.is_empty()) {
+            if has_ended && (stalled_until.is_some() || backlog.is_empty()) {
                 let given_up = backlog.len() + self.queue.ready().count();
                 self.metrics.sink(self.name, "dropped", given_up.try_into().unwrap_or(u64::MAX));
                 self.store.finish();
@@ -177,5 +184,47 @@ impl<S: Store> Recorder<S> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::export::{metrics::tests::metrics, sinks::queue::queue, testing::touch};
+
+    /// Takes nothing, and counts how often it was asked to.
+    struct Full(Arc<AtomicU64>);
+
+    impl Store for Full {
+        fn write(&mut self, _: &[u8]) -> (usize, io::Result<()>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            (0, Err(ErrorKind::StorageFull.into()))
+        }
+    }
+
+    #[test]
+    fn a_store_that_takes_nothing_is_tried_again_each_second_and_not_with_each_event() {
+        let tries = Arc::new(AtomicU64::new(0));
+        let (sender, queue) = queue();
+        let recorder = Recorder {
+            name: "test",
+            target: "test".to_owned(),
+            queue,
+            store: Full(Arc::clone(&tries)),
+            format: Format::Native,
+            stream: Stream::after(None),
+            delivery: Delivery::Last(None),
+            metrics: Arc::new(metrics()),
+        };
+        let body = Arc::new(Body::of(&touch(), "n1").unwrap());
+        while sender.put(&body) {}
+        drop(sender);
+        let begin = Instant::now();
+        recorder.run().unwrap();
+        // At first, each second, and at the end.
+        let most = 2 + begin.elapsed().as_secs();
+        assert!((2..=most).contains(&tries.load(Ordering::Relaxed)), "{tries:?} tries, {most} at most");
     }
 }
