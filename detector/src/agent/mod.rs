@@ -2,10 +2,13 @@
 
 mod ancestry;
 mod escaped;
+#[cfg(any(test, fuzzing))]
+#[expect(clippy::expect_used, reason = "to panic is how a target says no")]
+pub(crate) mod fuzzing;
 mod held;
 mod ledger;
 mod losses;
-mod memory;
+pub(crate) mod memory;
 pub mod mountinfo;
 mod notes;
 mod observing;

@@ -12,6 +12,7 @@ mod tests;
 use std::{fs, io, path::Path, sync::Arc};
 
 use crate::{
+    agent,
     clock::BootClock,
     export::{
         chain::{Link, START},
@@ -56,9 +57,12 @@ pub const CONFIG: Target = Target { name: "config", run: files::config, seeds: f
 /// Files of `/proc`.
 pub const PROC: Target = Target { name: "proc", run: proc::run, seeds: proc::seeds };
 
+/// The slots in which the kernel side counts repeats, and what is kept of each.
+pub const FOLDS: Target = Target { name: "folds", run: agent::fuzzing::folds, seeds: agent::fuzzing::lives };
+
 /// All of them.
-pub const TARGETS: [Target; 7] =
-    [KERNEL_RECORD, OCI_SPEC, CONTAINERD_RECORD, CONTAINERD_EVENTS, EVENT_FILE, CONFIG, PROC];
+pub const TARGETS: [Target; 8] =
+    [KERNEL_RECORD, OCI_SPEC, CONTAINERD_RECORD, CONTAINERD_EVENTS, EVENT_FILE, CONFIG, PROC, FOLDS];
 
 impl Target {
     /// Reads the bytes, and says whether they are what they ought to be. Panics where a promise is broken.

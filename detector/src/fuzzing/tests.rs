@@ -124,6 +124,11 @@ fn no_file_of_proc_crashes_its_reader() {
 }
 
 #[test]
+fn no_order_of_what_happens_to_a_slot_loses_a_repeat_or_tells_it_twice() {
+    run(&FOLDS);
+}
+
+#[test]
 fn every_seed_is_what_its_reader_takes() {
     for target in TARGETS {
         for (number, seed) in target.seeds().iter().enumerate() {

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aya::maps::{Map, MapError};
@@ -21,6 +21,9 @@ use rustix::{
 };
 
 use super::shared::Shared;
+
+/// How long a program may take at most from its record to the slot that counts.
+const UNTIL_PUBLISHED: Duration = Duration::from_millis(200);
 
 /// Which slot counts the repeats of an attempt, and which of the attempts that have had it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -81,12 +84,17 @@ impl Folds {
 
     /// Takes the repeats that were counted, and gives the slot back: the next repeat is told in full.
     pub fn release(&self, id: FoldId) -> Counted {
+        self.release_by(id, Instant::now() + UNTIL_PUBLISHED)
+    }
+
+    fn release_by(&self, id: FoldId, deadline: Instant) -> Counted {
         // Its record comes an instant before the slot counts; to take it away from the program that is about to say so would
-        // leave it to nobody.
+        // leave it to nobody. No program takes as long as the deadline, but one that was lost would hold up the agent for good.
         while self.state(id.slot).is_some_and(|state| {
             let state = State(state.load(Ordering::Acquire));
             state.generation() == id.generation && state.is_busy()
-        }) {
+        }) && Instant::now() < deadline
+        {
             std::thread::yield_now();
         }
         self.exchange(id, State::freed)
@@ -116,9 +124,10 @@ impl Folds {
     /// Gives all slots back; how many repeats nobody has taken.
     pub fn release_all(&self) -> u64 {
         let mut left = 0;
+        let deadline = Instant::now() + UNTIL_PUBLISHED;
         for slot in 0..u32::try_from(SLOTS).unwrap_or(u32::MAX) {
             let generation = self.state(slot).map_or(0, |state| State(state.load(Ordering::Acquire)).generation());
-            if let Counted::Some(repeats) = self.release(FoldId { slot, generation }) {
+            if let Counted::Some(repeats) = self.release_by(FoldId { slot, generation }, deadline) {
                 left += repeats.count;
             }
         }
@@ -216,7 +225,8 @@ pub(super) fn secret() -> io::Result<Box<Secret>> {
 }
 
 /// A kernel side for the tests.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[expect(clippy::expect_used, reason = "a test has what it needs, or fails")]
 pub(crate) mod testing {
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
@@ -224,22 +234,65 @@ pub(crate) mod testing {
 
     /// A table that no kernel side writes to.
     pub fn folds() -> Folds {
-        let memory = memfd_create("fold", MemfdFlags::CLOEXEC).unwrap();
-        ftruncate(&memory, u64::try_from(SLOTS * size_of::<Slot>()).unwrap()).unwrap();
-        Folds { slots: Shared::new(memory, SLOTS).unwrap() }
+        let memory = memfd_create("fold", MemfdFlags::CLOEXEC).expect("there is memory");
+        ftruncate(&memory, (SLOTS * size_of::<Slot>()) as u64).expect("a new file can be enlarged");
+        Folds { slots: Shared::new(memory, SLOTS).expect("there is memory") }
+    }
+
+    fn of(folds: &Folds, slot: u32) -> &AtomicU64 {
+        folds.state(slot).expect("a slot of the table")
     }
 
     /// Does as the kernel side when it has told an attempt.
     pub fn tell(folds: &Folds, slot: u32) -> FoldId {
-        let state = folds.state(slot).unwrap();
+        let state = of(folds, slot);
         let claimed = State(state.load(Ordering::Relaxed)).claimed();
         state.store(claimed.published().0, Ordering::Relaxed);
         FoldId { slot, generation: claimed.generation() }
     }
 
+    /// Does as the kernel side when it gives a slot to another attempt: where nothing waits in it. Whether it did.
+    pub fn claim(folds: &Folds, slot: u32) -> bool {
+        let state = of(folds, slot);
+        let before = State(state.load(Ordering::Relaxed));
+        let is_free = !before.is_busy() && before.count() == 0;
+        if is_free {
+            state.store(before.claimed().0, Ordering::Relaxed);
+        }
+        is_free
+    }
+
+    /// Does as the kernel side when that attempt is told.
+    pub fn publish(folds: &Folds, slot: u32) -> Option<FoldId> {
+        let state = of(folds, slot);
+        let claimed = Some(State(state.load(Ordering::Relaxed))).filter(|state| state.is_busy())?;
+        state.store(claimed.published().0, Ordering::Relaxed);
+        Some(FoldId { slot, generation: claimed.generation() })
+    }
+
     /// Does as the kernel side when it has counted one.
     pub fn repeat(folds: &Folds, slot: u32) {
-        folds.state(slot).unwrap().fetch_add(1, Ordering::Relaxed);
+        of(folds, slot).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Does as the kernel side that is to count so many: how many it has.
+    pub fn count(folds: &Folds, slot: u32, times: u64) -> u64 {
+        if !State(of(folds, slot).load(Ordering::Relaxed)).is_live() {
+            return 0;
+        }
+        (0..times).for_each(|_| repeat(folds, slot));
+        times
+    }
+
+    /// Writes what no kernel side does: anything but that the slot is being given away, for which one waits, and any times.
+    pub fn forge(folds: &Folds, slot: u32, word: u64) {
+        let state = State(word);
+        let state = if state.is_busy() { state.published() } else { state };
+        of(folds, slot).store(state.0, Ordering::Relaxed);
+        for offset in [offset_of!(Slot, told_ticks), offset_of!(Slot, first_ticks), offset_of!(Slot, last_ticks)] {
+            let ticks = folds.slots.number(slot as usize, offset).expect("a slot of the table");
+            ticks.store(word.rotate_left(offset as u32), Ordering::Relaxed);
+        }
     }
 }
 
@@ -303,6 +356,15 @@ mod tests {
             }
         });
         assert_eq!(taken, TIMES);
+    }
+
+    #[test]
+    fn a_slot_that_is_never_published_holds_up_nobody() {
+        let folds = folds();
+        let id = tell(&folds, 7);
+        assert!(testing::claim(&folds, 7));
+        let next = FoldId { generation: id.generation + 1, ..id };
+        assert_eq!((folds.release(next), folds.release_all()), (Counted::None, 0));
     }
 
     #[test]
