@@ -1,30 +1,29 @@
 //! `cargo xtask bench`: what rosentry costs, and whether that is within its limits.
 
+mod beside;
 mod budget;
+mod guest;
 mod peer_list;
 mod peers;
 mod proof;
 mod publish;
+mod publish_real;
+mod real;
 mod report;
 mod sheet;
 mod svg;
 
-use std::{fmt::Display, path::Path, process::ExitCode, time::Duration};
+use std::{fmt::Display, process::ExitCode, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
 
-use self::report::Report;
+use self::{guest::Guest, report::Report};
 use crate::{
     commands::setup,
     kernel_object,
     requirements::Need,
-    vm::{
-        initramfs,
-        kernel::Series,
-        machine::{End, MEMORY_MIB, Machine, Time},
-        program,
-    },
+    vm::{kernel::Series, machine::MEMORY_MIB},
     workspace::Workspace,
 };
 
@@ -46,6 +45,16 @@ pub enum Bench {
     },
     /// What rosentry and other tools cost and see, each in a machine of its own, counted in the same way; kept in docs/benchmarks
     Peers {
+        /// The kernel to measure in; all of them when it is not given
+        #[arg(long = "kernel")]
+        kernels: Vec<Series>,
+        /// The tool to measure; all of them when it is not given
+        #[arg(long = "peer")]
+        peers: Vec<String>,
+    },
+    /// What rosentry and other tools cost a build, nginx under wrk and redis under its benchmark, each in a machine of its own,
+    /// counted in the same way; kept in docs/benchmarks
+    Real {
         /// The kernel to measure in; all of them when it is not given
         #[arg(long = "kernel")]
         kernels: Vec<Series>,
@@ -102,12 +111,6 @@ pub enum Bench {
     },
 }
 
-/// The package and program that runs inside.
-const PROGRAM: &str = "rosentry-cost";
-
-/// What the program needs of the kernel that Debian has as a module.
-const MODULES: &[&str] = &["overlay"];
-
 /// One figure takes seconds at most.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -119,6 +122,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
         Bench::Learning { kernels } => (kernels, "/program learning 2>&1\n"),
         Bench::Hooks { kernels } => (kernels, "/program bare 2>&1\n"),
         Bench::Peers { kernels, peers } => return peers::run(workspace, or_all(kernels), peers),
+        Bench::Real { kernels, peers } => return real::run(workspace, or_all(kernels), peers),
         Bench::Report { check } => return publish::run(workspace, *check),
         Bench::Flood { writes } => return proof::run(workspace, &words(&[&"flood", &"--writes", writes])),
         Bench::Pods { containers } => return proof::run(workspace, &words(&[&"pods", &"--containers", containers])),
@@ -133,13 +137,13 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
     let kernels = or_all(kernels);
     let tools = setup::ensure(workspace, Need::VirtualMachine)?;
     kernel_object::build(workspace, &tools)?;
-    let built =
-        program::build(workspace, "building what is measured", PROGRAM, &["build", "--release", "--package", PROGRAM])?;
-    let program = program::stripped(workspace, &built, PROGRAM)?;
+    let program = guest::program(workspace)?;
+    let guest = Guest { name: "cost", program: &program, job, others: &[], memory_mib: MEMORY_MIB, silence: SILENCE };
 
     let mut all_held = true;
     for &series in kernels {
-        let report = measure(workspace, series, &program, job)?;
+        let mut report = Report::default();
+        guest.run(workspace, series, |line| report.take(line))?;
         println!("{}", report.costs()?);
         if let Bench::Cost { .. } = bench {
             let (budgets, held) = report.budgets()?;
@@ -156,26 +160,4 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
 /// The kernels that are asked for, all where none is.
 fn or_all(kernels: &[Series]) -> &[Series] {
     if kernels.is_empty() { &[Series::V6_1, Series::V6_12] } else { kernels }
-}
-
-/// Runs the program in one kernel.
-fn measure(workspace: &Workspace, series: Series, program: &Path, job: &str) -> Result<Report> {
-    let kernel = series.image(workspace)?;
-    let initramfs = workspace.target().join(format!("vm/cost-{}.cpio", series.name()));
-    let modules = series.modules(workspace, MODULES)?;
-    initramfs::write(&initramfs, &initramfs::Contents { program, job, others: &[], words: &[], modules: &modules })?;
-    let mut report = Report::default();
-    let machine = Machine {
-        kernel: &kernel,
-        initramfs: &initramfs,
-        memory_mib: MEMORY_MIB,
-        time: Time::Instructions,
-        silence: SILENCE,
-    };
-    match machine.run(|line| report.take(line))? {
-        End::Done => Ok(report),
-        End::Early(lines) | End::Silent(lines) => {
-            bail!("the measurement in Linux {} did not come to its end:\n{}", series.name(), lines.join("\n"))
-        }
-    }
 }
