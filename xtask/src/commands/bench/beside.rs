@@ -102,9 +102,9 @@ impl Measurement<'_> {
             Line::Message(..) => {}
             Line::Other(text) => {
                 failed |= text.starts_with("Error:");
-                if !tool.take(text) {
-                    eprintln!("  {text}");
-                }
+                tool.take(text);
+                // All of it, since there is nothing else to see for minutes.
+                eprintln!("  {text}");
             }
         })?;
         if failed {

@@ -13,9 +13,9 @@ use crate::vm::kernel::Series;
 
 /// Work as the program names it, and as a reader does.
 const WORK: [(&str, &str); 3] = [
-    ("build", "rustc compiles memchr"),
+    ("build", "rustc compiles itoa"),
     ("nginx", "a request of nginx under wrk"),
-    ("redis", "redis-benchmark: 8000 SET, 8000 GET"),
+    ("redis", "redis-benchmark: 4000 SET, 4000 GET"),
 ];
 
 /// The mode that is meant to cost nothing, and how much of it is nothing, percent.

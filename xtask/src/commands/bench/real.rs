@@ -2,12 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{beside::Measurement, peer_list::Peer, sheet::Entry};
@@ -35,7 +34,7 @@ const PACKAGES: &[&str] = &[
     "libz3-4",
     "libicu72",
     "libbsd0",
-    "librust-memchr-dev",
+    "librust-itoa-dev",
     "nginx",
     "nginx-common",
     "wrk",
@@ -51,11 +50,13 @@ const PACKAGES: &[&str] = &[
 ];
 const PROGRAMS: [&str; 5] =
     ["usr/bin/rustc", "usr/sbin/nginx", "usr/bin/wrk", "usr/bin/redis-server", "usr/bin/redis-benchmark"];
-/// Folders of which each file is needed: the standard library's crates, and the crate that is built. And what is served.
-const FOLDERS: [&str; 3] = [
-    "usr/lib/rustlib/x86_64-unknown-linux-gnu/lib",
-    "usr/share/cargo/registry/memchr-2.5.0/src",
-    "usr/share/nginx/html",
+/// Folders of which each file is needed whose name begins so: what is compiled, the crates that it needs, and what is served.
+const FOLDERS: [(&str, &str); 5] = [
+    ("usr/share/cargo/registry/itoa-1.0.1/src", ""),
+    ("usr/lib/rustlib/x86_64-unknown-linux-gnu/lib", "libcore-"),
+    ("usr/lib/rustlib/x86_64-unknown-linux-gnu/lib", "libcompiler_builtins-"),
+    ("usr/lib/rustlib/x86_64-unknown-linux-gnu/lib", "librustc_std_workspace_core-"),
+    ("usr/share/nginx/html", "index.html"),
 ];
 
 /// One tool, and the programs that worked beside it.
@@ -163,27 +164,19 @@ fn image(workspace: &Workspace) -> Result<Vec<(PathBuf, PathBuf)>> {
     for program in PROGRAMS {
         files.extend(program::with_libraries(&root, program)?);
     }
-    for folder in FOLDERS {
-        all_in(&root, Path::new(folder), &mut files)?;
+    for (folder, beginning) in FOLDERS {
+        for here in files_in(&root.join(folder)) {
+            let name = here.file_name().unwrap_or_default();
+            // A file behind a link, too.
+            if here.is_file() && name.to_string_lossy().starts_with(beginning) {
+                files.push((Path::new("/").join(folder).join(name), here));
+            }
+        }
     }
     for (inside, _) in &mut files {
         *inside = Path::new(IMAGE).join(inside.strip_prefix("/").unwrap_or(inside));
     }
     Ok(files)
-}
-
-/// Files of a folder and of those in it.
-fn all_in(root: &Path, folder: &Path, files: &mut Vec<(PathBuf, PathBuf)>) -> Result<()> {
-    for here in files_in(&root.join(folder)) {
-        let inside = here.strip_prefix(root).with_context(|| format!("{} is elsewhere", here.display()))?.to_owned();
-        // Followed, since a library's name may be a link.
-        if fs::metadata(&here).is_ok_and(|data| data.is_dir()) {
-            all_in(root, &inside, files)?;
-        } else {
-            files.push((Path::new("/").join(inside), here));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

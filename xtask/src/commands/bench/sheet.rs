@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::peer_list::Peer;
+use super::peer_list::{PEERS, Peer};
 
 /// What is kept of one tool.
 pub trait Entry: Serialize + DeserializeOwned {
@@ -116,12 +116,13 @@ impl<T: Entry> Sheet<T> {
         fs::write(path, text + "\n").with_context(|| format!("{} could not be written", path.display()))
     }
 
-    /// Puts a tool in the place of what was known of it, else behind the others.
+    /// Puts a tool in the place of what was known of it, else where it stands among the peers.
     pub fn put(&mut self, tool: T) {
         match self.tools.iter_mut().find(|other| other.name() == tool.name()) {
             Some(place) => *place = tool,
             None => self.tools.push(tool),
         }
+        self.tools.sort_by_key(|tool| PEERS.iter().position(|peer| peer.name == tool.name()));
     }
 
     /// The tool of this name.
@@ -190,7 +191,7 @@ impl Tool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::peer_list::PEERS, *};
+    use super::*;
 
     fn tool(lines: &[&str]) -> Tool {
         let peer = PEERS.iter().find(|peer| peer.name == "opensnoop").unwrap();
@@ -223,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_is_measured_again_takes_its_old_place() {
+    fn a_tool_that_is_measured_again_takes_its_old_place_and_a_new_one_that_of_the_list() {
         let of = |name: &str, told| Tool { name: name.to_owned(), told, ..Tool::default() };
-        let mut sheet = Sheet { tools: vec![of("a", 1), of("b", 2)], ..Sheet::default() };
-        sheet.put(of("a", 3));
-        sheet.put(of("c", 4));
-        assert_eq!(sheet.tools, [of("a", 3), of("b", 2), of("c", 4)]);
+        let mut sheet = Sheet { tools: vec![of("nothing", 1), of("ftrace", 2)], ..Sheet::default() };
+        sheet.put(of("nothing", 3));
+        sheet.put(of("auditd", 4));
+        assert_eq!(sheet.tools, [of("nothing", 3), of("auditd", 4), of("ftrace", 2)]);
         assert_eq!(serde_json::from_str::<Sheet<Tool>>(&serde_json::to_string(&sheet).unwrap()).unwrap(), sheet);
     }
 }
