@@ -12,7 +12,7 @@
 //!
 //! With `beside NAME MARK FILE COMMAND` it measures with nothing attached and then beside another tool, `cost NAME …`, what
 //! all other processes do for each operation, `agent NAME OPERATION TIME`, and how many of the refused writes the tool has told and how
-//! many it says that it lost, `told NAME ATTEMPTS TOLD LOST`. `flood` and `real` are told of there.
+//! many it says that it lost, `told NAME ATTEMPTS TOLD LOST`. `flood`, `real` and `rules` are told of there.
 
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ mod bare;
 mod beside;
 mod flood;
 mod operations;
+mod rules;
 mod workloads;
 
 use beside::{Tool, time_of_others};
@@ -44,6 +45,8 @@ const LEARNING: &str = "learning";
 const BESIDE: &str = "beside";
 /// The argument for many refused writes beside it.
 const FLOOD: &str = "flood";
+/// The argument for what the rules cost.
+const RULES: &str = "rules";
 /// The argument for programs that do real work beside it.
 const REAL: &str = "real";
 /// The least of so many samples is taken: what disturbs only adds.
@@ -72,6 +75,7 @@ fn main() -> Result<()> {
     match arguments.split_first() {
         Some((mode, words)) if mode == BESIDE => return measure_beside(words),
         Some((mode, words)) if mode == FLOOD => return flood::run(words),
+        Some((mode, [])) if mode == RULES => return rules::run(),
         Some((mode, words)) if mode == REAL => return workloads::run(words),
         _ => {}
     }

@@ -20,10 +20,10 @@ use clap::Subcommand;
 
 use self::{guest::Guest, report::Report};
 use crate::{
-    commands::setup,
-    kernel_object,
-    requirements::Need,
-    vm::{kernel::Series, machine::MEMORY_MIB},
+    vm::{
+        kernel::Series,
+        machine::{Line, MEMORY_MIB},
+    },
     workspace::Workspace,
 };
 
@@ -68,6 +68,8 @@ pub enum Bench {
         #[arg(long)]
         check: bool,
     },
+    /// What it costs the agent to compile the built-in rules and to ask them about a path; in the same way
+    Rules,
     /// What each kind of hook costs by itself, with a program that only looks at a result; in the same way
     Hooks {
         /// The kernel to measure in; all of them when it is not given
@@ -123,6 +125,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
         Bench::Hooks { kernels } => (kernels, "/program bare 2>&1\n"),
         Bench::Peers { kernels, peers } => return peers::run(workspace, or_all(kernels), peers),
         Bench::Real { kernels, peers } => return real::run(workspace, or_all(kernels), peers),
+        Bench::Rules => return rules(workspace),
         Bench::Report { check } => return publish::run(workspace, *check),
         Bench::Flood { writes } => return proof::run(workspace, &words(&[&"flood", &"--writes", writes])),
         Bench::Pods { containers } => return proof::run(workspace, &words(&[&"pods", &"--containers", containers])),
@@ -135,8 +138,6 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
         }
     };
     let kernels = or_all(kernels);
-    let tools = setup::ensure(workspace, Need::VirtualMachine)?;
-    kernel_object::build(workspace, &tools)?;
     let program = guest::program(workspace)?;
     let guest = Guest { name: "cost", program: &program, job, others: &[], memory_mib: MEMORY_MIB, silence: SILENCE };
 
@@ -155,6 +156,19 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
         println!("bench cost: {}", if all_held { "all limits are held" } else { "a limit is broken" });
     }
     Ok(if all_held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints what the program says of the rules. They know nothing of a kernel: one will do.
+fn rules(workspace: &Workspace) -> Result<ExitCode> {
+    let program = guest::program(workspace)?;
+    let job = "/program rules 2>&1\n";
+    let guest = Guest { name: "rules", program: &program, job, others: &[], memory_mib: MEMORY_MIB, silence: SILENCE };
+    guest.run(workspace, Series::V6_12, |line| {
+        if let Line::Other(text) = line {
+            println!("{text}");
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The kernels that are asked for, all where none is.

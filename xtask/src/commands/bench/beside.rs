@@ -15,10 +15,8 @@ use super::{
     sheet::{Entry, Sheet},
 };
 use crate::{
-    commands::setup,
-    kernel_object, packages,
+    packages,
     process::probe,
-    requirements::Need,
     vm::{
         kernel::Series,
         machine::{Line, QEMU},
@@ -51,8 +49,6 @@ impl Measurement<'_> {
     /// Measures these tools (none: all) in these kernels, and keeps the figures.
     pub fn run<T: Entry>(&self, workspace: &Workspace, kernels: &[Series], wanted: &[String]) -> Result<ExitCode> {
         let peers = named(wanted)?;
-        let tools = setup::ensure(workspace, Need::VirtualMachine)?;
-        kernel_object::build(workspace, &tools)?;
         let (program, agent) = (guest::program(workspace)?, guest::released(workspace, "rosentry", "detector")?);
         let qemu = probe(Command::new(QEMU).arg("--version"))
             .and_then(|said| said.lines().next().map(str::to_owned))

@@ -8,6 +8,9 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
+    commands::setup,
+    kernel_object,
+    requirements::Need,
     vm::{
         initramfs,
         kernel::Series,
@@ -59,8 +62,10 @@ impl Guest<'_> {
     }
 }
 
-/// Builds the program that measures.
+/// Builds the program that measures, with the kernel's programs in it.
 pub fn program(workspace: &Workspace) -> Result<PathBuf> {
+    let tools = setup::ensure(workspace, Need::VirtualMachine)?;
+    kernel_object::build(workspace, &tools)?;
     released(workspace, PROGRAM, PROGRAM)
 }
 
