@@ -68,6 +68,9 @@ fn below_every_peer(sheet: &Sheet<Worked>, work: &str) -> String {
             others().filter(|tool| tool.work.get(work).is_some_and(|runs| is_one(light.slower() - runs.slower())));
         names.map(|tool| tool.name.as_str()).collect::<Vec<_>>().join(", ")
     };
+    if others().all(|tool| !tool.work.contains_key(work)) {
+        return "no other was measured".to_owned();
+    }
     let (more, level) = (named(&|more| more > noise), named(&|more| more.abs() <= noise));
     match (more.as_str(), level.as_str()) {
         ("", "") => "held".to_owned(),
@@ -118,6 +121,8 @@ mod tests {
         assert_eq!(verdict(1002.0, 1010.0), "held");
         assert_eq!(verdict(1002.0, 1001.5), "held; level with opensnoop (noise)");
         assert_eq!(verdict(1005.0, 1002.0), "BROKEN by opensnoop");
+        let alone = Sheet { tools: vec![tool(BASE, 1001.0), tool(LIGHT.0, 1002.0)], ..Sheet::default() };
+        assert_eq!(below_every_peer(&alone, "build"), "no other was measured");
         assert_eq!(below_every_peer(&Sheet::default(), "build"), "not measured");
     }
 }
