@@ -74,7 +74,7 @@ fn below_every_peer(sheet: &Sheet<Worked>, work: &str) -> String {
     let (more, level) = (named(&|more| more > noise), named(&|more| more.abs() <= noise));
     match (more.as_str(), level.as_str()) {
         ("", "") => "held".to_owned(),
-        ("", level) => format!("held; level with {level} (noise)"),
+        ("", level) => format!("level with {level} (noise)"),
         (more, _) => format!("BROKEN by {more}"),
     }
 }
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_difference_that_a_machine_without_a_tool_shows_too_is_none() {
         assert_eq!(verdict(1002.0, 1010.0), "held");
-        assert_eq!(verdict(1002.0, 1001.5), "held; level with opensnoop (noise)");
+        assert_eq!(verdict(1002.0, 1001.5), "level with opensnoop (noise)");
         assert_eq!(verdict(1005.0, 1002.0), "BROKEN by opensnoop");
         let alone = Sheet { tools: vec![tool(BASE, 1001.0), tool(LIGHT.0, 1002.0)], ..Sheet::default() };
         assert_eq!(below_every_peer(&alone, "build"), "no other was measured");
