@@ -17,6 +17,8 @@ mod repeats;
 pub mod resolve;
 mod seals;
 pub(crate) mod target;
+mod telling;
+mod verdict;
 mod weight;
 
 use std::{
@@ -271,8 +273,8 @@ impl Agent {
             // Those that follow here.
             kept.gap_is_told_with_line(3);
         }
-        self.pipeline.outbox.send(notes::start(sensor.mode(), self.pipeline.observed.is_some()));
-        self.pipeline.outbox.send(notes::coverage(sensor.coverage()));
+        self.pipeline.outbox.send(&notes::start(sensor.mode(), self.pipeline.observed.is_some()));
+        self.pipeline.outbox.send(&notes::coverage(sensor.coverage()));
         if let Some((gap, left)) = left {
             self.take_over(gap, left).await;
         }
@@ -308,6 +310,7 @@ impl Agent {
             }
             self.sweep(now);
             self.losses.report(&self.pipeline, &self.stream);
+            self.pipeline.outbox.flush();
             self.tidy.after_work(now);
         };
         info!(reason, "stopping");
@@ -347,7 +350,7 @@ impl Agent {
         } else {
             self.losses.report_last(&self.pipeline, &self.stream);
         }
-        self.pipeline.outbox.send(notes::stop(reason));
+        self.pipeline.outbox.send(&notes::stop(reason));
         if let Some(kept) = &self.pipeline.kept {
             kept.is_alive(clock::boot_ns());
         }
@@ -362,7 +365,7 @@ impl Agent {
     async fn take_over(&mut self, gap: [i128; 2], left: Before) {
         let Before { same, mut records, missing, .. } = left;
         let count = missing.iter().map(|(_, _, count)| count).sum();
-        self.pipeline.outbox.send(notes::gap(gap, same, count));
+        self.pipeline.outbox.send(&notes::gap(gap, same, count));
         info!(records = records.len(), "going on where an agent before has ended");
         self.pipeline.take(&mut records).await;
         // Those of which nothing but their number is left, the ledger tells, when it is sure of them.

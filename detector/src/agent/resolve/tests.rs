@@ -46,7 +46,7 @@ impl Hanging {
         let (hung, hangs) = unbounded_channel();
         let (hold, held): (_, Receiver<()>) = channel();
         let held = Mutex::new(held);
-        let look = move |_: &Subject, question: &Question| {
+        let look = move |_: &mut Session<'_>, _: &Subject, question: &Question| {
             if question.requested.starts_with(b"/hang") {
                 hung.send(()).unwrap();
                 // Told by the end of the other side. All that hang wait, one for the channel and the others for the lock.
@@ -57,7 +57,7 @@ impl Hanging {
             }
             Ok(Resolved { path: question.requested.clone(), mount: None })
         };
-        Self { resolver: Resolver::with(4, Box::new(look)).unwrap(), hangs, hold, _clock: stop_the_clock() }
+        Self { resolver: Resolver::with("/proc".into(), 4, Box::new(look)).unwrap(), hangs, hold, _clock: stop_the_clock() }
     }
 
     /// Asks what a thread then hangs on, until the deadline.
@@ -81,7 +81,13 @@ async fn ask(resolver: &Resolver, subject: &Subject, path: &str) -> Option<Resol
 }
 
 async fn ask_late(resolver: &Resolver, subject: &Subject, path: &str, lag: Duration) -> Option<Resolved> {
-    resolver.resolve(subject, [Some(question(Path::new(path))), None], lag).await[0].clone()
+    let [answer] = &ask_at_once(resolver, subject, &[path], lag).await[..] else { panic!("one answer to one question") };
+    answer.clone()
+}
+
+async fn ask_at_once(resolver: &Resolver, subject: &Subject, paths: &[&str], lag: Duration) -> Vec<Option<Resolved>> {
+    let askers = paths.iter().map(|path| (subject.clone(), [Some(question(Path::new(path))), None])).collect();
+    resolver.resolve(askers, lag).await.into_iter().map(|[first, _]| first).collect()
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ impl<S: Store> Recorder<S> {
             let next = self.queue.next(patience);
             let has_ended = matches!(next, Err(RecvTimeoutError::Disconnected));
             backlog.extend(next.ok().flatten());
-            backlog.extend(self.queue.ready().take(BATCH.saturating_sub(backlog.len())));
+            backlog.extend(self.queue.ready(BATCH.saturating_sub(backlog.len())));
             if self.store.tick() {
                 self.stream.tell_previous();
             }
@@ -118,7 +118,7 @@ impl<S: Store> Recorder<S> {
                 }
             }
             if has_ended && (is_stalled || backlog.is_empty()) {
-                let given_up = backlog.len() + self.queue.ready().count();
+                let given_up = backlog.len() + self.queue.ready(usize::MAX).len();
                 self.metrics.sink(self.name, "dropped", given_up.try_into().unwrap_or(u64::MAX));
                 self.store.finish();
                 return Ok(());
