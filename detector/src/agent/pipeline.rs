@@ -182,7 +182,8 @@ impl Pipeline {
 
     /// Reports the attempts, or ignores them.
     async fn conclude(&mut self, judged: Vec<(Verdict, Box<Attempt>)>) {
-        let mut cases: Vec<Case> = judged.into_iter().filter_map(|(verdict, attempt)| self.case(verdict, attempt)).collect();
+        let mut cases: Vec<Case> =
+            judged.into_iter().filter_map(|(verdict, attempt)| self.case(verdict, attempt)).collect();
         while !cases.is_empty() {
             let later = cases.split_off(cases.len().min(AT_ONCE));
             let answered = self.look(&cases).await;
@@ -225,9 +226,8 @@ impl Pipeline {
         if !self.follow_links {
             return vec![[None, None]; cases.len()];
         }
-        let asker = |Case { attempt, container, .. }: &Case| {
-            (Subject::of(attempt, container.as_deref()), questions(attempt))
-        };
+        let asker =
+            |Case { attempt, container, .. }: &Case| (Subject::of(attempt, container.as_deref()), questions(attempt));
         self.resolver.resolve(cases.iter().map(asker).collect(), self.lag).await
     }
 

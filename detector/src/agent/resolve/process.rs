@@ -155,7 +155,8 @@ fn roots<'a>(
     subject: &'a Subject,
     key: &'a (Subject, Vec<u8>),
 ) -> impl Iterator<Item = Root> + 'a {
-    let open = move |process, incarnation, is_own| open_root(host_proc, process, incarnation, subject.mnt_ns, is_own, key);
+    let open =
+        move |process, incarnation, is_own| open_root(host_proc, process, incarnation, subject.mnt_ns, is_own, key);
     let own = move || open(subject.process.pid, Some(subject.process), true);
     let others = subject.first.iter().chain(&subject.ancestors);
     // Pid 1 has no successor; the others are told from one by their start.
@@ -177,8 +178,9 @@ fn open_root(
     let fd = openat(&folder, "root", flags, Mode::empty()).ok()?;
     // In this order: what is held is checked, not what will be opened.
     let same_namespace = mnt_ns.is_none_or(|expected| namespace(folder.as_fd()) == Some(expected));
-    let same_process = incarnation
-        .is_none_or(|expected| Stat::read_in(folder.as_fd()).is_some_and(|stat| stat.started_at(expected.start_time_ns)));
+    let same_process = incarnation.is_none_or(|expected| {
+        Stat::read_in(folder.as_fd()).is_some_and(|stat| stat.started_at(expected.start_time_ns))
+    });
     // The link tells where the root stands in its mount namespace: that of another must be the namespace's own, and ours may
     // have been left by a chroot since the call.
     let stands: &[u8] = if is_own { prefix } else { b"/" };
@@ -267,6 +269,47 @@ pub(super) mod tests {
         let mount = resolved.mount.unwrap();
         assert!(crate::finding::paths::is_at_or_below(&resolved.path, &mount.point), "{mount:?}");
         assert!(!mount.facts.flags.readonly(), "we have just written there");
+    }
+
+    #[test]
+    fn many_names_in_a_folder_are_told_with_its_mount_and_a_folder_that_has_become_a_link_is_followed_the_next_time() {
+        let (_folder, path) = folder_with_link();
+        let (tables, other) = (Tables::default(), path.join("other"));
+        fs::create_dir(&other).unwrap();
+        let ask = |session: &mut Session<'_>, name: &str| {
+            session.look(&ourselves(), &question(&path.join("link").join(name))).unwrap()
+        };
+        let mut session = Session::new(Path::new("/proc"), &tables);
+        let first = ask(&mut session, "x");
+        fs::write(path.join("real/there"), "").unwrap();
+        for name in ["y", "there"] {
+            let resolved = ask(&mut session, name);
+            assert_eq!(resolved.path, path.join("real").join(name).as_os_str().as_encoded_bytes());
+            assert_eq!(resolved.mount, first.mount);
+        }
+        fs::remove_file(path.join("link")).unwrap();
+        std::os::unix::fs::symlink("other", path.join("link")).unwrap();
+        let later = ask(&mut Session::new(Path::new("/proc"), &tables), "x");
+        assert_eq!(later.path, other.join("x").as_os_str().as_encoded_bytes());
+    }
+
+    #[test]
+    fn what_was_opened_for_one_serves_nobody_else() {
+        let (_folder, path) = folder_with_link();
+        let (tables, asked) = (Tables::default(), question(&path.join("link/x")));
+        let mut session = Session::new(Path::new("/proc"), &tables);
+        session.look(&ourselves(), &asked).unwrap();
+        let mut replaced = ourselves();
+        replaced.process.start_time_ns += 5_000_000_000;
+        let mut elsewhere = ourselves();
+        elsewhere.mnt_ns = Some(1);
+        let mut chrooted = asked.clone();
+        chrooted.anchor.root = path.as_os_str().as_bytes().to_vec();
+        let alone = Subject { mnt_ns: None, ..ourselves() };
+        let replaced = Subject { mnt_ns: None, ..replaced };
+        for (subject, question) in [(&replaced, &asked), (&elsewhere, &asked), (&alone, &chrooted)] {
+            assert!(matches!(session.look(subject, question), Err(NoAnswer::Gone)), "{subject:?}");
+        }
     }
 
     #[test]

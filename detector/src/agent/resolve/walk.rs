@@ -292,8 +292,7 @@ struct Seen {
 /// Looks at a name in a folder; where that is empty, at what is open.
 fn look(object: BorrowedFd<'_>, name: &[u8]) -> Result<Seen, Errno> {
     // What the kernel knows already is enough: no server of a network filesystem need be asked.
-    let flags =
-        AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     let seen = statx(object, name, flags, StatxFlags::TYPE | StatxFlags::MNT_ID)?;
     let told = StatxFlags::from_bits_retain(seen.stx_mask).contains(StatxFlags::MNT_ID);
     Ok(Seen { file_type: FileType::from_raw_mode(seen.stx_mode.into()), mount_id: told.then_some(seen.stx_mnt_id) })

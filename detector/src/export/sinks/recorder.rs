@@ -26,6 +26,9 @@ const BATCH: usize = LINES;
 /// Bytes that are written at once, about.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// Bytes that are kept for the next lines.
+const KEPT_BYTES: usize = 64 << 10;
+
 /// After how long a store that took nothing is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -90,6 +93,7 @@ impl<S: Store> Recorder<S> {
     /// Where whoever read has gone away.
     pub fn run(mut self) -> Result<(), SinkError> {
         let mut backlog = VecDeque::with_capacity(BATCH);
+        let mut lines = Vec::new();
         let mut is_stalled = false;
         loop {
             let until_due = self.store.due().map(|due| due.saturating_duration_since(Instant::now()));
@@ -101,7 +105,7 @@ impl<S: Store> Recorder<S> {
             if self.store.tick() {
                 self.stream.tell_previous();
             }
-            match self.write(&mut backlog) {
+            match self.write(&mut backlog, &mut lines) {
                 Ok(()) if is_stalled => {
                     info!(to = self.target, "events are written again");
                     is_stalled = false;
@@ -126,15 +130,15 @@ impl<S: Store> Recorder<S> {
         }
     }
 
-    /// Writes what it can of the backlog.
-    fn write(&mut self, backlog: &mut VecDeque<Arc<Body>>) -> io::Result<()> {
-        let mut lines = Vec::with_capacity(BATCH_BYTES);
+    /// Writes what it can of the backlog, by way of `lines`.
+    fn write(&mut self, backlog: &mut VecDeque<Arc<Body>>, lines: &mut Vec<u8>) -> io::Result<()> {
         while let Some(first) = backlog.front() {
             let (is_first_in_file, room) = self.store.make_room(self.format.line_bytes_max(first));
             if is_first_in_file {
                 self.stream.tell_previous();
             }
             lines.clear();
+            lines.shrink_to(KEPT_BYTES);
             let mut stream = self.stream.clone();
             // Where the stream stands after each line, so that it can go on from the last one that was taken.
             let mut after = Vec::new();
@@ -144,8 +148,8 @@ impl<S: Store> Recorder<S> {
                     break;
                 }
                 let start = lines.len();
-                stream.append(body, &mut lines);
-                self.format.render_end(&mut lines, start);
+                stream.append(body, lines);
+                self.format.render_end(lines, start);
                 after.push((lines.len(), stream.clone()));
             }
             let kept = match &self.delivery {
@@ -155,7 +159,7 @@ impl<S: Store> Recorder<S> {
             if let Some(kept) = kept {
                 kept.begin(backlog.iter().take(after.len()).map(|body| body.mark.as_ref()));
             }
-            let (taken, result) = self.store.write(&lines);
+            let (taken, result) = self.store.write(lines);
             let count = after.partition_point(|(length, _)| *length <= taken);
             if let Some((_, stream)) = count.checked_sub(1).and_then(|last| after.get(last)) {
                 self.stream = stream.clone();
@@ -163,10 +167,13 @@ impl<S: Store> Recorder<S> {
             if let Some(kept) = kept {
                 kept.commit(count, self.stream.end());
             }
+            let is_delivered = matches!(self.delivery, Delivery::Last(_));
+            if is_delivered {
+                self.metrics.sink(self.name, "delivered", count.try_into().unwrap_or(u64::MAX));
+            }
             for body in backlog.drain(..count) {
                 self.queue.release(&body);
-                if matches!(self.delivery, Delivery::Last(_)) {
-                    self.metrics.sink(self.name, "delivered", 1);
+                if is_delivered {
                     self.metrics.delay(body.kind, clock::since(body.last_time_unix_ns));
                 }
             }
