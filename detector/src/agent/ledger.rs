@@ -13,7 +13,7 @@ use std::{
 
 use detector_common::{budget::OPERATIONS, operation::Operation};
 
-use super::{held, pipeline::HOST, repeats};
+use super::{held, repeats, verdict::HOST};
 use crate::{
     cli::config::Scope,
     clock,

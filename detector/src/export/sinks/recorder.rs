@@ -26,6 +26,9 @@ const BATCH: usize = LINES;
 /// Bytes that are written at once, about.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// Bytes that are kept for the next lines.
+const KEPT_BYTES: usize = 64 << 10;
+
 /// After how long a store that failed is tried again, however many events come meanwhile.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -90,6 +93,7 @@ impl<S: Store> Recorder<S> {
     /// Where whoever read has gone away.
     pub fn run(mut self) -> Result<(), SinkError> {
         let mut backlog = VecDeque::with_capacity(BATCH);
+        let mut lines = Vec::new();
         // When a store that failed is tried again.
         let mut stalled_until: Option<Instant> = None;
         loop {
@@ -98,7 +102,7 @@ impl<S: Store> Recorder<S> {
             );
             let has_ended = matches!(next, Err(RecvTimeoutError::Disconnected));
             backlog.extend(next.ok().flatten());
-            backlog.extend(self.queue.ready().take(BATCH.saturating_sub(backlog.len())));
+            backlog.extend(self.queue.ready(BATCH.saturating_sub(backlog.len())));
             let is_new = self.store.tick();
             if is_new {
                 self.stream.tell_previous();
@@ -108,7 +112,7 @@ impl<S: Store> Recorder<S> {
             if !has_ended && !is_new && stalled_until.is_some_and(|until| Instant::now() < until) {
                 continue;
             }
-            match self.write(&mut backlog) {
+            match self.write(&mut backlog, &mut lines) {
                 Ok(()) => {
                     if stalled_until.take().is_some() {
                         info!(to = self.target, "events are written again");
@@ -125,7 +129,7 @@ impl<S: Store> Recorder<S> {
                 }
             }
             if has_ended && (stalled_until.is_some() || backlog.is_empty()) {
-                let given_up = backlog.len() + self.queue.ready().count();
+                let given_up = backlog.len() + self.queue.ready(usize::MAX).len();
                 self.metrics.sink(self.name, "dropped", given_up.try_into().unwrap_or(u64::MAX));
                 self.store.finish();
                 return Ok(());
@@ -133,15 +137,15 @@ impl<S: Store> Recorder<S> {
         }
     }
 
-    /// Writes what it can of the backlog.
-    fn write(&mut self, backlog: &mut VecDeque<Arc<Body>>) -> io::Result<()> {
-        let mut lines = Vec::with_capacity(BATCH_BYTES);
+    /// Writes what it can of the backlog, by way of `lines`.
+    fn write(&mut self, backlog: &mut VecDeque<Arc<Body>>, lines: &mut Vec<u8>) -> io::Result<()> {
         while let Some(first) = backlog.front() {
             let (is_first_in_file, room) = self.store.make_room(self.format.line_bytes_max(first));
             if is_first_in_file {
                 self.stream.tell_previous();
             }
             lines.clear();
+            lines.shrink_to(KEPT_BYTES);
             let mut stream = self.stream.clone();
             // Where the stream stands after each line, so that it can go on from the last one that was taken.
             let mut after = Vec::new();
@@ -151,8 +155,8 @@ impl<S: Store> Recorder<S> {
                     break;
                 }
                 let start = lines.len();
-                stream.append(body, &mut lines);
-                self.format.render_end(&mut lines, start);
+                stream.append(body, lines);
+                self.format.render_end(lines, start);
                 after.push((lines.len(), stream.clone()));
             }
             let kept = match &self.delivery {
@@ -162,7 +166,7 @@ impl<S: Store> Recorder<S> {
             if let Some(kept) = kept {
                 kept.begin(backlog.iter().take(after.len()).map(|body| body.mark.as_ref()));
             }
-            let (taken, result) = self.store.write(&lines);
+            let (taken, result) = self.store.write(lines);
             let count = after.partition_point(|(length, _)| *length <= taken);
             if let Some((_, stream)) = count.checked_sub(1).and_then(|last| after.get(last)) {
                 self.stream = stream.clone();
@@ -170,10 +174,13 @@ impl<S: Store> Recorder<S> {
             if let Some(kept) = kept {
                 kept.commit(count, self.stream.end());
             }
+            let is_delivered = matches!(self.delivery, Delivery::Last(_));
+            if is_delivered {
+                self.metrics.sink(self.name, "delivered", count.try_into().unwrap_or(u64::MAX));
+            }
             for body in backlog.drain(..count) {
                 self.queue.release(&body);
-                if matches!(self.delivery, Delivery::Last(_)) {
-                    self.metrics.sink(self.name, "delivered", 1);
+                if is_delivered {
                     self.metrics.delay(body.kind, clock::since(body.last_time_unix_ns));
                 }
             }
