@@ -185,6 +185,8 @@ offsets! {
     kernfs_node_id: "kernfs_node"."id";
     /// The kernel's copy of a path.
     filename_name: "filename"."name", optional;
+    /// A short path itself: then `filename_name` points to it.
+    filename_short: "filename"."iname", optional;
     /// The file that an io_uring request is on.
     kiocb_file: "io_kiocb"."file", optional;
     /// What an io_uring request asks for.

@@ -156,13 +156,6 @@ pub fn kernel_words(base: u64, first: u32, second: u32) -> [u64; 2] {
     }
 }
 
-/// Reads the `T` at `address` in kernel memory to where it is kept; zeros where it can't be read.
-#[inline(always)]
-pub fn kernel_to<T: Plain>(to: &mut T, address: u64) {
-    // SAFETY: `to` is writable for its size; the helper checks the address, and zeroes it on a fault.
-    unsafe { bpf_probe_read_kernel(core::ptr::from_mut(to).cast(), size_of::<T>() as u32, address as *const _) };
-}
-
 /// Reads a `T` of the process's memory; a page that is not resident is a failure.
 #[inline(always)]
 pub fn user<T: Plain>(address: u64) -> Option<T> {
