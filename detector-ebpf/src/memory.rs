@@ -55,6 +55,19 @@ impl Structure {
         registers_of(self.0.as_ptr().cast())
     }
 
+    /// What a member points to, that was loaded as a number.
+    #[inline(always)]
+    pub fn at(address: u64) -> Option<Self> {
+        Self::parameter(address as *const u8)
+    }
+
+    /// What stands at `offset` within it.
+    #[inline(always)]
+    pub fn part(self, offset: u32) -> Self {
+        // SAFETY: not null, and far from the end of the address space.
+        Self(unsafe { self.0.add(offset as usize) })
+    }
+
     /// The same, as a number.
     #[inline(always)]
     pub fn untyped(self) -> Untyped {

@@ -23,7 +23,7 @@ use crate::{
     fold,
     hooks::{covers, sys_exit},
     memory::{self, Readable, Structure},
-    offsets::offset,
+    offsets::{member, offset},
     scratch::{self, Scratch},
 };
 
@@ -31,6 +31,10 @@ use crate::{
 pub const WORDS: usize = 8;
 /// Of these, what most paths have room in.
 const HALF: usize = WORDS / 2;
+
+/// What nearly every program and library opens with (`arch/x86/entry/syscalls/syscall_64.tbl`); of 32-bit calls this is
+/// `remap_file_pages`.
+const OPENAT: u64 = 257;
 
 /// Nobody has asked.
 pub const UNASKED: u32 = 0;
@@ -69,18 +73,26 @@ pub fn ask_at_exit(registers: &pt_regs) -> u32 {
 /// A short path stands in its `struct filename` itself, from where a word is one load.
 #[inline(always)]
 pub fn ask_at_open(task: Structure, filename: Structure, dirfd: u32, flags: u32) -> u32 {
-    if offset!(filename_short) == UNAVAILABLE || process::is_io_worker(task) {
+    if offset!(filename_short) == UNAVAILABLE || process::is_current_io_worker(task) {
         return NOT_QUICK;
     }
-    let call = match Asked::of_current(task) {
-        Some(call) if call.operation == Operation::Open as u8 => Asked { dirfd, flags: flags.into(), ..call },
-        _ => return NOT_QUICK,
+    let registers = task.registers();
+    // A 32-bit call of this number opens nothing, so this is the 64-bit one.
+    let call = if registers.orig_rax == OPENAT {
+        OPENAT as u32
+    } else {
+        match Asked::of(task, registers) {
+            Some(call) if call.operation == Operation::Open as u8 => call.call,
+            _ => return NOT_QUICK,
+        }
     };
-    let name: u64 = filename.load(offset!(filename_name));
-    if name != filename.address().wrapping_add(offset!(filename_short).into()) {
+    let call = Asked { operation: Operation::Open as u8, call, path: 0, dirfd, flags: flags.into() };
+    let name = member!(filename, "u64", filename_name);
+    let text = filename.part(offset!(filename_short));
+    if name != text.address() {
         return NOT_QUICK;
     }
-    let word = |index: usize| Some(filename.load(offset!(filename_short) + index as u32 * 8));
+    let word = |index: usize| Some(text.load(index as u32 * 8));
     // It is the kernel's, which nobody changes: read once more it is the same.
     ask(task, call, word, |scratch| scratch.text = memory::kernel_at(name, 0))
 }
@@ -106,8 +118,6 @@ impl Asked {
     /// The same, with the registers that it began with.
     #[inline(always)]
     fn of(task: Structure, registers: &pt_regs) -> Option<Self> {
-        /// What nearly every program and library opens with (`arch/x86/entry/syscalls/syscall_64.tbl`).
-        const OPENAT: u64 = 257;
         let number = registers.orig_rax;
         let compat = sys_exit::is_compat(task);
         if number == OPENAT && !compat {
@@ -250,17 +260,18 @@ const AT_FDCWD: u32 = -100_i32 as u32;
 /// What the path is relative to, root or working directory, what is executed, and what was `asked`, in one number.
 #[inline(always)]
 fn chosen_by_kernel(task: Structure, is_absolute: bool, asked: u64) -> Option<u64> {
-    let fs = task.follow(offset!(task_fs))?;
+    let fs = Structure::at(member!(task, "u64", task_fs))?;
     // Not its mount: the same path of another mount namespace is the same attempt.
-    let base: u64 = if is_absolute { fs.load(offset!(fs_root_dentry)) } else { fs.load(offset!(fs_pwd_dentry)) };
-    let file = task.follow(offset!(task_mm))?.follow(offset!(mm_exe_file))?;
-    let executable: u64 = file.load(offset!(file_dentry));
-    let inode = file.follow(offset!(file_inode))?;
-    let generation: u32 = inode.load(offset!(inode_generation));
-    let number: u64 = inode.load(offset!(inode_number));
+    let base = if is_absolute { member!(fs, "u64", fs_root_dentry) } else { member!(fs, "u64", fs_pwd_dentry) };
+    let mm = Structure::at(member!(task, "u64", task_mm))?;
+    let file = Structure::at(member!(mm, "u64", mm_exe_file))?;
+    let executable = member!(file, "u64", file_dentry);
+    let inode = Structure::at(member!(file, "u64", file_inode))?;
+    let generation = member!(inode, "u32", inode_generation);
+    let number = member!(inode, "u64", inode_number);
     // Nobody can choose these, so a sum does, each with a factor of its own. What was asked is chosen, but with all else the same
     // another number makes another sum.
-    let inode = number ^ u64::from(generation) << 32;
+    let inode = number ^ generation << 32;
     let sum = [memory::number(base), memory::number(executable), inode, asked]
         .into_iter()
         .zip(FACTORS)

@@ -16,7 +16,7 @@ use crate::{
         slots::{self, SLOTS, Slot, Static},
     },
     memory::{self, Plain, Readable, Structure, Untyped},
-    offsets::offset,
+    offsets::{member, offset},
 };
 
 /// A mount, and its root as a `struct path`, from where its point is walked to.
@@ -96,7 +96,7 @@ impl Noted {
     #[inline(always)]
     fn note(&mut self, vfsmount: Structure) {
         self.vfsmount = vfsmount.address();
-        self.root = vfsmount.load(offset!(vfsmount_root));
+        self.root = member!(vfsmount, "u64", vfsmount_root);
     }
 }
 
@@ -140,10 +140,9 @@ static REFUSED: Static<OnTheWay> = Static::of([const { Slot::free_with(OnTheWay:
 pub fn refuses(vfsmount: Structure) -> bool {
     const MNT_READONLY: u32 = 0x40;
     const SB_RDONLY: u64 = 0x1;
-    vfsmount.load::<u32>(offset!(vfsmount_flags)) & MNT_READONLY != 0
-        || vfsmount
-            .follow(offset!(vfsmount_sb))
-            .is_some_and(|superblock| superblock.load::<u64>(offset!(sb_flags)) & SB_RDONLY != 0)
+    member!(vfsmount, "u32", vfsmount_flags) as u32 & MNT_READONLY != 0
+        || Structure::at(member!(vfsmount, "u64", vfsmount_sb))
+            .is_some_and(|superblock| member!(superblock, "u64", sb_flags) & SB_RDONLY != 0)
 }
 
 /// Notes for the running task that its operation is refused by the mount. Whether the operation itself ends so is not said:
@@ -216,5 +215,6 @@ fn looked_up(task: Structure) -> u64 {
     if offset!(task_nameidata) == UNAVAILABLE || offset!(nameidata_name) == UNAVAILABLE {
         return 0;
     }
-    task.follow(offset!(task_nameidata)).map_or(0, |nameidata| nameidata.load(offset!(nameidata_name)))
+    Structure::at(member!(task, "u64", task_nameidata))
+        .map_or(0, |nameidata| member!(nameidata, "u64", nameidata_name))
 }

@@ -25,7 +25,7 @@ use crate::{
         sys_exit::EROFS,
     },
     memory::{Readable as _, Structure},
-    offsets::offset,
+    offsets::{member, offset},
     quick, scratch,
 };
 
@@ -129,15 +129,10 @@ keeps_names! {
 /// it is not noted, or the operation goes well and drops the note.
 #[fentry]
 fn enter_want_write(context: FEntryContext) -> i32 {
-    /// Apart for the reason of [`apart`].
-    #[inline(never)]
-    fn refused(context: *mut c_void) {
-        if let Some(vfsmount) = Structure::parameter(FEntryContext::new(context).arg(0)) {
-            mount::note(vfsmount);
-        }
-    }
-    if Structure::parameter(context.arg(0)).is_some_and(mount::refuses) {
-        refused(context.as_ptr());
+    if let Some(vfsmount) = Structure::parameter(context.arg(0))
+        && mount::refuses(vfsmount)
+    {
+        mount::note(vfsmount);
     }
     0
 }
@@ -166,7 +161,7 @@ fn refuse_open(context: &FExitContext) {
         return;
     };
     let answer = if covers::is_armed() {
-        quick::ask_at_open(task, filename, context.arg(0), how.load(offset!(open_flags_flags)))
+        quick::ask_at_open(task, filename, context.arg(0), member!(how, "u32", open_flags_flags) as u32)
     } else {
         quick::REPEAT
     };

@@ -138,7 +138,7 @@ fn take(request: &Request) {
     let Some(task) = Structure::current_task() else { return };
     let registers = memory::current_registers();
     let number = registers.orig_rax & !X32_BIT;
-    let is_worker = process::is_io_worker(task);
+    let is_worker = process::is_current_io_worker(task);
     let compat = sys_exit::is_compat(task);
     let index = memory::opaque(number) as usize & (TABLE_LEN - 1);
     let row = sys_exit::row(compat, index);

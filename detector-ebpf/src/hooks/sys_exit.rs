@@ -19,8 +19,8 @@ use crate::{
     capture::{call, process, text},
     fold,
     hooks::covers,
-    memory::{self, Readable as _, Structure},
-    offsets::offset,
+    memory::{self, Structure},
+    offsets::member,
     quick, ring,
     scratch::{self, Scratch},
 };
@@ -133,7 +133,7 @@ fn describe(context: &BtfTracePointContext, claimed: Option<u32>) {
 /// Whether the task is in a 32-bit call.
 #[inline(always)]
 pub fn is_compat(task: Structure) -> bool {
-    task.load::<u32>(offset!(task_status)) & TS_COMPAT != 0
+    member!(task, "u32", task_status) as u32 & TS_COMPAT != 0
 }
 
 /// The row of the table for a syscall; `number` must be less than [`TABLE_LEN`].
