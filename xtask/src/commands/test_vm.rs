@@ -4,8 +4,11 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
+    panic,
     path::Path,
     process::{Command, ExitCode},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -61,20 +64,16 @@ pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Res
     )?;
 
     let kernels = if kernels.is_empty() { &[Series::V6_1, Series::V6_12] } else { kernels };
-    let mut tallies = Vec::new();
-    for &series in kernels {
-        let kernel = series.image(workspace)?;
-        let mut results = Results::new(series, &runs);
-        let machine = Machine {
-            kernel: &kernel,
-            initramfs: &initramfs,
-            memory_mib: MEMORY_MIB,
-            time: Time::Real,
-            silence: SILENCE,
-        };
-        let end = machine.run(|line| results.take(line))?;
-        tallies.push(results.finish(&end));
-    }
+    let images = kernels.iter().map(|&series| Ok((series, series.image(workspace)?))).collect::<Result<Vec<_>>>()?;
+    // At once: a machine hardly ever has work for both its processors.
+    let tallies = thread::scope(|scope| {
+        let machines: Vec<_> =
+            images.iter().map(|(series, kernel)| scope.spawn(|| run_in(*series, kernel, &initramfs, &runs))).collect();
+        machines
+            .into_iter()
+            .map(|machine| machine.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
+            .collect::<Result<Vec<_>>>()
+    })?;
     for tally in &tallies {
         println!("{}", tally.sentence());
     }
@@ -86,6 +85,14 @@ pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Res
         sum(|tally| tally.not_run)
     );
     Ok(if tallies.iter().all(Tally::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the tests in one kernel, and reports each as it ends.
+fn run_in(series: Series, kernel: &Path, initramfs: &Path, runs: &[String]) -> Result<Tally> {
+    let mut results = Results::new(series, runs);
+    let machine = Machine { kernel, initramfs, memory_mib: MEMORY_MIB, time: Time::Real, silence: SILENCE };
+    let end = machine.run(|line| results.take(line))?;
+    Ok(results.finish(&end))
 }
 
 /// The tests of the program whose name contains one of `filters`, those apart that are ignored. Asked here and not in the
@@ -134,6 +141,7 @@ impl Tally {
 
 /// Reads the console of a machine that runs tests, and reports as they come.
 struct Results {
+    series: Series,
     tally: Tally,
     /// What is to be run yet.
     left: BTreeSet<String>,
@@ -150,7 +158,7 @@ struct Test {
 impl Results {
     fn new(series: Series, runs: &[String]) -> Self {
         let tally = Tally { kernel: series.name().to_owned(), passed: 0, failed: 0, not_run: 0, cut_short: None };
-        Self { tally, left: runs.iter().cloned().collect(), current: None }
+        Self { series, tally, left: runs.iter().cloned().collect(), current: None }
     }
 
     fn take(&mut self, line: Line<'_>) {
@@ -179,10 +187,10 @@ impl Results {
         let ran = test.output.iter().any(|line| line.starts_with("test result: ok. 1 passed"));
         if exited_well && ran {
             self.tally.passed += 1;
-            test.report("PASS", false);
+            test.report("PASS", self.series, false);
         } else {
             self.tally.failed += 1;
-            test.report("FAIL", true);
+            test.report("FAIL", self.series, true);
         }
     }
 
@@ -192,7 +200,7 @@ impl Results {
         }
         self.tally.not_run = self.left.len();
         for run in &self.left {
-            println!("    NOT RUN {run}");
+            println!("    NOT RUN {} {run}", self.series.name());
         }
         let (why, last_lines) = match end {
             End::Done => return self.tally,
@@ -203,22 +211,26 @@ impl Results {
         if let Some(test) = self.current.take() {
             // Its output is among the last lines.
             self.tally.failed += 1;
-            Test { output: Vec::new(), ..test }.report("FAIL", true);
+            Test { output: Vec::new(), ..test }.report("FAIL", self.series, true);
         }
-        println!("    {why}; its last lines:");
+        let mut said = format!("    {}: {why}; its last lines:", self.series.name());
         for line in last_lines {
-            println!("    {line}");
+            let _always_ok = write!(said, "\n    {line}");
         }
+        println!("{said}");
         self.tally
     }
 }
 
 impl Test {
-    fn report(&self, word: &str, all_output: bool) {
-        println!("    {word} [{:6.1}s] {}", self.began.elapsed().as_secs_f32(), self.name);
+    /// In one piece: the other kernel's tests report at the same time.
+    fn report(&self, word: &str, series: Series, all_output: bool) {
+        let mut said =
+            format!("    {word} [{:6.1}s] {} {}", self.began.elapsed().as_secs_f32(), series.name(), self.name);
         for line in self.output.iter().filter(|line| all_output || is_of_the_test(line)) {
-            println!("        {line}");
+            let _always_ok = write!(said, "\n        {line}");
         }
+        println!("{said}");
     }
 }
 
