@@ -215,6 +215,5 @@ fn looked_up(task: Structure) -> u64 {
     if offset!(task_nameidata) == UNAVAILABLE || offset!(nameidata_name) == UNAVAILABLE {
         return 0;
     }
-    Structure::at(member!(task, "u64", task_nameidata))
-        .map_or(0, |nameidata| member!(nameidata, "u64", nameidata_name))
+    Structure::at(member!(task, "u64", task_nameidata)).map_or(0, |nameidata| member!(nameidata, "u64", nameidata_name))
 }
