@@ -133,7 +133,8 @@ impl Account {
 
 #[derive(Debug, Default)]
 struct Accounts {
-    by_cgroup: HashMap<u64, Account>,
+    /// Apart from the table: half of that is room for more.
+    by_cgroup: HashMap<u64, Box<Account>>,
 }
 
 /// The accounts of all cgroups. Clones share one.
@@ -162,7 +163,7 @@ impl Ledger {
         let told = before.as_ref().map_or_else(HashMap::new, |before| before.kept.told());
         let account = |(cgroup_id, Told { told, unknown, owed, cut_writes, cut_mounts })| {
             let tally = Tally { cut_writes, cut_mounts, ..Tally::default() };
-            (cgroup_id, Account { tally, told, unknown, owed, ..Account::new(now) })
+            (cgroup_id, Box::new(Account { tally, told, unknown, owed, ..Account::new(now) }))
         };
         let accounts = Accounts { by_cgroup: told.into_iter().map(account).collect() };
         Self { counters, identity, scope, accounts: Arc::new(Mutex::new(accounts)), before }
@@ -175,7 +176,7 @@ impl Ledger {
     /// Notes that refused writes were told, or are no event by choice.
     pub fn told(&self, cgroup_id: u64, operation: Operation, count: u64) {
         let mut accounts = self.accounts();
-        let account = accounts.by_cgroup.entry(cgroup_id).or_insert_with(|| Account::new(Instant::now()));
+        let account = accounts.by_cgroup.entry(cgroup_id).or_insert_with(|| Box::new(Account::new(Instant::now())));
         if let Some(told) = account.told.get_mut(operation as usize) {
             *told += count;
         }
@@ -190,7 +191,7 @@ impl Ledger {
 
     /// Whether [`settle`](Self::settle) may have something to find soon, though nothing happens.
     pub fn is_open(&self) -> bool {
-        self.accounts().by_cgroup.values().any(Account::is_open)
+        self.accounts().by_cgroup.values().any(|account| account.is_open())
     }
 
     /// Reads what the kernel has counted, and counts as unknown what is known not to be told; what was cut since the last time.
@@ -219,7 +220,7 @@ impl Ledger {
             } else {
                 self.identity.lookup(cgroup_id)
             };
-            let account = accounts.by_cgroup.entry(cgroup_id).or_insert_with(|| Account::new(now));
+            let account = accounts.by_cgroup.entry(cgroup_id).or_insert_with(|| Box::new(Account::new(now)));
             account.is_counted = true;
             account.gone |= cgroup_id != SHARED && matches!(lookup, Lookup::Unknown);
             let before = account.tally;

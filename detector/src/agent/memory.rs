@@ -1,6 +1,26 @@
-//! Memory that was needed once.
+//! Memory that was needed once, and how the C library comes by what is needed.
 
 use std::time::{Duration, Instant};
+
+/// What is larger than this is the kernel's again as soon as it is not needed, bytes.
+#[cfg(target_env = "gnu")]
+const LARGE: libc::c_int = 64 << 10;
+
+/// Has the C library keep little for itself. To be called before there are other threads.
+///
+/// By itself it has an arena for each thread, of which each keeps the most that it ever needed, and it keeps ever larger blocks
+/// after one was freed: on a full node that is more than what the agent holds of the pods.
+pub fn keep_little() {
+    #[cfg(target_env = "gnu")]
+    for (parameter, value) in [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, LARGE)]
+    {
+        // SAFETY: it takes no pointers, and there is no other thread yet that it could race with (mallopt(3)).
+        let taken = unsafe { libc::mallopt(parameter, value) };
+        if taken == 0 {
+            tracing::debug!(parameter, "the C library does not take this setting");
+        }
+    }
+}
 
 /// Gives free memory back to the kernel. To read the kernel's types and load the programs takes several times what the agent
 /// needs after that, and the C library would keep it for good.

@@ -6,7 +6,7 @@ use tokio::runtime::Builder;
 
 use super::config::RunConfig;
 use crate::agent::{
-    self,
+    self, memory,
     privileges::{self, Stage},
 };
 
@@ -16,6 +16,7 @@ const THREADS: usize = 2;
 /// Runs the agent until it is told to stop.
 pub fn main(config: RunConfig) -> ExitCode {
     super::log_to_stderr();
+    memory::keep_little();
     if let Err(error) = privileges::begin() {
         return super::cannot(&format_args!(
             "the system does not let rosentry give up capabilities that it does not need: {error}; allow capset and prctl"
