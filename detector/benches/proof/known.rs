@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use crate::{
     claims::{Claims, mebibytes, quantile, spread},
-    support::{Lab, patiently, pod::idle},
+    support::{patiently, pod::idle},
     watched::Watched,
     work::{Work, join_all},
 };
@@ -16,26 +16,39 @@ const PAUSE: Duration = Duration::from_millis(50);
 const AT_A_TIME: usize = 4;
 /// How many are measured.
 const WRITES: usize = 400;
+/// Numbers of pods at which the memory is looked at, before those that are asked for.
+const STEPS: [usize; 4] = [10, 50, 100, 250];
+/// The agent gives free memory back ten seconds after it had work.
+const UNTIL_GIVEN_BACK: Duration = Duration::from_secs(22);
 
 const MOST_RESIDENT: u64 = 30 << 20;
+const MOST_BY_POD: u64 = 10 << 10;
 const MOST_DELAY: Duration = Duration::from_millis(20);
 
 /// Runs it with so many pods, of a container each.
 pub async fn run(program: &Path, pods: usize) -> bool {
     let mut claims = Claims::default();
-    let lab = Lab::start().await;
-    let work = Work::new(&lab, &[]);
+    let (lab, work) = Work::in_lab().await;
     let agent = Watched::start(program, &lab.containerd.socket()).await;
     claims.note("memory before any pod", mebibytes(agent.used().resident));
     let lab_of_all = &lab;
-    join_all((0..AT_A_TIME).map(async |first| {
-        for pod in (first..pods).step_by(AT_A_TIME) {
-            lab_of_all.pod("prod", &format!("web-{pod}")).await.start_container(idle()).await;
-        }
-    }))
-    .await;
     let known = async || agent.metrics().await.sum("rosentry_container_readonly_rootfs", &[]).unwrap_or_default();
-    patiently(PATIENCE, "the agent knows all of them", async || known().await >= pods as f64).await;
+    let mut memory: Vec<(usize, u64)> = Vec::new();
+    let mut started = 0;
+    for step in STEPS.into_iter().filter(|step| *step < pods).chain([pods]) {
+        join_all((0..AT_A_TIME).map(async |first| {
+            for pod in (started + first..step).step_by(AT_A_TIME) {
+                lab_of_all.pod("prod", &format!("web-{pod}")).await.start_container(idle()).await;
+            }
+        }))
+        .await;
+        started = step;
+        patiently(PATIENCE, "the agent knows all of them", async || known().await >= step as f64).await;
+        tokio::time::sleep(UNTIL_GIVEN_BACK).await;
+        let used = agent.used().resident;
+        claims.note(&format!("memory with {step} pods"), mebibytes(used));
+        memory.push((step, used));
+    }
     let known = known().await;
 
     let prober = lab.pod("prod", "prober").await;
@@ -48,6 +61,13 @@ pub async fn run(program: &Path, pods: usize) -> bool {
     let lines = agent.stop().await;
 
     claims.check("read-only containers that it knows", known, known >= pods as f64);
+    if let (Some((few, before)), Some((many, after))) = (memory.first(), memory.last())
+        && few < many
+    {
+        let by_pod = after.saturating_sub(*before) / (many - few) as u64;
+        let measured = format!("{:.1} KiB, from {few} to {many} pods", by_pod as f64 / 1024.0);
+        claims.check("memory by pod, of two containers each", measured, by_pod < MOST_BY_POD);
+    }
     claims.check("memory", mebibytes(used.resident), used.resident < MOST_RESIDENT);
     claims.note("at most, the start of all of them included", mebibytes(used.most_resident));
     let cpu = (used.cpu - before.cpu).as_secs_f64() / (PAUSE * u32::try_from(WRITES).unwrap_or(1)).as_secs_f64();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     claims::{Claims, mebibytes},
     receiver::Receiver,
-    support::{Lab, patiently},
+    support::patiently,
     watched::{Watched, text},
     work::Work,
 };
@@ -29,8 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// Runs it with outages of so many seconds.
 pub async fn run(program: &Path, seconds: u64) -> bool {
     let mut claims = Claims::default();
-    let lab = Lab::start().await;
-    let work = Work::new(&lab, &[]);
+    let (lab, work) = Work::in_lab().await;
     let mut receiver = Receiver::start();
     let spool = lab.containerd.path("spool").display().to_string();
     let sinks = ["--json", "/dev/null", "--file-max-size", "0", "--syslog", &receiver.url(), "--spool-dir", &spool];

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::{
     claims::{Claims, mebibytes},
     receiver::Receiver,
-    support::{Lab, cri::Cri, patiently},
+    support::{cri::Cri, patiently},
     watched::{Watched, text},
     work::Work,
 };
@@ -39,8 +39,7 @@ type Watch = (Timestamp, Timestamp);
 /// Runs it for so long, with kills from this seed.
 pub async fn run(program: &Path, minutes: u64, chaos: Option<u64>) -> bool {
     let mut claims = Claims::default();
-    let mut lab = Lab::start().await;
-    let work = Work::new(&lab, &[]);
+    let (mut lab, work) = Work::in_lab().await;
     let mut receiver = Receiver::start();
     let [spool, file] = ["spool", "events.json"].map(|name| lab.containerd.path(name).display().to_string());
     let url = receiver.url();

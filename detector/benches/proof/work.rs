@@ -25,6 +25,13 @@ pub struct Work {
 }
 
 impl Work {
+    /// In a lab of its own, whose containerd runs.
+    pub async fn in_lab() -> (Lab, Self) {
+        let lab = Lab::start().await;
+        let work = Self::new(&lab, &[]);
+        (lab, work)
+    }
+
     /// With the writer compiled, under several names: for the kernel these are several executables.
     pub fn new(lab: &Lab, names: &[String]) -> Self {
         let folder = lab.containerd.path("proof");

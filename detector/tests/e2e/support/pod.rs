@@ -8,9 +8,9 @@ use std::{
 };
 
 use k8s_cri::v1::{
-    ContainerConfig, ContainerMetadata, Int64Value, KeyValue, LinuxContainerConfig, LinuxContainerSecurityContext,
-    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
-    PodSandboxMetadata,
+    ContainerConfig, ContainerMetadata, Int64Value, KeyValue, LinuxContainerConfig, LinuxContainerResources,
+    LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceMode,
+    NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
 };
 
 use super::{
@@ -34,6 +34,7 @@ pub fn writable<const N: usize>(command: [&str; N]) -> ContainerSpec {
         read_only: false,
         privileged: false,
         user: None,
+        cpu_shares: 0,
         mounts: Vec::new(),
         attempt: 0,
     }
@@ -54,6 +55,7 @@ pub struct ContainerSpec {
     read_only: bool,
     privileged: bool,
     user: Option<i64>,
+    cpu_shares: i64,
     mounts: Vec<Mount>,
     attempt: u32,
 }
@@ -87,6 +89,12 @@ impl ContainerSpec {
     /// With a variable in its environment.
     pub fn with_variable(mut self, key: &str, value: &str) -> Self {
         self.variables.push(KeyValue { key: key.to_owned(), value: value.to_owned() });
+        self
+    }
+
+    /// With this share of the processors where others want them, too; 1024 is what one gets by default.
+    pub const fn with_cpu_shares(mut self, shares: i64) -> Self {
+        self.cpu_shares = shares;
         self
     }
 
@@ -133,6 +141,10 @@ impl ContainerSpec {
                     run_as_user: self.user.map(|value| Int64Value { value }),
                     namespace_options: Some(host_network()),
                     ..LinuxContainerSecurityContext::default()
+                }),
+                resources: Some(LinuxContainerResources {
+                    cpu_shares: self.cpu_shares,
+                    ..LinuxContainerResources::default()
                 }),
                 ..LinuxContainerConfig::default()
             }),
