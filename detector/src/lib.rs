@@ -5,6 +5,8 @@
 pub mod agent;
 pub mod cli;
 pub mod clock;
+#[cfg(test)]
+mod counting_allocator;
 mod error_chain;
 pub mod export;
 pub mod finding;

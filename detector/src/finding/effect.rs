@@ -13,7 +13,7 @@ use detector_common::operation::Operation;
 use super::{
     event::Effect,
     flags,
-    mount::{governing, is_mounted_at},
+    mount::{governing, is_mounted_at, specified},
     operation,
     paths::{MountPoint, is_at_or_below, join},
 };
@@ -113,11 +113,11 @@ fn is_sealed_mount(target: Target<'_>, recursive: bool, succeeded: bool, contain
     let Some(path) = target.path else { return is_sealed(container) };
     let is_below =
         |spec: &SpecMount| spec.readonly && is_at_or_below(spec.destination.trim_end_matches('/').as_bytes(), path);
-    if recursive && container.mounts.iter().any(is_below) {
+    if recursive && specified(container).any(is_below) {
         return true;
     }
     // Of several at one place the last lies on top.
-    match container.mounts.iter().rfind(|spec| is_mounted_at(spec, path)) {
+    match specified(container).rfind(|spec| is_mounted_at(spec, path)) {
         Some(spec) if spec.readonly => true,
         Some(spec) if seen.is_some_and(|mount| is_another(spec, mount)) => is_sealed(container),
         // What was refused has changed nothing: as it is seen, it was.

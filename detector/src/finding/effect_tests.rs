@@ -1,5 +1,7 @@
 //! Tests of [`super`].
 
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     finding::testing::{attempt, facts, sealed, unsealed, walk},
@@ -72,11 +74,8 @@ fn a_copy_of_the_root_over_a_writable_mount_is_not_taken_for_it() {
 #[test]
 fn a_remount_of_a_path_that_the_runtime_makes_read_only_unseals_without_a_sealed_root_too() {
     let mut container = unsealed();
-    container.mounts.push(SpecMount {
-        destination: "/proc/sys".to_owned(),
-        readonly: true,
-        ..container.mounts[0].clone()
-    });
+    let paths = SpecMount { destination: "/proc/sys".to_owned(), readonly: true, ..(*container.mounts[0]).clone() };
+    container.mounts.push(Arc::new(paths));
     let target = |path| Target { path: Some(path), ..Target::default() };
     assert_eq!(effect(&mount(0x20), target(b"/proc/sys"), Some(&container)), Effect::Unseal);
     assert_eq!(effect(&mount(0x20), target(b"/proc"), Some(&container)), Effect::None);
@@ -137,7 +136,7 @@ fn mount_setattr_reaches_what_lies_below_where_it_is_recursive() {
     assert_eq!(effect(&clear.arg(2, 0x8000), etc, Some(&unsealed())), Effect::Unseal);
     let clear = attempt("mount_setattr").extra([0, 1, 0, 0]);
     let mut container = (*sealed()).clone();
-    container.mounts[4].destination = "/data/app".to_owned();
+    Arc::make_mut(&mut container.mounts[4]).destination = "/data/app".to_owned();
     let data = Target { path: Some(b"/data"), ..Target::default() };
     assert_eq!(effect(&clear, data, Some(&container)), Effect::None);
     assert_eq!(effect(&clear.arg(2, 0x8000), data, Some(&container)), Effect::Unseal);

@@ -30,7 +30,7 @@ pub fn place(
         });
     };
     let specified = match (mount, path) {
-        (Some(mount), _) => container.mounts.iter().rev().find(|spec| is_mounted_at(spec, &mount.point)),
+        (Some(mount), _) => specified(container).rfind(|spec| is_mounted_at(spec, &mount.point)),
         (None, Some(path)) => governing(container, path),
         (None, None) => return None,
     };
@@ -68,12 +68,15 @@ pub fn place(
 
 /// The specified mount that `path` lies on: the one with the longest destination, of several the last. None: the root.
 pub fn governing<'a>(container: &'a Container, path: &[u8]) -> Option<&'a SpecMount> {
-    container
-        .mounts
-        .iter()
+    specified(container)
         .filter(|spec| spec.destination != "/")
         .filter(|spec| destinations(spec).any(|destination| is_at_or_below(path, &destination)))
         .max_by_key(|spec| spec.destination.len())
+}
+
+/// The specified mounts in their order.
+pub fn specified(container: &Container) -> impl DoubleEndedIterator<Item = &SpecMount> {
+    container.mounts.iter().map(AsRef::as_ref)
 }
 
 /// Whether the specified mount's destination is `point`.
@@ -102,6 +105,8 @@ fn declared_fstype(spec: &SpecMount) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::finding::testing::{facts, sealed};
 
@@ -165,7 +170,7 @@ mod tests {
     #[test]
     fn a_mount_below_var_run_is_found_below_run() {
         let mut container = (*sealed()).clone();
-        container.mounts[4].destination = "/var/run/secrets/token".to_owned();
+        Arc::make_mut(&mut container.mounts[4]).destination = "/var/run/secrets/token".to_owned();
         let seen = seen("/run/secrets/token", "tmpfs");
         let place = place(Some(b"/run/secrets/token/x"), Some(&seen), true, Some(&container)).unwrap();
         assert_eq!(place.kind, PlaceKind::Volume);

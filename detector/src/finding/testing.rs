@@ -186,12 +186,12 @@ pub fn unsealed() -> Container {
     Container { readonly_rootfs: Some(false), ..(*sealed()).clone() }
 }
 
-fn spec_mount(destination: &str, fstype: &str, readonly: bool, volume: Option<(&str, &str)>) -> SpecMount {
-    SpecMount {
+fn spec_mount(destination: &str, fstype: &str, readonly: bool, volume: Option<(&str, &str)>) -> Arc<SpecMount> {
+    Arc::new(SpecMount {
         destination: destination.to_owned(),
         fstype: Some(fstype.to_owned()),
         source: None,
         readonly,
         volume: volume.map(|(kind, name)| Volume { kind: kind.to_owned(), name: name.to_owned() }),
-    }
+    })
 }

@@ -168,11 +168,13 @@ impl Loader {
 
     fn draft(&self, record: ContainerRecord, namespace: &Namespace) -> Draft {
         count(&self.shared.counters.records);
-        let draft = Draft::read(record, namespace.name(), self.shared.node_capabilities);
+        let mut draft = Draft::read(record, namespace.name(), self.shared.node_capabilities);
         if let Some(defect) = &draft.defect {
             count(&self.shared.counters.specs_malformed);
             tracing::debug!(container = draft.container.id, "{defect}");
         }
+        // Before there are more of them: a list has all at once.
+        self.shared.share_mounts(&mut draft.container);
         draft
     }
 
@@ -200,10 +202,11 @@ impl Loader {
             return;
         }
         let host_proc = self.shared.host_proc.clone();
-        let looked = tokio::task::spawn_blocking(move || subpaths::look(&host_proc, &parts));
+        let look = move || subpaths::look(&host_proc, &parts);
         // A disk that does not answer holds nobody up.
-        if let Ok(Ok(kinds)) = tokio::time::timeout(SUBPATHS_TIMEOUT, looked).await {
+        if let Some(kinds) = self.shared.looks.run(SUBPATHS_TIMEOUT, look).await {
             subpaths::name(container, &kinds);
+            self.shared.share_mounts(container);
         }
     }
 }

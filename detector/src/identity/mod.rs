@@ -21,7 +21,9 @@ pub(crate) mod fuzzing;
 mod hierarchy;
 mod images;
 mod load;
+mod looks;
 pub mod model;
+mod mounts;
 mod node;
 mod probe;
 mod record;
@@ -34,6 +36,8 @@ mod status;
 mod subpaths;
 mod volumes;
 mod watch;
+#[cfg(test)]
+mod weight_tests;
 mod workload;
 
 use std::{
@@ -50,6 +54,7 @@ pub(crate) use self::node::bounding_set;
 use self::{
     cgroups::Cgroups,
     images::Images,
+    looks::Looks,
     model::{Container, FirstProcess},
     registry::{Paths, Registry},
     runtime::Namespace,
@@ -182,6 +187,8 @@ impl Identity {
             host_proc,
             hierarchy,
             images: Images::default(),
+            mounts: Mutex::default(),
+            looks: Looks::default(),
             counters: Counters::default(),
             scan_wanted: Notify::new(),
             changed: tokio::sync::watch::Sender::new(0),

@@ -33,8 +33,9 @@ pub struct Container {
     /// When that process started, in nanoseconds since boot, to the clock tick: tells it from one that has its id later.
     /// None where it had ended when containerd named it.
     pub init_start_time_ns: Option<u64>,
-    /// The mounts of its OCI spec, in the spec's order, and then its read-only paths as mounts.
-    pub mounts: Vec<SpecMount>,
+    /// The mounts of its OCI spec, in the spec's order, and then its read-only paths as mounts. Those that other containers have,
+    /// too, are shared with them.
+    pub mounts: Vec<Arc<SpecMount>>,
     /// The pod, in Kubernetes.
     pub pod: Option<Arc<Pod>>,
 }
@@ -92,7 +93,7 @@ pub enum Role {
 }
 
 /// A mount of the OCI spec.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct SpecMount {
     /// Where, absolute in the container's root.
     pub destination: String,
@@ -107,7 +108,7 @@ pub struct SpecMount {
 }
 
 /// A volume of a pod.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Volume {
     /// `configmap`, `secret`, `projected`, `emptydir`, `downward_api`, `persistent_volume`, `csi`, `host_path`, … (docs/events.md).
     pub kind: String,

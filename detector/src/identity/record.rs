@@ -128,7 +128,7 @@ impl Draft {
             started_at_unix_ns: None,
             init_pid: None,
             init_start_time_ns: None,
-            mounts,
+            mounts: mounts.into_iter().map(Arc::new).collect(),
             pod: pod.map(Arc::new),
         };
         name_volumes(&mut container);
@@ -209,7 +209,10 @@ fn name_volumes(container: &mut Container) {
     let uid = container.pod.as_ref().map(|pod| pod.uid.as_str()).filter(|uid| !uid.is_empty());
     for mount in &mut container.mounts {
         if mount.fstype.as_deref() == Some("bind") {
-            mount.volume = mount.source.as_deref().and_then(|source| volumes::volume(source, uid));
+            let volume = mount.source.as_deref().and_then(|source| volumes::volume(source, uid));
+            if mount.volume != volume {
+                Arc::make_mut(mount).volume = volume;
+            }
         }
     }
 }

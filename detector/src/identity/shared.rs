@@ -14,6 +14,9 @@ use super::{
     cgroups::{Cgroups, Miss},
     hierarchy::Hierarchy,
     images::Images,
+    looks::Looks,
+    model::Container,
+    mounts::Mounts,
     node,
     registry::{Former, Owner, Paths, Registry},
     runtime::{Namespace, Version},
@@ -35,6 +38,10 @@ pub(super) struct Shared {
     pub node_capabilities: u64,
     /// What is known of images.
     pub images: Images,
+    /// The mounts that the containers have.
+    pub mounts: Mutex<Mounts>,
+    /// Looks at the node's disks.
+    pub looks: Looks,
     /// Counters.
     pub counters: Counters,
     /// Wakes the scanner of the hierarchy.
@@ -89,6 +96,11 @@ impl Shared {
     /// The tables. What is done with them is short and can't fail in between, so a poisoned lock is as good as any.
     pub(super) fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a container have what others have, too, together with them.
+    pub(super) fn share_mounts(&self, container: &mut Container) {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner).share(&mut container.mounts);
     }
 
     fn link(&self) -> MutexGuard<'_, Link> {

@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    sync::Arc,
 };
 
 use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -50,11 +51,12 @@ pub(super) fn look(host_proc: &Path, parts: &[Part]) -> HashMap<String, String> 
 
 /// Takes over the types that were found.
 pub(super) fn name(container: &mut Container, kinds: &HashMap<String, String>) {
-    for volume in container.mounts.iter_mut().filter_map(|mount| mount.volume.as_mut()) {
-        if volume.kind == SUBPATH
+    for mount in &mut container.mounts {
+        if let Some(volume) = mount.volume.as_ref().filter(|volume| volume.kind == SUBPATH)
             && let Some(kind) = kinds.get(&volume.name)
         {
-            volume.kind.clone_from(kind);
+            let volume = Volume { kind: kind.clone(), name: volume.name.clone() };
+            Arc::make_mut(mount).volume = Some(volume);
         }
     }
 }
@@ -81,7 +83,7 @@ fn names(folder: &OwnedFd) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, sync::Arc};
+    use std::fs;
 
     use super::*;
     use crate::{
@@ -96,15 +98,18 @@ mod tests {
         let mut container = (*sealed()).clone();
         let pod = Pod { uid: UID.to_owned(), ..(**container.pod.as_ref().unwrap()).clone() };
         container.pod = Some(Arc::new(pod));
-        let mount = |(number, name): (usize, &&str)| SpecMount {
-            destination: format!("/{number}"),
-            fstype: Some("bind".to_owned()),
-            source: Some(format!(
-                "{}/pods/{UID}/volume-subpaths/{name}/app/{number}",
-                kubelet.display().to_string().trim_end_matches('/')
-            )),
-            readonly: true,
-            volume: Some(Volume { kind: SUBPATH.to_owned(), name: (*name).to_owned() }),
+        let mount = |(number, name): (usize, &&str)| {
+            let mount = SpecMount {
+                destination: format!("/{number}"),
+                fstype: Some("bind".to_owned()),
+                source: Some(format!(
+                    "{}/pods/{UID}/volume-subpaths/{name}/app/{number}",
+                    kubelet.display().to_string().trim_end_matches('/')
+                )),
+                readonly: true,
+                volume: Some(Volume { kind: SUBPATH.to_owned(), name: (*name).to_owned() }),
+            };
+            Arc::new(mount)
         };
         container.mounts = volumes.iter().enumerate().map(mount).collect();
         container
@@ -113,7 +118,7 @@ mod tests {
     fn looked(host_proc: &Path, mut container: Container) -> Vec<(String, String)> {
         let kinds = look(host_proc, &parts(&container));
         name(&mut container, &kinds);
-        let volumes = container.mounts.into_iter().filter_map(|mount| mount.volume);
+        let volumes = container.mounts.iter().filter_map(|mount| mount.volume.clone());
         volumes.map(|volume| (volume.kind, volume.name)).collect()
     }
 

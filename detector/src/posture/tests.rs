@@ -1,5 +1,7 @@
 //! Tests of [`super`], over a mount table as a container of CRI has it.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     agent::mountinfo::parse_all,
@@ -25,12 +27,14 @@ const TABLE: &str = "\
 ";
 
 fn container(readonly: bool) -> Container {
-    let bind = |destination: &str, kind: &str, name: &str| SpecMount {
-        destination: destination.to_owned(),
-        fstype: Some("bind".to_owned()),
-        source: Some(format!("/{name}")),
-        readonly: false,
-        volume: Some(Volume { kind: kind.to_owned(), name: name.to_owned() }),
+    let bind = |destination: &str, kind: &str, name: &str| {
+        Arc::new(SpecMount {
+            destination: destination.to_owned(),
+            fstype: Some("bind".to_owned()),
+            source: Some(format!("/{name}")),
+            readonly: false,
+            volume: Some(Volume { kind: kind.to_owned(), name: name.to_owned() }),
+        })
     };
     let mut container = if readonly { (*sealed()).clone() } else { unsealed() };
     container.mounts.truncate(3);

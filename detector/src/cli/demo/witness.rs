@@ -136,13 +136,13 @@ fn container(cgroup: &Cgroup) -> Container {
         started_at_unix_ns: None,
         init_pid: None,
         init_start_time_ns: None,
-        mounts: vec![SpecMount {
+        mounts: vec![Arc::new(SpecMount {
             destination: VOLUME.to_owned(),
             fstype: Some("tmpfs".to_owned()),
             source: None,
             readonly: false,
             volume: Some(Volume { kind: "emptydir".to_owned(), name: "data".to_owned() }),
-        }],
+        })],
         pod: None,
     }
 }

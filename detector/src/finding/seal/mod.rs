@@ -16,7 +16,7 @@ pub use self::event::event;
 use super::{
     event::Effect,
     flags,
-    mount::{governing, is_mounted_at},
+    mount::{governing, is_mounted_at, specified},
     mount_flags::MountFlags,
     operation,
     paths::{is_at_or_below, name},
@@ -266,7 +266,7 @@ fn came_with_volume(container: &Container, mount: &MountInfo, root: &MountInfo) 
 fn missing<'a>(container: &'a Container, mounts: &[MountInfo]) -> Vec<&'a SpecMount> {
     let is_there = |spec: &SpecMount| mounts.iter().any(|mount| is_mounted_at(spec, &mount.point));
     let is_path = |spec: &SpecMount| spec.source.is_none() && spec.fstype.as_deref() == Some("bind");
-    container.mounts.iter().filter(|spec| !is_path(spec) && !is_there(spec)).collect()
+    specified(container).filter(|spec| !is_path(spec) && !is_there(spec)).collect()
 }
 
 /// Whether the mount is a specified one whose destination leads elsewhere by a symbolic link of the image (`/lib/x` is at

@@ -1,5 +1,7 @@
 //! Tests of [`super`], over mount tables as containers of CRI have them.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     agent::mountinfo::parse_all,
@@ -31,12 +33,14 @@ const TABLE: &str = "\
 const SCRATCH: &str = "130 97 0:60 / /usr rw,relatime - tmpfs scratch rw\n";
 
 fn container() -> Container {
-    let bind = |destination: &str, source: &str| SpecMount {
-        destination: destination.to_owned(),
-        fstype: Some("bind".to_owned()),
-        source: Some(source.to_owned()),
-        readonly: false,
-        volume: Some(Volume { kind: "host_path".to_owned(), name: source.to_owned() }),
+    let bind = |destination: &str, source: &str| {
+        Arc::new(SpecMount {
+            destination: destination.to_owned(),
+            fstype: Some("bind".to_owned()),
+            source: Some(source.to_owned()),
+            readonly: false,
+            volume: Some(Volume { kind: "host_path".to_owned(), name: source.to_owned() }),
+        })
     };
     let mut container = (*sealed()).clone();
     container.mounts.truncate(3);
@@ -249,13 +253,13 @@ fn a_writable_mount_over_a_read_only_volume_is_no_breach_of_the_root() {
 #[test]
 fn a_read_only_path_that_does_not_exist_hides_no_mount_of_the_same_name() {
     let mut container = container();
-    container.mounts.push(SpecMount {
+    container.mounts.push(Arc::new(SpecMount {
         destination: "/proc/fs".to_owned(),
         fstype: Some("bind".to_owned()),
         source: None,
         readonly: true,
         volume: None,
-    });
+    }));
     let scratch = with("130 97 0:60 / /usr/fs rw - tmpfs scratch rw\n");
     let looked = Seal::default().look(&container, &table(&scratch), Stage::Program, 1);
     assert_eq!(told(&looked), ["shadow /usr/fs tmpfs - since 1"]);

@@ -136,13 +136,13 @@ pub fn event(attempt: &Attempt) -> Event {
         task: TaskState::Running,
         init_pid: None,
         init_start_time_ns: None,
-        mounts: vec![SpecMount {
+        mounts: vec![Arc::new(SpecMount {
             destination: "/tmp".to_owned(),
             fstype: Some("bind".to_owned()),
             source: None,
             readonly: false,
             volume: Some(Volume { kind: "emptydir".to_owned(), name: "tmp".to_owned() }),
-        }],
+        })],
         pod: None,
     };
     told::event(attempt, Some(&Arc::new(container)))
