@@ -79,7 +79,7 @@ fn its_objects_are_valid_on_each_version_of_kubernetes() {
 }
 
 #[test]
-fn wrong_values_are_refused_by_the_schema() {
+fn wrong_values_are_refused() {
     let cases = [
         (json!({"config": {"hook": "auto"}}), "'hook'"),
         (json!({"config": {"hooks": "kprobe"}}), "/config/hooks"),
@@ -103,6 +103,14 @@ fn wrong_values_are_refused_by_the_schema() {
             json!({"metrics": {"service": {"enabled": false}, "serviceMonitor": {"enabled": true}}}),
             "metrics.service.enabled",
         ),
+        // Each right by itself; the agents would never become ready, or never deliver.
+        (json!({"config": {"syslog": "tcp://logs:514"}}), "set events.hostPath"),
+        (json!({"config": {"json": "/var/log/rosentry/events.json"}}), "set events.hostPath"),
+        (
+            json!({"config": {"otlp": "https://logs:4317"}, "events": {"hostPath": "/var/log/rosentry"}, "networkPolicy": {"enabled": true}}),
+            "networkPolicy.egress",
+        ),
+        (json!({"metrics": {"address": "127.0.0.1"}}), "probes"),
     ];
     let values: Vec<Value> = cases.iter().map(|(values, _)| values.clone()).collect();
     for (rendered, (values, told)) in try_render(&values).into_iter().zip(cases) {
@@ -129,6 +137,44 @@ fn the_agent_takes_the_configuration_that_is_rendered() {
     assert_eq!(config.containerd_socket.to_str(), Some("/host/containerd/k3s.sock"));
     assert_eq!(config.metrics_listen.to_string(), "[::]:9999");
     assert_eq!(config.containerd_namespaces, ["k8s.io", "moby"]);
+}
+
+#[test]
+fn what_waits_for_a_receiver_is_kept_where_the_pod_can_write() {
+    let rendered = render(&json!({"config": {"otlp": "https://logs:4317"}, "events": {"hostPath": "/srv/rosentry"}}));
+    let config = rendered.all("ConfigMap").into_iter().find_map(|map| map["data"]["rosentry.toml"].as_str());
+    assert!(config.is_some_and(|config| config.contains("spool-dir = \"/var/log/rosentry/spool\"")), "{config:?}");
+    let mounts = agent(&rendered)["volumeMounts"].as_array().expect("the agent has mounts");
+    assert!(mounts.iter().any(|mount| *mount == json!({"name": "events", "mountPath": "/var/log/rosentry"})));
+}
+
+#[test]
+fn the_alert_of_missing_agents_names_the_daemonset_of_the_release() {
+    let rendered = render(&json!({"fullnameOverride": "sentry", "prometheusRule": {"enabled": true}}));
+    let rules = rendered.one("PrometheusRule").to_string();
+    assert!(rules.contains(r#"{daemonset=\"sentry\"}"#), "{rules}");
+}
+
+#[test]
+fn the_five_commands_of_the_readme_bring_metrics_rules_and_dashboards() {
+    for page in ["README.md", "docs/install.md"] {
+        let text = read(page).replace("\\\n", " ");
+        let install =
+            text.lines().find(|line| line.starts_with("helm install rosentry ")).expect("a command installs it");
+        let mut values = json!({});
+        let settings =
+            install.split("--set ").skip(1).flat_map(|rest| rest.split(' ').next().unwrap_or_default().split(','));
+        for (key, value) in settings.filter_map(|setting| setting.split_once('=')) {
+            let at = key.split('.').fold(&mut values, |values, key| &mut values[key]);
+            *at = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        }
+        let rendered = render(&values);
+        for kind in ["PodMonitor", "PrometheusRule"] {
+            assert_eq!(rendered.one(kind)["metadata"]["labels"]["release"], "prometheus", "{page}");
+        }
+        let maps = rendered.all("ConfigMap").into_iter();
+        assert_eq!(maps.filter(|map| map["metadata"]["labels"]["grafana_dashboard"] == "1").count(), 3, "{page}");
+    }
 }
 
 #[test]

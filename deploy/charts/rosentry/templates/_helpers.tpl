@@ -54,9 +54,35 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default .Capabilities.KubeVersion.Version .Values.kubeVersion }}
 {{- end }}
 
-{{- /* The agent's TOML file: what the user sets, and where it listens. */}}
+{{- /* Values that are right by themselves and together make agents that never become ready, or never deliver. */}}
+{{- define "rosentry.check" -}}
+{{- $keepsFiles := or .Values.events.hostPath .Values.extraVolumeMounts }}
+{{- if and (get .Values.config "json") (ne (get .Values.config "json") "-") (not $keepsFiles) }}
+{{- fail "config.json names a file, and the agent's root is read-only: set events.hostPath, or mount a folder for it with extraVolumes and extraVolumeMounts" }}
+{{- end }}
+{{- if include "rosentry.networkSink" . }}
+{{- if not $keepsFiles }}
+{{- fail "config.syslog and config.otlp keep what waits in a spool, and the agent's root is read-only: set events.hostPath, or mount a folder for it with extraVolumes and extraVolumeMounts" }}
+{{- end }}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.egress) }}
+{{- fail "networkPolicy.enabled lets the agent reach nobody, not the receiver of config.syslog or config.otlp either: name it, and the cluster's DNS, in networkPolicy.egress" }}
+{{- end }}
+{{- end }}
+{{- if or (hasPrefix "127." .Values.metrics.address) (has .Values.metrics.address (list "localhost" "::1")) }}
+{{- fail (printf "metrics.address %s is reached by nobody outside the pod, the kubelet's probes included: leave it at 0.0.0.0, or set ::" .Values.metrics.address) }}
+{{- end }}
+{{- end }}
+
+{{- define "rosentry.networkSink" -}}
+{{- if or (get .Values.config "syslog") (get .Values.config "otlp") }}true{{ end }}
+{{- end }}
+
+{{- /* The agent's TOML file: what the user sets, where it listens, and where a sink's spool can be written. */}}
 {{- define "rosentry.config" -}}
 {{- $config := deepCopy .Values.config }}
+{{- if and (include "rosentry.networkSink" .) .Values.events.hostPath (not (get $config "spool-dir")) }}
+{{- $_ := set $config "spool-dir" "/var/log/rosentry/spool" }}
+{{- end }}
 {{- $address := ternary (printf "[%s]" .Values.metrics.address) .Values.metrics.address (contains ":" .Values.metrics.address) }}
 {{- $_ := set $config "metrics-listen" (printf "%s:%d" $address (int .Values.metrics.port)) }}
 {{- if .Values.rules }}{{ $_ := set $config "rules" "/etc/rosentry/rules.toml" }}{{ end }}

@@ -17,6 +17,7 @@ groups:
 {{- $file := $.Files.Get $path | fromYaml }}
 {{- range $group := $file.groups }}
 {{- range $rule := $group.rules }}
+{{- $_ := set $rule "expr" ($rule.expr | replace `daemonset=~"(.+-)?rosentry"` (printf "daemonset=%q" (include "rosentry.fullname" $))) }}
 {{- if $rule.alert }}
 {{- $_ := set $rule.annotations "runbook_url" (printf "%s%s.md" $set.runbookUrl $rule.alert) }}
 {{- $_ := set $rule "labels" (merge (dict) $rule.labels $set.alertLabels) }}
