@@ -146,7 +146,6 @@ impl ContainerSpec {
                     cpu_shares: self.cpu_shares,
                     ..LinuxContainerResources::default()
                 }),
-                ..LinuxContainerConfig::default()
             }),
             ..ContainerConfig::default()
         }
