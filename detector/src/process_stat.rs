@@ -1,14 +1,20 @@
 //! `/proc/<pid>/stat`: a process's name, flags and start, as far as rosentry asks for them (`man 5 proc_pid_stat`).
 
-use std::{fs, path::Path};
+use std::{os::fd::BorrowedFd, path::Path};
 
-use rustix::param::clock_ticks_per_second;
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    io::{Errno, read, retry_on_intr},
+    param::clock_ticks_per_second,
+};
 
 const NANOSECONDS: u64 = 1_000_000_000;
 /// Fields are counted from 1; those that follow the name begin with the third.
 const FIRST_AFTER_NAME: usize = 3;
 const FLAGS: usize = 9;
 const START: usize = 22;
+/// More than the fields up to that take: the name is of 64 bytes at most, the numbers of 20.
+const BYTES: usize = 1024;
 
 /// What it says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,7 +30,20 @@ pub(crate) struct Stat {
 impl Stat {
     /// Of the process whose folder in proc this is; none where it has ended.
     pub(crate) fn read(process: &Path) -> Option<Self> {
-        Self::parse(&fs::read(process.join("stat")).ok()?)
+        Self::read_at(CWD, &process.join("stat")).ok()?
+    }
+
+    /// The same, where the folder is open.
+    pub(crate) fn read_in(process: BorrowedFd<'_>) -> Option<Self> {
+        Self::read_at(process, Path::new("stat")).ok()?
+    }
+
+    fn read_at(folder: BorrowedFd<'_>, path: &Path) -> Result<Option<Self>, Errno> {
+        let file = openat(folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut bytes = [0; BYTES];
+        // The kernel writes the line as a whole, as far as there is room (`seq_read_iter`, `fs/seq_file.c`).
+        let length = retry_on_intr(|| read(&file, &mut bytes))?;
+        Ok(bytes.get(..length).and_then(Self::parse))
     }
 
     /// From the text. The name, in parentheses, may hold any character, `)` and blanks too.

@@ -11,7 +11,7 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use detector_common::{operation::Operation, syscalls::NONE};
+use detector_common::{operation::Operation, syscalls::NONE, takeover::Kind};
 
 use crate::{
     capture::{
@@ -163,12 +163,12 @@ fn refuse_open(context: &FExitContext) {
     let (Some(filename), Some(how)) = (structure(context, 1), structure(context, 2)) else { return };
     let (name, dirfd, flags) =
         (filename.load(offset!(filename_name)), context.arg(0), how.load(offset!(open_flags_flags)));
-    if !covers::is_armed() {
+    if !covers::report(Kind::Refused) {
         mount::drop();
         return;
     }
     let answer = quick::ask_at_open(name, dirfd, flags);
-    if answer == quick::REPEAT {
+    if answer == quick::DONE {
         mount::drop();
         return;
     }

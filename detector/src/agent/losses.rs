@@ -96,7 +96,7 @@ impl Losses {
         let now: Vec<_> = in_kernel.chain([not_run]).chain(in_agent).collect();
         let new = since(&self.told, &now);
         if !new.is_empty() {
-            pipeline.outbox.send(notes::lost(&new));
+            pipeline.outbox.send(&notes::lost(&new));
         }
         if let Some(kept) = &self.kept {
             for (number, stage) in stages_of_kernel().enumerate() {
@@ -110,7 +110,7 @@ impl Losses {
         }
         for cut in cuts {
             pipeline.metrics.lost(BUDGET, cut.writes + cut.mounts);
-            pipeline.outbox.send(notes::cut(&cut));
+            pipeline.outbox.send(&notes::cut(&cut));
         }
         // Both are asked.
         let waits = !pipeline.outbox.tell_losses();

@@ -19,49 +19,44 @@ pub mod privileges;
 mod repeats;
 pub mod resolve;
 mod seals;
+mod sources;
+mod start;
 pub(crate) mod target;
+mod telling;
+mod verdict;
 mod weight;
 
 use std::{
-    convert::Infallible,
     io,
-    path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use detector_common::{counter::Counter, record::RecordKind};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    task::JoinHandle,
 };
 use tracing::info;
 
 use self::{
-    ancestry::Ancestry, escaped::Escaped, held::Held, ledger::Ledger, losses::Losses, memory::Tidy, outbox::Outbox,
-    pipeline::Pipeline, postures::Postures, repeats::Repeats, resolve::Resolver, seals::Seals,
+    losses::Losses,
+    memory::Tidy,
+    pipeline::Pipeline,
+    seals::Seals,
+    start::{Started, open_pins, start},
 };
 use crate::{
-    cli::config::{Pin, RunConfig},
+    cli::config::RunConfig,
     clock,
     export::{
-        Metrics,
-        http::{Condition, HttpError, HttpServer},
-        metrics::{Build, Sources, WithUntold},
-        sinks::{Reopen, SinkError, Sinks},
+        http::HttpError,
+        sinks::{SinkError, Sinks},
     },
-    finding::{
-        event::Kind,
-        rules::{RuleSet, RulesError},
-    },
-    identity::{Identity, IdentityConfig, IdentityError, ProbeError, probe},
+    finding::rules::{RuleSet, RulesError},
+    identity::{IdentityError, ProbeError, probe},
     kernel::{
-        KernelError, Restart, Sensor,
+        KernelError, Sensor,
         before::Before,
         check_capabilities,
-        counters::Counters,
-        pins::{self, PinError, Pins},
         stream::{Record, Stream},
     },
 };
@@ -71,9 +66,6 @@ const LAST_RECORDS: Duration = Duration::from_millis(500);
 
 /// How long the last events may take to be written when the agent stops.
 const LAST_WORDS: Duration = Duration::from_millis(1200);
-
-/// Where the node's cgroup hierarchies are mounted.
-const DEFAULT_CGROUP: &str = "/sys/fs/cgroup";
 
 /// Why the agent can't run, or does so no longer.
 #[derive(Debug, thiserror::Error)]
@@ -145,18 +137,6 @@ pub async fn run(config: RunConfig) -> Result<(), AgentError> {
     }
 }
 
-/// An agent whose rooms are there.
-struct Started {
-    agent: Agent,
-    http: JoinHandle<Infallible>,
-    hangups: JoinHandle<()>,
-    writer_ended: watch::Receiver<bool>,
-    /// Looks at containers as long as it is there.
-    postures: Postures,
-    /// What an agent before has left, and the time that nobody was there.
-    left: Option<([i128; 2], Before)>,
-}
-
 impl Started {
     async fn serve(self, sensor: Sensor, stop: StopSignal, keeps: bool) -> Result<(), AgentError> {
         let Self { agent, http, hangups, writer_ended, postures, left } = self;
@@ -165,87 +145,6 @@ impl Started {
         hangups.abort();
         drop(postures);
         result
-    }
-}
-
-/// Builds the rooms around programs that are attached.
-async fn start(
-    config: RunConfig,
-    rules: RuleSet,
-    sensor: &Sensor,
-    (stream, counters, restart): (Stream, Counters, Option<Restart>),
-    mut sinks: Sinks,
-) -> Result<Started, AgentError> {
-    memory::give_back();
-    privileges::keep_for(privileges::Stage::Watching)?;
-    let (kept, left) = match restart {
-        Some(Restart { kept, before }) => (Some(kept), before),
-        None => (None, Before::default()),
-    };
-    sinks.go_on_after(left.end.clone());
-    let now = clock::now();
-    let gap = left.alive_ns.map(|alive_ns| [now.unix_ns(alive_ns), clock::unix_ns()]);
-    let identity = Identity::start(IdentityConfig {
-        socket: config.containerd_socket,
-        namespaces: config.containerd_namespaces,
-        host_proc: config.host_proc.clone(),
-        host_cgroup: config.host_cgroup.unwrap_or_else(|| DEFAULT_CGROUP.into()),
-    })?;
-    let counters = Arc::new(counters);
-    let resolver = Arc::new(Resolver::new(config.host_proc.clone())?);
-    let seals = Seals::watch(&config.host_proc, &identity)?;
-    let repeats = Repeats::new(RecordKind::WriteDenied, stream.folds(), kept.clone());
-    let observed = stream.observed().map(|folds| Repeats::new(RecordKind::WriteObserved, folds, kept.clone()));
-    let before = kept.clone().map(|kept| ledger::Before { kept, gap });
-    let ledger = Ledger::new(Arc::clone(&counters), identity.clone(), config.scope, before);
-    let postures = Postures::start(&config.host_proc, &identity)?;
-    let repeats_of = [Some(&repeats), observed.as_ref()];
-    let sources = sources(&identity, &counters, &resolver, &seals, &postures, repeats_of);
-    let metrics = Arc::new(Metrics::new(&build(sensor.mode()), sources)?);
-    for &(surface, seen) in sensor.coverage() {
-        metrics.coverage(surface, seen);
-    }
-    for serving in sensor.serving() {
-        metrics.serving(serving);
-    }
-    let http =
-        HttpServer::bind(config.metrics_listen, Arc::clone(&metrics), readiness(&identity, sensor.mode())).await?;
-    info!(
-        metrics = %http.local_addr()?,
-        hooks = sensor.mode(),
-        "attached; events go to {}",
-        sinks.targets()
-    );
-    let http = tokio::spawn(http.serve());
-    let outbox = Outbox::start(sinks, &config.node_name, Arc::clone(&metrics), kept.clone())?;
-    let hangups = tokio::spawn(reopen_at_each(signal(SignalKind::hangup())?, outbox.reopen()));
-    let writer_ended = outbox.has_ended();
-    let pipeline = Pipeline {
-        resolver,
-        ancestry: Ancestry::new(&config.host_proc),
-        escaped: Escaped::new(&config.host_proc),
-        identity,
-        outbox,
-        metrics,
-        rules,
-        scope: config.scope,
-        held: Held::default(),
-        repeats,
-        observed,
-        ledger,
-        kept: kept.clone(),
-        follow_links: true,
-        lag: Duration::ZERO,
-    };
-    let losses = Losses::new(counters, kept);
-    let agent = Agent { stream, pipeline, seals, losses, batch: Vec::new(), sweep_due: None, tidy: Tidy::default() };
-    Ok(Started { agent, http, hangups, writer_ended, postures, left: gap.map(|gap| (gap, left)) })
-}
-
-/// SIGHUP is how the tools that rotate logs say that the file was moved.
-async fn reopen_at_each(mut hangup: Signal, reopen: Reopen) {
-    while hangup.recv().await.is_some() {
-        reopen.ask();
     }
 }
 
@@ -274,8 +173,8 @@ impl Agent {
             // Those that follow here.
             kept.gap_is_told_with_line(3);
         }
-        self.pipeline.outbox.send(notes::start(sensor.mode(), self.pipeline.observed.is_some()));
-        self.pipeline.outbox.send(notes::coverage(sensor.coverage()));
+        self.pipeline.outbox.send(&notes::start(sensor.mode(), self.pipeline.observed.is_some()));
+        self.pipeline.outbox.send(&notes::coverage(sensor.coverage()));
         if let Some((gap, left)) = left {
             self.take_over(gap, left).await;
         }
@@ -311,6 +210,7 @@ impl Agent {
             }
             self.sweep(now);
             self.losses.report(&self.pipeline, &self.stream);
+            self.pipeline.outbox.flush();
             self.tidy.after_work(now);
         };
         info!(reason, "stopping");
@@ -350,7 +250,7 @@ impl Agent {
         } else {
             self.losses.report_last(&self.pipeline, &self.stream);
         }
-        self.pipeline.outbox.send(notes::stop(reason));
+        self.pipeline.outbox.send(&notes::stop(reason));
         if let Some(kept) = &self.pipeline.kept {
             kept.is_alive(clock::boot_ns());
         }
@@ -365,7 +265,7 @@ impl Agent {
     async fn take_over(&mut self, gap: [i128; 2], left: Before) {
         let Before { same, mut records, missing, .. } = left;
         let count = missing.iter().map(|(_, _, count)| count).sum();
-        self.pipeline.outbox.send(notes::gap(gap, same, count));
+        self.pipeline.outbox.send(&notes::gap(gap, same, count));
         info!(records = records.len(), "going on where an agent before has ended");
         self.pipeline.take(&mut records).await;
         // Those of which nothing but their number is left, the ledger tells, when it is sure of them.
@@ -393,23 +293,6 @@ async fn at(deadline: Option<Instant>) {
 /// The signal by which a supervisor ends the agent, to start another or for good.
 const SIGTERM: &str = "SIGTERM";
 
-/// The folder for what outlives the agent; none where that is not wanted. Where nobody has asked for it by name, it is done without if
-/// there is no bpffs.
-fn open_pins(pin: &Pin) -> Result<Option<Pins>, KernelError> {
-    match pin {
-        Pin::Off => Ok(None),
-        Pin::Asked(path) => Ok(Some(Pins::open(path)?)),
-        Pin::Default => match Pins::open(Path::new(pins::DEFAULT)) {
-            Ok(pins) => Ok(Some(pins)),
-            Err(error @ PinError::NoBpffs(_)) => {
-                info!("what happens while rosentry is not running will not be seen: {error}");
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        },
-    }
-}
-
 /// The signals that end the agent.
 struct StopSignal {
     terminate: Signal,
@@ -425,108 +308,6 @@ impl StopSignal {
         tokio::select! {
             _ = self.terminate.recv() => SIGTERM,
             _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-fn build(mode: &str) -> Build {
-    Build {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-        hooks: mode.to_owned(),
-    }
-}
-
-fn sources(
-    identity: &Identity,
-    counters: &Arc<Counters>,
-    resolver: &Arc<Resolver>,
-    seals: &Seals,
-    postures: &Postures,
-    repeats: [Option<&Repeats>; 2],
-) -> Sources {
-    let with_untold = |repeats: Option<&Repeats>| -> WithUntold {
-        let repeats = repeats.cloned();
-        Box::new(move |read| match &repeats {
-            Some(repeats) => repeats.with_untold(read),
-            None => read(&[]),
-        })
-    };
-    let [with_untold, with_untold_observed] = repeats.map(with_untold);
-    let resolver = Arc::clone(resolver);
-    let [identity, identity_link, identity_counts] = [(); 3].map(|()| identity.clone());
-    let [events, lost, incomplete] = [(); 3].map(|()| Arc::clone(counters));
-    let read = |counters: &Counters, wanted: &[(&'static str, Counter)]| {
-        wanted.iter().filter_map(|&(name, counter)| Some((name, counters.read(counter).ok()?))).collect::<Vec<_>>()
-    };
-    Sources {
-        containers: Box::new(move || identity.containers()),
-        // Asked as readiness does, so that no two answers of one moment contradict each other.
-        containerd_up: Box::new(move || identity_link.status().up),
-        seal_broken: Box::new(seals.states()),
-        seen: Box::new(postures.ask()),
-        with_untold,
-        with_untold_observed,
-        kernel_events: Box::new(move || {
-            let mut kinds = read(&events, KERNEL_EVENTS);
-            kinds.push((Kind::WriteDenied.name(), events.tallies().write_denied()));
-            kinds
-        }),
-        kernel_lost: Box::new(move || {
-            let mut stages = read(&lost, losses::KERNEL_STAGES);
-            stages.push((losses::RECURSION, lost.recursion_misses()));
-            stages
-        }),
-        incomplete_sections: Box::new(move || read(&incomplete, INCOMPLETE_SECTIONS)),
-        path_resolutions: Box::new(move || resolver.counts()),
-        identity: Box::new(move || identity_counts.status().counts.by_name()),
-    }
-}
-
-/// Counters of `rosentry_kernel_events_total`, by kind; refused writes are counted by cgroup.
-const KERNEL_EVENTS: &[(&str, Counter)] = &[
-    ("mount_attempt", Counter::MountAttempt),
-    ("cgroup_created", Counter::CgroupCreated),
-    ("cgroup_removed", Counter::CgroupRemoved),
-    ("result_hidden", Counter::ResultHidden),
-    ("write_observed", Counter::WriteObserved),
-];
-
-/// Counters of `rosentry_incomplete_sections_total`, by reason. They count parts of records, so they are no kind of event.
-const INCOMPLETE_SECTIONS: &[(&str, Counter)] =
-    &[("unreadable", Counter::SectionUnreadable), ("truncated", Counter::SectionTruncated)];
-
-fn readiness(identity: &Identity, mode: &'static str) -> Box<dyn Fn() -> Vec<Condition> + Send + Sync> {
-    let identity = identity.clone();
-    Box::new(move || {
-        let status = identity.status();
-        vec![
-            // There is no port before the hooks are attached.
-            Condition { name: "hooks", met: true, detail: mode.to_owned() },
-            Condition {
-                name: "containerd",
-                met: status.up,
-                detail: if status.up { "answers".to_owned() } else { "does not answer".to_owned() },
-            },
-            Condition {
-                name: "containers",
-                met: status.up && status.synced,
-                detail: if status.synced { "known".to_owned() } else { "not all known yet".to_owned() },
-            },
-        ]
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_counter_of_the_kernel_side_is_in_one_metric() {
-        let exported = [KERNEL_EVENTS, INCOMPLETE_SECTIONS, losses::KERNEL_STAGES].concat();
-        for counter in Counter::ALL {
-            let times = exported.iter().filter(|(_, exported)| *exported == counter).count();
-            assert_eq!(times, 1, "{counter:?}");
         }
     }
 }

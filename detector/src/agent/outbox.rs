@@ -66,14 +66,15 @@ impl Outbox {
     }
 
     /// Hands an event to the sinks, or counts it as lost.
-    pub fn send(&self, event: Event) {
-        self.send_marked(event, None);
+    pub fn send(&self, event: &Event) {
+        self.put(event, None);
+        self.flush();
     }
 
-    /// The same of an event that counts so much once it is written.
-    pub fn send_marked(&self, event: Event, mark: Option<Mark>) {
+    /// The same of an event that counts so much once it is written, which may wait for [`flush`](Self::flush).
+    pub fn put(&self, event: &Event, mark: Option<Mark>) {
         let count = event.count;
-        match Body::of(&event, &self.node) {
+        match Body::of(event, &self.node) {
             Ok(body) => {
                 let body = Arc::new(body.with(mark));
                 for (number, (sink, untold)) in self.sinks.sinks().iter().zip(&self.untold).enumerate() {
@@ -91,6 +92,11 @@ impl Outbox {
                 self.settle(mark);
             }
         }
+    }
+
+    /// Lets the sinks write what they were handed.
+    pub fn flush(&self) {
+        self.sinks.sinks().iter().for_each(Sink::flush);
     }
 
     /// Notes that what this counts is told otherwise.
@@ -134,6 +140,7 @@ impl Outbox {
         if has_room {
             untold.events.fetch_sub(events, Ordering::Relaxed);
             untold.attempts.fetch_sub(attempts, Ordering::Relaxed);
+            sink.flush();
         }
         has_room
     }
@@ -197,7 +204,7 @@ mod tests {
     fn what_a_sink_has_no_room_for_is_counted_and_told_in_its_stream_when_it_has() {
         let (outbox, mut pipe, _folder) = to_pipe();
         for _ in 0..100 {
-            outbox.send(with_path(1 << 18));
+            outbox.send(&with_path(1 << 18));
         }
         let lost_events = lost(&outbox, losses::SINK);
         assert!((60..80).contains(&lost_events), "a quarter of a MiB each, in 8 MiB: {lost_events}");
@@ -209,7 +216,7 @@ mod tests {
             lines.push(line);
         }
         assert!(outbox.tell_losses());
-        outbox.send(touch());
+        outbox.send(&touch());
         assert!(outbox.tell_losses(), "there is nothing more to tell");
         for _ in 0..2 {
             let mut line = String::new();
@@ -232,7 +239,7 @@ mod tests {
     #[test]
     fn an_event_that_is_longer_than_a_line_may_be_is_counted() {
         let (outbox, _pipe, _folder) = to_pipe();
-        outbox.send(with_path(1 << 21));
+        outbox.send(&with_path(1 << 21));
         assert_eq!(lost(&outbox, losses::WRITER), 1);
         outbox.close(Duration::from_secs(20)).unwrap();
     }

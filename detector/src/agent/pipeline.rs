@@ -1,6 +1,7 @@
 //! From records to events: asks the identity room whose they are, the finding room what they mean, and sends them out.
 //!
-//! Never waits: what is not known yet is held back and looked at again.
+//! Never waits: what is not known yet is held back and looked at again. What comes at once goes on at once, a few at a time: a look
+//! into a container's root costs mostly the way there.
 
 use std::{
     sync::Arc,
@@ -13,11 +14,11 @@ use super::{
     ancestry::Ancestry,
     escaped::Escaped,
     held::Held,
-    ledger::{Ledger, Missing},
-    notes,
+    ledger::Ledger,
     outbox::Outbox,
-    repeats::{First, Repeated, Repeats, Told},
-    resolve::{Resolver, Subject},
+    repeats::{Repeats, Told},
+    resolve::{Answered, Resolver, Subject},
+    verdict::{FOREIGN, HOST, NOT_ON_ROOT, UNKNOWN, Verdict},
 };
 use crate::{
     cli::config::Scope,
@@ -25,46 +26,28 @@ use crate::{
     export::Metrics,
     finding::{
         Event, Sighting, assess,
-        event::{Kind, Mount, PlaceKind},
-        is_runtime_setup,
-        operation::refine,
+        event::{Mount, PlaceKind},
         questions,
         rules::RuleSet,
     },
-    identity::{
-        Identity, Lookup,
-        model::{Container, TaskState},
-    },
+    identity::{Identity, model::Container},
     kernel::{
         attempt::{Attempt, Standing},
-        kept::{Kept, Mark},
+        kept::Kept,
         stream::Record,
     },
 };
 
-/// Why nobody can be named: the container is of a namespace or a runtime that is not watched.
-const FOREIGN: &str = "foreign_container";
-/// Why nobody can be named: nobody knows the cgroup.
-const UNKNOWN: &str = "unknown_cgroup";
-/// Why it is none of rosentry's business: no container did it.
-pub const HOST: &str = "host_process";
-/// Why a write that succeeded is none of rosentry's business: it went to a volume, or to another mount than the root.
-const NOT_ON_ROOT: &str = "not_on_root";
+/// Attempts that go on at once, at most: what they are asked is answered within one deadline.
+const AT_ONCE: usize = 64;
 
-/// What becomes of an attempt.
-enum Verdict {
-    /// It is an event: of this container, or of none.
-    Report { container: Option<Arc<Container>>, cgroup_path: Option<Arc<str>>, unattributed: Option<&'static str> },
-    /// It is none of rosentry's business, for this reason.
-    Ignore(&'static str),
-    /// Nobody can say yet.
-    Wait,
-}
-
-impl Verdict {
-    const fn unattributed(reason: &'static str, cgroup_path: Option<Arc<str>>) -> Self {
-        Self::Report { container: None, cgroup_path, unattributed: Some(reason) }
-    }
+/// An attempt that becomes an event, and whose it is.
+struct Case {
+    attempt: Box<Attempt>,
+    container: Option<Arc<Container>>,
+    cgroup_path: Option<Arc<str>>,
+    /// Why nobody can be named, where it is so.
+    unattributed: Option<&'static str>,
 }
 
 /// What the rooms are made of.
@@ -110,23 +93,36 @@ impl Pipeline {
         }
         // First, so that what a container did stays in order.
         self.release(now).await;
+        let mut attempts = Vec::new();
         for record in records.drain(..) {
             match record {
-                Record::CgroupCreated { id, path, time_ns: _ } => self.identity.cgroup_created(id, &path),
+                Record::CgroupCreated { id, path, time_ns: _ } => {
+                    self.attempts(&mut attempts, now).await;
+                    self.identity.cgroup_created(id, &path);
+                }
                 Record::CgroupRemoved { id, time_ns: _ } => {
-                    self.identity.cgroup_removed(id);
-                    self.repeats.forget(id, |repeated| self.tell_again(repeated));
-                    if let Some(observed) = &self.observed {
-                        observed.forget(id, |repeated| self.observe_again(repeated));
-                    }
-                    self.ledger.gone(id);
+                    self.attempts(&mut attempts, now).await;
+                    self.cgroup_removed(id);
                 }
                 Record::Attempt(attempt) => {
-                    self.lag = clock::since_boot().saturating_sub(Duration::from_nanos(attempt.time_ns));
-                    self.attempt(attempt, now).await;
+                    attempts.push(attempt);
+                    if attempts.len() >= AT_ONCE {
+                        self.attempts(&mut attempts, now).await;
+                    }
                 }
             }
         }
+        self.attempts(&mut attempts, now).await;
+        self.outbox.flush();
+    }
+
+    fn cgroup_removed(&self, id: u64) {
+        self.identity.cgroup_removed(id);
+        self.repeats.forget(id, |repeated| self.tell_again(repeated));
+        if let Some(observed) = &self.observed {
+            observed.forget(id, |repeated| self.observe_again(repeated));
+        }
+        self.ledger.gone(id);
     }
 
     /// Whether there may be repeats to tell of.
@@ -140,6 +136,7 @@ impl Pipeline {
         if let Some(observed) = &self.observed {
             observed.sweep(|repeated| self.observe_again(repeated));
         }
+        self.outbox.flush();
     }
 
     /// Tells of all repeats that are left; how many there were of what was never told.
@@ -149,73 +146,15 @@ impl Pipeline {
             + observed.map_or(0, |observed| observed.finish(|repeated| self.observe_again(repeated)))
     }
 
-    fn tell_again(&self, repeated: &Repeated<'_>) {
-        let &Repeated { cgroup_id, operation, count, .. } = repeated;
-        self.ledger.told(cgroup_id, operation, count);
-        self.send_again(Kind::WriteDenied, repeated, Some(Mark { cgroup_id, operation, count, origin: None }));
-    }
-
-    fn observe_again(&self, repeated: &Repeated<'_>) {
-        self.send_again(Kind::WriteObserved, repeated, None);
-    }
-
-    fn send_again(&self, kind: Kind, repeated: &Repeated<'_>, mark: Option<Mark>) {
-        if let Told::Ignored(reason) | Told::Unknown(reason) = repeated.told {
-            self.metrics.ignored(kind, reason, repeated.count);
-            if let Some(mark) = mark {
-                self.settle(mark);
-            }
-        } else if let Some(event) = repeated.event() {
-            self.send_marked(event, mark);
-        }
-    }
-
-    /// Notes what becomes no line.
-    fn settle(&self, mark: Mark) {
-        if let Some(kept) = &self.kept {
-            kept.settle(mark);
-        }
-    }
-
-    /// Tells of refused writes of which nothing but their number is known.
-    pub fn tell_missing(&self, missing: &Missing) {
-        let &Missing { cgroup_id, operation, count, .. } = missing;
-        let mark = Mark { cgroup_id, operation, count, origin: None };
-        let lookup = self.identity.lookup(cgroup_id);
-        if matches!(lookup, Lookup::Host { .. }) && self.scope == Scope::Containers {
-            self.metrics.ignored(Kind::WriteDenied, HOST, count);
-            self.settle(mark);
-        } else {
-            self.send_marked(notes::missing(&lookup, missing), Some(mark));
-        }
-    }
-
-    /// Says what an event means, counts it and sends it out.
-    pub fn judge_and_send(&self, mut event: Event) {
-        self.rules.judge(&mut event);
-        self.send(event);
-    }
-
-    /// Counts an event and sends it out.
-    pub fn send(&self, event: Event) {
-        self.send_marked(event, None);
-    }
-
-    fn send_marked(&self, event: Event, mark: Option<Mark>) {
-        self.metrics.count(&event);
-        self.outbox.send_marked(event, mark);
-    }
-
     /// Looks again at what waits.
     pub async fn release(&mut self, now: Instant) {
         if self.held.is_empty() {
             return;
         }
         let identity = &self.identity;
-        let released = self.held.release(now, |attempt| !matches!(judge(identity, attempt), Verdict::Wait));
-        for attempt in released {
-            self.conclude(&attempt).await;
-        }
+        let released = self.held.release(now, |attempt| !matches!(Verdict::of(identity, attempt), Verdict::Wait));
+        let judged = released.into_iter().map(|attempt| (Verdict::at_last(identity, &attempt), attempt)).collect();
+        self.conclude(judged).await;
     }
 
     /// Sends out all that waits, as far as it is known.
@@ -224,156 +163,97 @@ impl Pipeline {
         self.release(end_of_time).await;
     }
 
-    async fn attempt(&mut self, attempt: Box<Attempt>, now: Instant) {
-        if matches!(judge(&self.identity, &attempt), Verdict::Wait) {
-            for oldest in self.held.hold(attempt, now) {
-                self.conclude(&oldest).await;
+    /// Takes attempts, and leaves none.
+    async fn attempts(&mut self, attempts: &mut Vec<Box<Attempt>>, now: Instant) {
+        let Some(last) = attempts.last() else { return };
+        self.lag = clock::since_boot().saturating_sub(Duration::from_nanos(last.time_ns));
+        let mut judged = Vec::with_capacity(attempts.len());
+        for attempt in attempts.drain(..) {
+            match Verdict::of(&self.identity, &attempt) {
+                Verdict::Wait => {
+                    let oldest = self.held.hold(attempt, now).into_iter();
+                    judged.extend(oldest.map(|oldest| (Verdict::at_last(&self.identity, &oldest), oldest)));
+                }
+                verdict => judged.push((verdict, attempt)),
             }
-        } else {
-            self.conclude(&attempt).await;
+        }
+        self.conclude(judged).await;
+    }
+
+    /// Reports the attempts, or ignores them.
+    async fn conclude(&mut self, judged: Vec<(Verdict, Box<Attempt>)>) {
+        let mut cases: Vec<Case> =
+            judged.into_iter().filter_map(|(verdict, attempt)| self.case(verdict, attempt)).collect();
+        while !cases.is_empty() {
+            let later = cases.split_off(cases.len().min(AT_ONCE));
+            let answered = self.look(&cases).await;
+            for (case, resolved) in cases.iter().zip(answered) {
+                self.report(case, resolved);
+            }
+            self.outbox.flush();
+            cases = later;
         }
     }
 
-    /// Reports the attempt with what is known now, or ignores it.
-    async fn conclude(&mut self, attempt: &Attempt) {
-        let verdict = match judge(&self.identity, attempt) {
-            Verdict::Wait => self.out_of_patience(attempt),
-            verdict => verdict,
+    /// What is to be told; what is none of rosentry's business is counted.
+    fn case(&mut self, verdict: Verdict, attempt: Box<Attempt>) -> Option<Case> {
+        let (mut container, cgroup_path, mut unattributed) = match verdict {
+            Verdict::Ignore(reason) => {
+                self.ignore(&attempt, reason);
+                return None;
+            }
+            Verdict::Report { container, cgroup_path, unattributed } => (container, cgroup_path, unattributed),
+            // What waits was held back.
+            Verdict::Wait => return None,
         };
-        match verdict {
-            Verdict::Ignore(reason) => self.ignore(attempt, reason),
-            Verdict::Report { container, cgroup_path, unattributed } => {
-                let (mut container, mut unattributed) = (container, unattributed);
-                // A cgroup may be called like a container's, or be nested deeper than anybody can look, to be taken for no one's.
-                if container.is_none() && matches!(unattributed, None | Some(FOREIGN | UNKNOWN)) {
-                    container = self.escaped.container_of(attempt, || self.identity.containers());
-                    unattributed = unattributed.filter(|_| container.is_none());
-                }
-                let outside = unattributed.is_none() && container.is_none();
-                if attempt.kind == RecordKind::WriteObserved {
-                    self.observe(attempt, container.as_ref(), unattributed).await;
-                    return;
-                }
-                if outside && self.scope == Scope::Containers {
-                    self.ignore(attempt, HOST);
-                    return;
-                }
-                let event = self.event(attempt, container.as_ref(), cgroup_path.as_deref()).await;
-                if let Some(reason) = unattributed
-                    && attempt.standing == Standing::New
-                {
-                    self.metrics.unattributed(reason);
-                }
-                if self.tell(attempt, &event) {
-                    let first = Box::new(event);
-                    let told = if unattributed.is_some() { Told::Unattributed(first) } else { Told::Event(first) };
-                    self.keep(attempt, told);
-                }
-            }
-            // `out_of_patience` never waits.
-            Verdict::Wait => {}
+        // A cgroup may be called like a container's, or be nested deeper than anybody can look, to be taken for no one's.
+        if container.is_none() && matches!(unattributed, None | Some(FOREIGN | UNKNOWN)) {
+            container = self.escaped.container_of(&attempt, || self.identity.containers());
+            unattributed = unattributed.filter(|_| container.is_none());
+        }
+        let is_observed = attempt.kind == RecordKind::WriteObserved;
+        match (&container, unattributed) {
+            (None, None) if is_observed || self.scope == Scope::Containers => self.ignore(&attempt, HOST),
+            (None, Some(FOREIGN)) if is_observed => self.ignore(&attempt, FOREIGN),
+            (None, Some(reason)) if is_observed => self.ignore_as(&attempt, reason, Told::Unknown(reason)),
+            _ => return Some(Case { attempt, container, cgroup_path, unattributed }),
+        }
+        None
+    }
+
+    /// Where the paths of some attempts lead.
+    async fn look(&self, cases: &[Case]) -> Vec<Answered> {
+        if !self.follow_links {
+            return vec![[None, None]; cases.len()];
+        }
+        let asker =
+            |Case { attempt, container, .. }: &Case| (Subject::of(attempt, container.as_deref()), questions(attempt));
+        self.resolver.resolve(cases.iter().map(asker).collect(), self.lag).await
+    }
+
+    /// Tells of an attempt; of a write that succeeded if it is on the root filesystem of its container.
+    fn report(&mut self, case: &Case, resolved: Answered) {
+        let event = self.event(case, resolved);
+        let &Case { ref attempt, unattributed, .. } = case;
+        if attempt.kind == RecordKind::WriteObserved && !is_on_root(&event) {
+            self.ignore(attempt, NOT_ON_ROOT);
+            return;
+        }
+        if let Some(reason) = unattributed
+            && attempt.standing == Standing::New
+        {
+            self.metrics.unattributed(reason);
+        }
+        if self.tell(attempt, &event) {
+            let first = Box::new(event);
+            let told = if unattributed.is_some() { Told::Unattributed(first) } else { Told::Event(first) };
+            self.keep(attempt, told);
         }
     }
 
-    /// Tells a write that succeeded, if it is on the root filesystem of a container that is known.
-    async fn observe(
-        &mut self,
-        attempt: &Attempt,
-        container: Option<&Arc<Container>>,
-        unattributed: Option<&'static str>,
-    ) {
-        match (container, unattributed) {
-            (None, None) => self.ignore(attempt, HOST),
-            (None, Some(FOREIGN)) => self.ignore(attempt, FOREIGN),
-            (None, Some(reason)) => self.ignore_as(attempt, reason, Told::Unknown(reason)),
-            (Some(_), _) => {
-                let event = self.event(attempt, container, None).await;
-                if !is_on_root(&event) {
-                    self.ignore(attempt, NOT_ON_ROOT);
-                } else if self.tell(attempt, &event) {
-                    self.keep(attempt, Told::Event(Box::new(event)));
-                }
-            }
-        }
-    }
-
-    /// Sends the event of an attempt, unless an agent before has; whether its repeats are to be told.
-    fn tell(&self, attempt: &Attempt, event: &Event) -> bool {
-        let mark = mark(attempt);
-        match attempt.standing {
-            Standing::New => self.send_marked(event.clone(), Some(mark)),
-            Standing::Told => {}
-            // It is of a kernel side that is gone.
-            Standing::Left(count) => {
-                self.ledger.told(mark.cgroup_id, mark.operation, mark.count);
-                self.send_marked(Event { count, ..event.clone() }, Some(mark));
-                return false;
-            }
-        }
-        true
-    }
-
-    fn ignore(&self, attempt: &Attempt, reason: &'static str) {
-        self.ignore_as(attempt, reason, Told::Ignored(reason));
-    }
-
-    fn ignore_as(&self, attempt: &Attempt, reason: &'static str, told: Told) {
-        let mark = mark(attempt);
-        let ignored = |count| {
-            if let Some(kind) = kind_of(attempt) {
-                self.metrics.ignored(kind, reason, count);
-            }
-        };
-        match attempt.standing {
-            Standing::New => {
-                ignored(1);
-                self.settle(mark);
-            }
-            Standing::Told => {}
-            Standing::Left(count) => {
-                ignored(count);
-                self.ledger.told(mark.cgroup_id, mark.operation, mark.count);
-                self.settle(mark);
-                return;
-            }
-        }
-        self.keep(attempt, told);
-    }
-
-    /// Notes that a write was told, and what of, for its repeats.
-    fn keep(&self, attempt: &Attempt, told: Told) {
-        let operation = refine(attempt);
-        let first = |id| First { id, cgroup_id: attempt.cgroup_id, operation, time_ns: attempt.time_ns, told };
-        match attempt.kind {
-            RecordKind::WriteDenied => {
-                if attempt.standing == Standing::New {
-                    self.ledger.told(attempt.cgroup_id, operation, 1);
-                }
-                if let Some(id) = attempt.fold {
-                    self.repeats.keep(first(id), |repeated| self.tell_again(repeated));
-                }
-            }
-            RecordKind::WriteObserved => {
-                if let (Some(observed), Some(id)) = (&self.observed, attempt.fold) {
-                    observed.keep(first(id), |repeated| self.observe_again(repeated));
-                }
-            }
-            RecordKind::MountAttempt | RecordKind::CgroupCreated | RecordKind::CgroupRemoved => {}
-        }
-    }
-
-    async fn event(
-        &mut self,
-        attempt: &Attempt,
-        container: Option<&Arc<Container>>,
-        cgroup_path: Option<&str>,
-    ) -> Event {
-        let resolved = if self.follow_links {
-            let subject = Subject::of(attempt, container.map(AsRef::as_ref));
-            self.resolver.resolve(&subject, questions(attempt), self.lag).await
-        } else {
-            [None, None]
-        };
+    fn event(&mut self, case: &Case, resolved: Answered) -> Event {
+        let Case { attempt, container, cgroup_path, .. } = case;
+        let (container, cgroup_path) = (container.as_ref(), cgroup_path.as_deref());
         let mut event = assess(&Sighting { attempt, container, cgroup_path, resolved, clock: clock::now() });
         if let Some(process) = &mut event.process {
             let now = Instant::now();
@@ -384,95 +264,9 @@ impl Pipeline {
         self.rules.judge(&mut event);
         event
     }
-
-    /// The verdict about what nobody could say in time.
-    fn out_of_patience(&self, attempt: &Attempt) -> Verdict {
-        match self.identity.lookup(attempt.cgroup_id) {
-            // containerd has not spoken of a first process, so the container has run nothing: a start that takes its time.
-            Lookup::Container { container, .. }
-                if container.task == TaskState::Unseen && attempt.process.has_not_executed() =>
-            {
-                Verdict::Ignore("runtime_setup_unconfirmed")
-            }
-            Lookup::Container { container, cgroup_path } => {
-                Verdict::Report { container: Some(container), cgroup_path: Some(cgroup_path), unattributed: None }
-            }
-            Lookup::Pending { cgroup_path, .. } => {
-                let reason = if self.identity.status().up { "no_answer" } else { "containerd_down" };
-                Verdict::unattributed(reason, cgroup_path)
-            }
-            Lookup::Foreign { cgroup_path, .. } => Verdict::unattributed(FOREIGN, Some(cgroup_path)),
-            Lookup::Host { cgroup_path } => {
-                Verdict::Report { container: None, cgroup_path: Some(cgroup_path), unattributed: None }
-            }
-            Lookup::Unknown => Verdict::unattributed(UNKNOWN, None),
-        }
-    }
-}
-
-/// What the first event of an attempt counts.
-fn mark(attempt: &Attempt) -> Mark {
-    let times = if let Standing::Left(count) = attempt.standing { count } else { 1 };
-    let count = if attempt.kind == RecordKind::WriteDenied { times } else { 0 };
-    Mark { cgroup_id: attempt.cgroup_id, operation: refine(attempt), count, origin: attempt.origin }
-}
-
-fn judge(identity: &Identity, attempt: &Attempt) -> Verdict {
-    match identity.lookup(attempt.cgroup_id) {
-        Lookup::Container { container, cgroup_path } => {
-            if attempt.kind != RecordKind::WriteDenied {
-                let is_outside = parent_is_outside(identity, attempt, &container.id);
-                if is_runtime_setup(attempt, container.first_process(), is_outside) {
-                    return Verdict::Ignore("runtime_setup");
-                }
-                if container.task == TaskState::Unseen && attempt.process.has_not_executed() {
-                    // The runtime's set-up, as soon as containerd says which process is the container's first.
-                    return Verdict::Wait;
-                }
-            }
-            Verdict::Report { container: Some(container), cgroup_path: Some(cgroup_path), unattributed: None }
-        }
-        Lookup::Pending { .. } => Verdict::Wait,
-        Lookup::Foreign { container_id, cgroup_path, first } => {
-            if attempt.kind != RecordKind::WriteDenied {
-                if is_runtime_setup(attempt, first, parent_is_outside(identity, attempt, &container_id)) {
-                    return Verdict::Ignore("runtime_setup");
-                }
-                if first.is_none() && attempt.process.has_not_executed() {
-                    // containerd may say so of a container that it has in a namespace which is not watched.
-                    return Verdict::Wait;
-                }
-            }
-            Verdict::unattributed(FOREIGN, Some(cgroup_path))
-        }
-        Lookup::Host { cgroup_path } => {
-            Verdict::Report { container: None, cgroup_path: Some(cgroup_path), unattributed: None }
-        }
-        Lookup::Unknown => Verdict::unattributed(UNKNOWN, None),
-    }
-}
-
-/// What an attempt would be as an event.
-const fn kind_of(attempt: &Attempt) -> Option<Kind> {
-    match attempt.kind {
-        RecordKind::WriteDenied => Some(Kind::WriteDenied),
-        RecordKind::WriteObserved => Some(Kind::WriteObserved),
-        RecordKind::MountAttempt => Some(Kind::MountAttempt),
-        RecordKind::CgroupCreated | RecordKind::CgroupRemoved => None,
-    }
 }
 
 /// Whether a write hit a root filesystem.
 fn is_on_root(event: &Event) -> bool {
     matches!(&event.mount, Some(Mount::Place(place)) if place.kind == PlaceKind::Rootfs)
-}
-
-/// Whether the process's parent is known to be in no cgroup of the container.
-fn parent_is_outside(identity: &Identity, attempt: &Attempt, container_id: &str) -> bool {
-    let Some(cgroup_id) = attempt.process.parent_cgroup_id else { return false };
-    match identity.lookup(cgroup_id) {
-        Lookup::Host { .. } => true,
-        Lookup::Container { container: of_parent, .. } => of_parent.id != container_id,
-        Lookup::Pending { .. } | Lookup::Foreign { .. } | Lookup::Unknown => false,
-    }
 }

@@ -28,7 +28,7 @@ pub struct Settings {
     /// A TOML file with any of these settings.
     #[arg(long, value_name = "PATH")]
     #[serde(skip)]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// How to watch the kernel [default: auto].
     #[arg(long, value_enum)]
     hooks: Option<Hooks>,
@@ -46,23 +46,23 @@ pub struct Settings {
     /// The socket of containerd [default: /run/containerd/containerd.sock].
     #[arg(long, value_name = "PATH")]
     #[serde(alias = "containerd_socket")]
-    containerd_socket: Option<PathBuf>,
+    pub(super) containerd_socket: Option<PathBuf>,
     /// A namespace of containerd, repeatable [default: k8s.io].
     #[arg(long, value_name = "NS", value_delimiter = ',')]
     #[serde(alias = "containerd_namespace")]
-    containerd_namespace: Option<Vec<String>>,
+    pub(super) containerd_namespace: Option<Vec<String>>,
     /// The name of this node [default: NODE_NAME of the environment, then the host's name].
     #[arg(long, value_name = "NAME")]
     #[serde(alias = "node_name")]
-    node_name: Option<String>,
+    pub(super) node_name: Option<String>,
     /// Where the node's /proc is mounted [default: /proc].
     #[arg(long, value_name = "PATH")]
     #[serde(alias = "host_proc")]
-    host_proc: Option<PathBuf>,
+    pub(super) host_proc: Option<PathBuf>,
     /// Where the node's cgroup2 hierarchy is mounted [default: where the mount table says].
     #[arg(long, value_name = "PATH")]
     #[serde(alias = "host_cgroup")]
-    host_cgroup: Option<PathBuf>,
+    pub(super) host_cgroup: Option<PathBuf>,
     /// The file that events are appended to, or - for stdout [default: -].
     #[arg(long, value_name = "PATH|-")]
     json: Option<PathBuf>,

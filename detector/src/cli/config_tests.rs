@@ -167,6 +167,14 @@ fn every_setting_can_stand_on_the_command_line_in_the_environment_and_in_the_fil
 }
 
 #[test]
+fn every_option_but_the_file_itself_is_a_key() {
+    let command = <Variable as clap::CommandFactory>::command();
+    let options = command.get_arguments().filter_map(clap::Arg::get_long).filter(|option| *option != "config");
+    let options: std::collections::BTreeSet<_> = options.collect();
+    assert_eq!(options, KEYS.iter().copied().collect());
+}
+
+#[test]
 fn repeated_namespaces_are_all_taken_once() {
     let config = loaded(&["--containerd-namespace", "k8s.io", "--containerd-namespace=moby,k8s.io"], &[]).unwrap();
     assert_eq!(config.containerd_namespaces, ["k8s.io", "moby"]);

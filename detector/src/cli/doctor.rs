@@ -11,9 +11,9 @@ mod text;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
-pub(super) use self::containerd::USUAL_SOCKET;
 use self::{
     check::{Report, Status},
+    containerd::USUAL_SOCKET,
     hooks::Hooks,
 };
 use super::{

@@ -2,15 +2,18 @@
 
 use std::{env, path::PathBuf};
 
+/// Where the cgroup hierarchies usually are.
+pub(super) const USUAL_CGROUP: &str = "/sys/fs/cgroup";
+
 /// The options; the variables of the environment are those of `rosentry run`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Places {
     /// Where the node's /proc is mounted [default: /proc].
     #[arg(long, value_name = "PATH")]
-    host_proc: Option<PathBuf>,
+    pub(super) host_proc: Option<PathBuf>,
     /// Where the node's cgroup hierarchies are mounted [default: /sys/fs/cgroup].
     #[arg(long, value_name = "PATH")]
-    host_cgroup: Option<PathBuf>,
+    pub(super) host_cgroup: Option<PathBuf>,
 }
 
 impl Places {
@@ -21,7 +24,7 @@ impl Places {
 
     /// The node's cgroup hierarchies.
     pub fn host_cgroup(&self) -> PathBuf {
-        given(self.host_cgroup.as_ref(), "ROSENTRY_HOST_CGROUP", "/sys/fs/cgroup")
+        given(self.host_cgroup.as_ref(), "ROSENTRY_HOST_CGROUP", USUAL_CGROUP)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::report::{
 ///
 /// Ends with 0 where every line is, with 1 where one is not and names the first, with 2 where a file can't be read. What a
 /// chain can't show is told in notes: whether lines are missing at the end of a record without a stop record, or before its
-/// beginning.
+/// beginning. Of ECS and OCSF the native line that each line carries is proven, and not the fields around it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The files of one record or of several, in any order, plain or gzip; - is standard input.

@@ -102,7 +102,10 @@ struct Members<'a> {
 }
 
 /// Tells a member that is null from one that is not there.
-fn told<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<End>>, D::Error> {
+///
+/// # Errors
+/// Where it is neither null nor what it should be.
+pub fn told<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<End>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -149,9 +152,14 @@ impl<'a> Link<'a> {
 impl Agent<'_> {
     /// How many events it says are lost.
     pub fn lost(&self) -> u64 {
-        let stages = self.events.as_object().filter(|_| self.what == "lost");
-        stages.into_iter().flatten().filter_map(|(_, count)| count.as_u64()).fold(0, u64::saturating_add)
+        if self.what == "lost" { lost(&self.events) } else { 0 }
     }
+}
+
+/// The sum of the events of a `lost` record, which tells them by stage.
+pub fn lost(events: &serde_json::Value) -> u64 {
+    let stages = events.as_object().into_iter().flatten();
+    stages.filter_map(|(_, count)| count.as_u64()).fold(0, u64::saturating_add)
 }
 
 fn is_chain(text: &str) -> bool {

@@ -8,8 +8,10 @@ use std::borrow::Cow;
 
 /// The bytes as safe text.
 pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
+    // Nearly all are of these, none of which must be: that is soon said.
+    let is_plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\');
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains(must_be_escaped) => Cow::Borrowed(text),
+        Ok(text) if is_plain || !text.contains(must_be_escaped) => Cow::Borrowed(text),
         _ => {
             let mut safe = String::with_capacity(bytes.len() + 16);
             for chunk in bytes.utf8_chunks() {

@@ -208,7 +208,7 @@ pub const MOUNT_ATTR: Table = &[
     (0x20_0000, "MOUNT_ATTR_NOSYMFOLLOW"),
 ];
 
-/// Whether open's flags are numbered as arm64 does.
+/// The names of open's flags, as callers through this door number them.
 fn open_table(abi: Abi) -> Table {
     match abi {
         Abi::X86_64 | Abi::Ia32 => OPEN,

@@ -101,21 +101,20 @@ impl PodName {
     }
 }
 
-/// Reads a point in time: RFC 3339, a date with or without a time (in UTC), or how long before `now`: `90s`, `15m`, `2h`, `1d`.
+/// Reads a point in time: RFC 3339, a date with or without a time (in UTC), or how long before `now`: `90s`, `15m`, `2h`, `1d`, with
+/// `ago` or a sign or without.
 ///
 /// # Errors
 /// With what it should have been.
 pub fn moment(text: &str, now: Timestamp) -> Result<Time, String> {
     let ago = || {
-        let (days, rest) = match text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()) {
-            Some(days) => (days, None),
-            None => (0, Some(text)),
+        let text = text.strip_suffix("ago").map_or(text, str::trim_end);
+        let span = match text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()) {
+            Some(days) => SignedDuration::try_from_hours(days.checked_mul(24)?)?,
+            None => text.parse().ok()?,
         };
-        let span = match rest {
-            None => SignedDuration::from_hours(days.checked_mul(24)?),
-            Some(rest) => rest.parse().ok()?,
-        };
-        now.checked_sub(span).ok()
+        // A sign says the same: nobody asks for what is yet to come.
+        now.checked_sub(span.unsigned_abs()).ok()
     };
     let civil = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
     let found = text.parse::<Timestamp>().ok().or_else(civil).or_else(ago);
@@ -210,10 +209,15 @@ mod tests {
             ("15m", "2026-01-02T02:49:05Z"),
             ("1h30m", "2026-01-02T01:34:05Z"),
             ("2d", "2025-12-31T03:04:05Z"),
+            ("2h ago", "2026-01-02T01:04:05Z"),
+            ("2 hours ago", "2026-01-02T01:04:05Z"),
+            ("2d ago", "2025-12-31T03:04:05Z"),
+            ("-2h", "2026-01-02T01:04:05Z"),
+            ("-2d", "2025-12-31T03:04:05Z"),
         ] {
             assert_eq!(moment(text, now).unwrap().0.to_string(), expected, "{text}");
         }
-        for text in ["", "yesterday", "99999999999999d", "2026-13-01"] {
+        for text in ["", "ago", "yesterday", "200000000000000d", "99999999999999d", "2026-13-01"] {
             assert!(moment(text, now).is_err(), "{text}");
         }
     }

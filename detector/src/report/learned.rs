@@ -27,11 +27,22 @@ pub struct Learned {
     by_container: BTreeMap<String, Writes>,
     /// Whether something had no room.
     beyond: bool,
-    /// Numbers with which an input begins, and when, and those after which another may go on.
+    /// Numbers with which an input begins, and those before which one has a gap; and the latest time in the input by then.
     begins: Vec<(u64, Time)>,
-    ends: BTreeSet<u64>,
+    gaps: Vec<(u64, Time)>,
+    /// Numbers with which inputs end, after which another may go on; and the latest time in them.
+    ends: BTreeMap<u64, Time>,
     /// Lines that are no events.
     pub no_events: u64,
+}
+
+/// How far an input is read.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The number of the last event.
+    number: u64,
+    /// The latest time.
+    latest: Time,
 }
 
 /// What matters of what the agent says of itself.
@@ -80,11 +91,11 @@ pub fn read(inputs: &[Input], node: &str) -> Result<Learned, ReadError> {
     for input in inputs {
         let failed = |source| ReadError { input: input.name(), source };
         let mut lines = input.open().map_err(failed)?;
-        let mut previous = None;
+        let mut place = None;
         while let Some(line) = lines.read().map_err(failed)? {
             match line {
                 Line::Whole(line) | Line::Cut(line) => match Event::parse(line) {
-                    Some(event) if &*event.node == node => learned.take(&event, &mut previous),
+                    Some(event) if &*event.node == node => learned.take(&event, &mut place),
                     Some(_) => {}
                     None => learned.no_events += 1,
                 },
@@ -94,20 +105,26 @@ pub fn read(inputs: &[Input], node: &str) -> Result<Learned, ReadError> {
                 }
             }
         }
-        learned.ends.extend(previous);
+        if let Some(Place { number, latest }) = place {
+            let end = learned.ends.entry(number).or_insert(latest);
+            *end = latest.max(*end);
+        }
     }
     learned.join();
     Ok(learned)
 }
 
 impl Learned {
-    /// Takes an event of the node; `previous` is the number of the one before in its input.
-    fn take(&mut self, event: &Event<'_>, previous: &mut Option<u64>) {
-        match previous.replace(event.seq) {
+    /// Takes an event of the node; `place` is where its input was before.
+    fn take(&mut self, event: &Event<'_>, place: &mut Option<Place>) {
+        // An event can be held back and come behind later ones: by itself it does not tell when it was written.
+        let latest = place.map_or(event.time, |before| before.latest.max(event.time));
+        match place.replace(Place { number: event.seq, latest }) {
             _ if event.seq <= 1 => {}
-            None => self.begins.push((event.seq, event.time)),
-            Some(before) if before.saturating_add(1) != event.seq => self.keep(event.time, Note::Gap),
-            Some(_) => {}
+            None => self.begins.push((event.seq, latest)),
+            Some(before) if before.number.saturating_add(1) == event.seq => {}
+            Some(_) if self.gaps.len() < NOTES_MAX => self.gaps.push((event.seq, latest)),
+            Some(_) => self.beyond = true,
         }
         self.last = self.last.max(Some(event.time));
         match (event.kind(), &event.agent, &event.container) {
@@ -133,12 +150,20 @@ impl Learned {
         self.keep(time, note);
     }
 
-    /// Sees to inputs that go on where no other ends.
+    /// Sees to inputs that go on where no other ends, and to when lines may be missing at the latest.
     fn join(&mut self) {
-        for (number, time) in std::mem::take(&mut self.begins) {
-            if !self.ends.contains(&(number - 1)) {
-                self.keep(time, Note::Gap);
-            }
+        let mut ends = std::mem::take(&mut self.ends);
+        // Of an input and those before it.
+        let mut latest = None;
+        for time in ends.values_mut() {
+            *time = latest.map_or(*time, |before: Time| before.max(*time));
+            latest = Some(*time);
+        }
+        let begins = std::mem::take(&mut self.begins).into_iter();
+        let unjoined = begins.filter(|(number, _)| !ends.contains_key(&(number - 1)));
+        for (number, time) in std::mem::take(&mut self.gaps).into_iter().chain(unjoined) {
+            let before = ends.range(..number).next_back().map(|(_, latest)| *latest);
+            self.keep(before.map_or(time, |before| before.max(time)), Note::Gap);
         }
     }
 
@@ -324,6 +349,31 @@ mod tests {
         assert_eq!(verdict(&lines([1, 2, 3])), Verdict::Silent { until: at(20) });
         let gap = verdict(&lines([1, 2, 4]));
         assert!(matches!(gap, Verdict::Unknown(why) if why.contains("missing")), "{gap:?}");
+    }
+
+    #[test]
+    fn an_event_that_was_held_back_does_not_put_a_gap_before_the_beginning_of_those_who_ran_then() {
+        // What is missing was written behind the line of second 20.
+        let lines = [
+            numbered(start(5, true), 1),
+            numbered(note(20, "coverage"), 2),
+            numbered(wrote(8, "b", "/x", 1), 4),
+            numbered(note(30, "coverage"), 5),
+        ];
+        let told = verdict(&lines);
+        assert!(matches!(told, Verdict::Unknown(why) if why.contains("missing")), "{told:?}");
+        // Nor where it stands in the next file.
+        for (first, second) in [(&lines[..2], &lines[2..]), (&lines[..1], &lines[1..])] {
+            let file = |lines: &[Value]| {
+                let mut file = tempfile::NamedTempFile::new().unwrap();
+                lines.iter().for_each(|line| writeln!(file, "{line}").unwrap());
+                file
+            };
+            let files = [file(second), file(first)];
+            let inputs = files.each_ref().map(|file| Input::File(file.path().to_owned()));
+            let told = format!("{:?}", read(&inputs, "n1").unwrap().verdict("a", Some(at(10))));
+            assert!(told.contains("missing"), "{told}");
+        }
     }
 
     #[test]

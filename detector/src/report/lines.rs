@@ -15,7 +15,7 @@ use crate::export::{
 };
 
 /// The first bytes of a gzip member (RFC 1952, 2.3.1).
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+pub const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 const BUFFER: usize = 64 << 10;
 
@@ -47,6 +47,14 @@ impl Input {
         matches!(self, Self::File(path) if path.is_file())
     }
 
+    /// Whether it comes as others write it, and ends when they do: standard input, a pipe.
+    pub fn is_stream(&self) -> bool {
+        match self {
+            Self::Stdin => true,
+            Self::File(path) => path.exists() && !path.is_file() && !path.is_dir(),
+        }
+    }
+
     /// Opens it.
     ///
     /// # Errors
@@ -68,7 +76,7 @@ impl Input {
         if reader.fill_buf()?.starts_with(&GZIP) {
             reader = Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader)));
         }
-        Ok(Lines { reader, line: Vec::new(), number: 0, kept: false })
+        Ok(Lines { reader, line: Vec::new(), number: 0, kept: false, is_carried: false })
     }
 }
 
@@ -92,6 +100,8 @@ pub struct Lines {
     number: u64,
     /// Whether `line` is to be told once more.
     kept: bool,
+    /// Whether it stood within a line of another format.
+    is_carried: bool,
 }
 
 /// What was read of a line.
@@ -121,9 +131,14 @@ impl Lines {
                 self.read_on(RENDERED_MAX - LINE_MAX)?;
             }
             // Of ECS and OCSF the native line that they carry is looked at.
-            if let Some(native) = self.line.strip_suffix(b"\n").and_then(original) {
+            let end = if self.line.ends_with(b"\n") { &b"\n"[..] } else { &[] };
+            let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+            // One that is longer may go on.
+            let native = if line.len() <= RENDERED_MAX { original(line) } else { None };
+            self.is_carried = native.is_some();
+            if let Some(native) = native {
                 self.line = native;
-                self.line.push(b'\n');
+                self.line.extend_from_slice(end);
             }
         }
         Ok(match self.line.strip_suffix(b"\n") {
@@ -155,6 +170,12 @@ impl Lines {
     pub fn again(mut self) -> Self {
         self.kept = true;
         self
+    }
+
+    /// Whether the line that was read last is one that a line of ECS or OCSF carries. What stands around it there is not looked
+    /// at.
+    pub const fn is_carried(&self) -> bool {
+        self.is_carried
     }
 
     /// The number of the line that was read last, from 1.

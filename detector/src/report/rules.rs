@@ -206,8 +206,8 @@ pub fn test(rules: &RuleSet, input: &Input, out: &mut impl io::Write) -> Result<
     loop {
         let told = match lines.read().map_err(unreadable)? {
             None => break,
-            Some(Line::Whole(line)) => serde_json::from_slice::<Told>(line).ok(),
-            Some(Line::Cut(_)) => None,
+            // One that is cut may be all there but its end.
+            Some(Line::Whole(line) | Line::Cut(line)) => serde_json::from_slice::<Told>(line).ok(),
             Some(Line::Long) => {
                 return Err(unreadable(io::Error::other("it has a line that is longer than any of rosentry's")));
             }
@@ -287,6 +287,7 @@ mod tests {
     use crate::{
         export::{
             NativeEncoder,
+            format::Format,
             testing::{event_in, remount, start, touch},
         },
         finding::{
@@ -360,6 +361,18 @@ mod tests {
         assert!(lines[1].contains("severity high (built-in unseal-tried), attack T1562"), "{}", lines[1]);
         let by_rule = vec![("mine".to_owned(), 1), ("never".to_owned(), 0)];
         assert_eq!(tried, Tried { events: 2, expected: 1, others: 1, by_rule });
+    }
+
+    #[test]
+    fn a_last_event_that_lacks_only_its_line_s_end_is_tried_in_every_format() {
+        let mut line = Vec::new();
+        NativeEncoder::new("n1").encode(&touch(), &mut line).unwrap();
+        for format in [Format::Native, Format::Ecs, Format::Ocsf] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(&format.render(line.trim_ascii_end())).unwrap();
+            let tried = test(&RuleSet::load(None).unwrap(), &Input::of(file.path()), &mut Vec::new()).unwrap();
+            assert_eq!((tried.events, tried.others), (1, 0), "{format:?}");
+        }
     }
 
     #[test]

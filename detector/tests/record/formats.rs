@@ -38,6 +38,25 @@ fn a_record_goes_on_in_another_format_and_its_chain_with_it() {
 }
 
 #[test]
+fn what_stands_around_a_native_line_is_said_to_be_no_evidence() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.json");
+    feed(folder.path(), Format::Ecs, 3);
+    let text = fs::read_to_string(&file).unwrap();
+    let changed = text.replacen(r#""outcome":"unknown""#, r#""outcome":"success""#, 1);
+    assert!(changed != text);
+    fs::write(&file, changed).unwrap();
+    let output = verify(&file);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.starts_with("every native line is as it was written: 3 lines"), "{said}");
+    assert!(said.contains("3 lines of ECS or OCSF") && said.contains("are no evidence"), "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    feed(folder.path(), Format::Native, 3);
+    let said = String::from_utf8(verify(&folder.path().join("events.json")).stdout).unwrap();
+    assert!(said.starts_with("every line is as it was written: 3 lines") && !said.contains("evidence"), "{said}");
+}
+
+#[test]
 fn a_change_of_what_a_line_carries_is_found() {
     for format in [Format::Ecs, Format::Ocsf] {
         let folder = tempfile::tempdir().unwrap();

@@ -157,6 +157,23 @@ fn a_file_is_followed_over_its_rotation_until_nobody_looks_any_more() {
     assert_eq!(shown.end(), Some(0));
 }
 
+#[test]
+fn a_named_pipe_is_followed_as_it_is_written_and_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let mut shown = Shown::of(command(&["--follow", path.to_str().unwrap()]));
+    let mut pipe = fs::File::options().write(true).open(&path).unwrap();
+    for line in RECORD.lines() {
+        writeln!(pipe, "{line}").unwrap();
+        assert!(shown.next().ends_with('\n'));
+    }
+    drop(pipe);
+    assert_eq!(shown.child.wait().unwrap().code(), Some(0));
+    let refused = told(view(&["--follow", path.to_str().unwrap(), "/etc/hosts"], ""));
+    assert_eq!(refused.0, 2, "{refused:?}");
+}
+
 fn append(path: &Path, line: &str) {
     let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
     writeln!(file, "{line}").unwrap();

@@ -12,7 +12,7 @@
 //!
 //! With `beside NAME MARK FILE COMMAND` it measures with nothing attached and then beside another tool, `cost NAME …`, what
 //! all other processes do for each operation, `agent NAME OPERATION TIME`, and how many of the refused writes the tool has told and how
-//! many it says that it lost, `told NAME ATTEMPTS TOLD LOST`. `flood` is told of there.
+//! many it says that it lost, `told NAME ATTEMPTS TOLD LOST`. `flood`, `real` and `rules` are told of there.
 
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ mod bare;
 mod beside;
 mod flood;
 mod operations;
+mod rules;
+mod workloads;
 
 use beside::{Tool, time_of_others};
 use operations::Operation;
@@ -43,6 +45,10 @@ const LEARNING: &str = "learning";
 const BESIDE: &str = "beside";
 /// The argument for many refused writes beside it.
 const FLOOD: &str = "flood";
+/// The argument for what the rules cost.
+const RULES: &str = "rules";
+/// The argument for programs that do real work beside it.
+const REAL: &str = "real";
 /// The least of so many samples is taken: what disturbs only adds.
 const SAMPLES: u32 = 16;
 /// Long enough for the reader to have emptied the rings and to have gone to sleep, and for the kernel to have freed what was closed.
@@ -69,6 +75,8 @@ fn main() -> Result<()> {
     match arguments.split_first() {
         Some((mode, words)) if mode == BESIDE => return measure_beside(words),
         Some((mode, words)) if mode == FLOOD => return flood::run(words),
+        Some((mode, [])) if mode == RULES => return rules::run(),
+        Some((mode, words)) if mode == REAL => return workloads::run(words),
         _ => {}
     }
     let (modes, wanted): (Vec<_>, Vec<_>) =

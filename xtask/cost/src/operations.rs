@@ -5,7 +5,7 @@ use std::{
     ffi::CString,
     fs::{self, File},
     os::fd::IntoRawFd as _,
-    path::Path,
+    path::{Path, PathBuf},
     rc::Rc,
 };
 
@@ -112,27 +112,43 @@ pub fn prepare_unsealed() -> Result<Vec<Operation>> {
 /// Name, repetitions, and what is repeated.
 type Timed = (&'static str, u32, Box<dyn Fn()>);
 
-/// As a runtime does it: an overlay of the image as the root, sealed by a bind remount, with proc, sys and dev, and a volume at
-/// `/tmp`.
+/// As a runtime does it: an overlay of an image that holds one library as the root, sealed by a bind remount, with proc, sys and dev,
+/// and a volume at `/tmp`.
 ///
 /// # Errors
 /// Where this process is not root's, or the kernel has no overlayfs.
 pub fn become_contained() -> Result<()> {
-    contain().context("this needs root, and a kernel with overlayfs")
+    let image = || {
+        let image = Path::new(PLACE).join("image");
+        fs::create_dir_all(image.join(&CACHE[1..]))?;
+        fs::create_dir_all(image.join("usr/lib/x86_64-linux-gnu"))?;
+        fs::write(image.join(&LIBRARY[1..]), "x")?;
+        Ok(image)
+    };
+    contain(image).context(NEEDED)
 }
 
-fn contain() -> Result<()> {
+/// The same with the folder `image` as the image, where it stands.
+///
+/// # Errors
+/// As above.
+pub fn become_contained_in(image: &Path) -> Result<()> {
+    contain(|| Ok(image.to_owned())).context(NEEDED)
+}
+
+const NEEDED: &str = "this needs root, and a kernel with overlayfs";
+
+/// Asks for the image once the place for it is there.
+fn contain(image: impl FnOnce() -> Result<PathBuf>) -> Result<()> {
     // SAFETY: this process has one thread yet.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     mount("cost", PLACE, "tmpfs", MountFlags::empty(), None)?;
-    let place = Path::new(PLACE);
-    let [image, upper, work, root] = ["image", "upper", "work", "root"].map(|name| place.join(name));
-    for folder in [&upper, &work, &root, &image.join("tmp"), &image.join("old"), &image.join(&CACHE[1..])] {
+    let image = image()?;
+    let [upper, work, root] = ["upper", "work", "root"].map(|name| Path::new(PLACE).join(name));
+    for folder in [&upper, &work, &root, &image.join("tmp"), &image.join("old")] {
         fs::create_dir_all(folder)?;
     }
-    fs::create_dir_all(image.join("usr/lib/x86_64-linux-gnu"))?;
-    fs::write(image.join(&LIBRARY[1..]), "x")?;
     let system = ["proc", "sys", "dev"];
     for folder in system {
         fs::create_dir(image.join(folder))?;

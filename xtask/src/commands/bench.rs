@@ -1,29 +1,28 @@
 //! `cargo xtask bench`: what rosentry costs, and whether that is within its limits.
 
+mod beside;
 mod budget;
+mod guest;
 mod peer_list;
 mod peers;
 mod proof;
 mod publish;
+mod publish_real;
+mod real;
 mod report;
 mod sheet;
 mod svg;
 
-use std::{fmt::Display, path::Path, process::ExitCode, time::Duration};
+use std::{fmt::Display, process::ExitCode, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
 
-use self::report::Report;
+use self::{guest::Guest, report::Report};
 use crate::{
-    commands::setup,
-    kernel_object,
-    requirements::Need,
     vm::{
-        initramfs,
         kernel::Series,
-        machine::{End, MEMORY_MIB, Machine, Time},
-        program,
+        machine::{Line, MEMORY_MIB},
     },
     workspace::Workspace,
 };
@@ -53,12 +52,24 @@ pub enum Bench {
         #[arg(long = "peer")]
         peers: Vec<String>,
     },
+    /// What rosentry and other tools cost a build, nginx under wrk and redis under its benchmark, each in a machine of its own,
+    /// counted in the same way; kept in docs/benchmarks
+    Real {
+        /// The kernel to measure in; all of them when it is not given
+        #[arg(long = "kernel")]
+        kernels: Vec<Series>,
+        /// The tool to measure; all of them when it is not given
+        #[arg(long = "peer")]
+        peers: Vec<String>,
+    },
     /// Write docs/benchmarks anew: tables and pictures of the figures that are kept there
     Report {
         /// Write nothing, and end with 1 where a file is not what the figures say
         #[arg(long)]
         check: bool,
     },
+    /// What it costs the agent to compile the built-in rules and to ask them about a path; in the same way
+    Rules,
     /// What each kind of hook costs by itself, with a program that only looks at a result; in the same way
     Hooks {
         /// The kernel to measure in; all of them when it is not given
@@ -102,12 +113,6 @@ pub enum Bench {
     },
 }
 
-/// The package and program that runs inside.
-const PROGRAM: &str = "rosentry-cost";
-
-/// What the program needs of the kernel that Debian has as a module.
-const MODULES: &[&str] = &["overlay"];
-
 /// One figure takes seconds at most.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -119,6 +124,8 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
         Bench::Learning { kernels } => (kernels, "/program learning 2>&1\n"),
         Bench::Hooks { kernels } => (kernels, "/program bare 2>&1\n"),
         Bench::Peers { kernels, peers } => return peers::run(workspace, or_all(kernels), peers),
+        Bench::Real { kernels, peers } => return real::run(workspace, or_all(kernels), peers),
+        Bench::Rules => return rules(workspace),
         Bench::Report { check } => return publish::run(workspace, *check),
         Bench::Flood { writes } => return proof::run(workspace, &words(&[&"flood", &"--writes", writes])),
         Bench::Pods { containers } => return proof::run(workspace, &words(&[&"pods", &"--containers", containers])),
@@ -131,15 +138,13 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
         }
     };
     let kernels = or_all(kernels);
-    let tools = setup::ensure(workspace, Need::VirtualMachine)?;
-    kernel_object::build(workspace, &tools)?;
-    let built =
-        program::build(workspace, "building what is measured", PROGRAM, &["build", "--release", "--package", PROGRAM])?;
-    let program = program::stripped(workspace, &built, PROGRAM)?;
+    let program = guest::program(workspace)?;
+    let guest = Guest { name: "cost", program: &program, job, others: &[], memory_mib: MEMORY_MIB, silence: SILENCE };
 
     let mut all_held = true;
     for &series in kernels {
-        let report = measure(workspace, series, &program, job)?;
+        let mut report = Report::default();
+        guest.run(workspace, series, |line| report.take(line))?;
         println!("{}", report.costs()?);
         if let Bench::Cost { .. } = bench {
             let (budgets, held) = report.budgets()?;
@@ -153,29 +158,20 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<ExitCode> {
     Ok(if all_held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Prints what the program says of the rules. They know nothing of a kernel: one will do.
+fn rules(workspace: &Workspace) -> Result<ExitCode> {
+    let program = guest::program(workspace)?;
+    let job = "/program rules 2>&1\n";
+    let guest = Guest { name: "rules", program: &program, job, others: &[], memory_mib: MEMORY_MIB, silence: SILENCE };
+    guest.run(workspace, Series::V6_12, |line| {
+        if let Line::Other(text) = line {
+            println!("{text}");
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The kernels that are asked for, all where none is.
 fn or_all(kernels: &[Series]) -> &[Series] {
     if kernels.is_empty() { &[Series::V6_1, Series::V6_12] } else { kernels }
-}
-
-/// Runs the program in one kernel.
-fn measure(workspace: &Workspace, series: Series, program: &Path, job: &str) -> Result<Report> {
-    let kernel = series.image(workspace)?;
-    let initramfs = workspace.target().join(format!("vm/cost-{}.cpio", series.name()));
-    let modules = series.modules(workspace, MODULES)?;
-    initramfs::write(&initramfs, &initramfs::Contents { program, job, others: &[], words: &[], modules: &modules })?;
-    let mut report = Report::default();
-    let machine = Machine {
-        kernel: &kernel,
-        initramfs: &initramfs,
-        memory_mib: MEMORY_MIB,
-        time: Time::Instructions,
-        silence: SILENCE,
-    };
-    match machine.run(|line| report.take(line))? {
-        End::Done => Ok(report),
-        End::Early(lines) | End::Silent(lines) => {
-            bail!("the measurement in Linux {} did not come to its end:\n{}", series.name(), lines.join("\n"))
-        }
-    }
 }

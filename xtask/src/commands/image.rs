@@ -48,7 +48,8 @@ pub fn run(workspace: &Workspace, architecture: Architecture) -> Result<ExitCode
     .context("`cargo metadata` tells nothing")?;
     let metadata = serde_json::from_str(&told).context("`cargo metadata` tells no JSON")?;
     let lock = fs::read_to_string(workspace.root().join("Cargo.lock")).context("Cargo.lock can't be read")?;
-    let document = sbom::document(&metadata, &lock, binary::c_library().as_deref(), &source, &image.digest)?;
+    let c_library = binary::c_library(&tools, architecture);
+    let document = sbom::document(&metadata, &lock, c_library.as_deref(), &source, &image.digest)?;
 
     let archive = folder.join(format!("{name}.oci.tar"));
     fs::write(&archive, &image.archive).with_context(|| format!("{} can't be written", archive.display()))?;

@@ -53,6 +53,11 @@ pub fn build(workspace: &Workspace, tools: &Tools, architecture: Architecture) -
     Ok(program)
 }
 
+/// What links for another architecture than this machine's, as Debian names it.
+fn linker_for(architecture: Architecture) -> String {
+    format!("{}-linux-gnu-gcc", architecture.bpf())
+}
+
 /// What links for another architecture than this machine's, where the compiler has the library for it.
 fn cross_linker(workspace: &Workspace, architecture: Architecture) -> Result<String> {
     let triple = architecture.triple();
@@ -60,7 +65,7 @@ fn cross_linker(workspace: &Workspace, architecture: Architecture) -> Result<Str
     if !libraries.is_some_and(|libraries| Path::new(libraries.trim()).exists()) {
         bail!("the compiler has no library for {triple}: run `rustup target add {triple}`");
     }
-    let linker = format!("{}-linux-gnu-gcc", architecture.bpf());
+    let linker = linker_for(architecture);
     if find_program(&linker).is_empty() {
         bail!(
             "{linker} is missing, which links for {triple}: install what Debian calls gcc-{}-linux-gnu",
@@ -71,12 +76,39 @@ fn cross_linker(workspace: &Workspace, architecture: Architecture) -> Result<Str
 }
 
 /// The version of the C library that is linked in, where it can be told.
-pub fn c_library() -> Option<String> {
-    let told = probe(Command::new("ldd").arg("--version"))?;
-    told.lines().next()?.rsplit(' ').next().map(str::to_owned)
+pub fn c_library(tools: &Tools, architecture: Architecture) -> Option<String> {
+    let crosses = tools.compiler.version.host != architecture.triple();
+    c_library_of(crosses.then(|| linker_for(architecture)).as_deref())
+}
+
+/// That of this machine; where another linker is named, the one that it brings along.
+fn c_library_of(linker: Option<&str>) -> Option<String> {
+    let Some(linker) = linker else {
+        let told = probe(Command::new("ldd").arg("--version"))?;
+        return told.lines().next()?.rsplit(' ').next().map(str::to_owned);
+    };
+    let macros = probe(Command::new(linker).args(["-E", "-dM", "-include", "features.h", "-x", "c", "/dev/null"]))?;
+    let value = |name: &str| {
+        let mut lines = macros.lines();
+        lines.find_map(|line| line.strip_prefix("#define ")?.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned)
+    };
+    Some(format!("{}.{}", value("__GLIBC__")?, value("__GLIBC_MINOR__")?))
 }
 
 /// Where everything of the image is left.
 pub fn folder(workspace: &Workspace) -> PathBuf {
     workspace.target().join("image")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_c_library_is_that_of_the_linker_and_none_is_named_where_that_tells_nothing() {
+        let of_machine = c_library_of(None);
+        assert!(of_machine.is_some());
+        assert_eq!(c_library_of(Some("cc")), of_machine);
+        assert_eq!(c_library_of(Some("no-such-linux-gnu-gcc")), None);
+    }
 }

@@ -127,7 +127,7 @@ seLinuxOptions:
 {{- end }}
 {{- end }}
 
-{{- /* The places of the node's parts stand here and not in the file, because `rosentry doctor` in the pod looks for them here too. */}}
+{{- /* The places of the node's parts stand here and not in the file, because `rosentry doctor` in the pod looks for them here too; `rosentry posture` there reads the file as well. */}}
 {{- define "rosentry.environment" -}}
 - name: NODE_NAME
   valueFrom:
@@ -135,6 +135,8 @@ seLinuxOptions:
       fieldPath: spec.nodeName
 - name: ROSENTRY_CONTAINERD_SOCKET
   value: /host/containerd/{{ base .Values.containerd.socket }}
+- name: ROSENTRY_CONFIG
+  value: /etc/rosentry/rosentry.toml
 - name: ROSENTRY_HOST_CGROUP
   value: /host/cgroup
 - name: ROSENTRY_PIN

@@ -17,6 +17,11 @@ const TO_ALL: Duration = Duration::from_secs(3);
 /// Of one question: a local filesystem takes less, and a program that is refused many writes by it is none to be stopped.
 const FREE: Duration = Duration::from_micros(500);
 
+/// What an answer costs that took so long.
+pub(super) const fn cost(took: Duration) -> Duration {
+    took.saturating_sub(FREE)
+}
+
 /// Who can be slow as one: a container, or all that is in none. Not a mount namespace: a container can make many of them.
 pub(super) type Key = Option<String>;
 
@@ -41,9 +46,8 @@ impl Allowance {
         self.by_all < TO_ALL && self.by_each.get(key).is_none_or(|spent| *spent < TO_EACH)
     }
 
-    /// Notes that an answer about `key` was waited for.
-    pub(super) fn spend(&mut self, key: &Key, waited: Duration) {
-        let spent = waited.saturating_sub(FREE);
+    /// Notes what answers about `key` have cost.
+    pub(super) fn spend(&mut self, key: &Key, spent: Duration) {
         if !spent.is_zero() {
             self.by_all += spent;
             *self.by_each.entry(key.clone()).or_default() += spent;
@@ -91,7 +95,7 @@ mod tests {
         let now = Instant::now();
         let mut allowance = Allowance::new(now);
         for _ in 0..100_000 {
-            allowance.spend(&key("a"), Duration::from_micros(100));
+            allowance.spend(&key("a"), cost(Duration::from_micros(100)));
         }
         assert!(allowance.is_left(&key("a"), now));
         assert!(allowance.by_each.is_empty());

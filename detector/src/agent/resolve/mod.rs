@@ -5,6 +5,9 @@
 //! ill), so threads of its own do the looking, and whoever asks waits no longer than [`DEADLINE`]. While a thread hangs,
 //! nothing more is asked about the container that it hangs on, and another thread takes its place, up to a limit. A
 //! filesystem that is slow uses up what its container is allowed to cost. Paths are then told by their text.
+//!
+//! What is asked at once about one container goes to a thread and back at once: on a busy machine the way there and back takes
+//! longer than the look, and what the first question has opened serves the others.
 
 mod allowance;
 mod answers;
@@ -13,7 +16,7 @@ pub mod tables;
 pub mod walk;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -29,7 +32,7 @@ pub use self::process::Subject;
 use self::{
     allowance::{Allowance, Key},
     answers::Answers,
-    process::NoAnswer,
+    process::{NoAnswer, Session},
     tables::Tables,
 };
 use crate::finding::paths::{Question, Resolved};
@@ -37,13 +40,19 @@ use crate::finding::paths::{Question, Resolved};
 /// Of a call that is longer ago nothing is looked up: who reads the rings is behind, and a look takes longer than all else that
 /// is done for an event. A path that is told by its text is better than one that the ring has no room for.
 const LATE: Duration = Duration::from_secs(1);
-/// How long whoever asks waits, at most.
+/// How long whoever asks waits for what it asks at once about one container, at most.
 pub const DEADLINE: Duration = Duration::from_millis(100);
 /// Threads at most, those that hang among them: so many containers can have a filesystem that never answers, one each,
 /// before nothing is resolved any more.
 const THREADS_MAX: usize = 64;
 
-type Look = Box<dyn Fn(&Subject, &Question) -> Result<Resolved, NoAnswer> + Send + Sync>;
+type Look = Box<dyn Fn(&mut Session<'_>, &Subject, &Question) -> Result<Resolved, NoAnswer> + Send + Sync>;
+
+/// Who asks what.
+pub type Asker = (Subject, [Option<Question>; 2]);
+
+/// The answers to an asker's questions, where there are any.
+pub type Answered = [Option<Resolved>; 2];
 
 /// Resolves paths in real roots.
 pub struct Resolver {
@@ -55,6 +64,8 @@ pub struct Resolver {
 
 struct Shared {
     look: Look,
+    host_proc: PathBuf,
+    tables: Tables,
     answers: Mutex<Answers>,
     allowance: Mutex<Allowance>,
     at_work: Mutex<AtWork>,
@@ -69,10 +80,29 @@ struct AtWork {
     threads: usize,
 }
 
-struct Job {
+/// A question that has to be looked up.
+struct Open {
     subject: Subject,
     question: Question,
-    answer: oneshot::Sender<Option<Resolved>>,
+    /// Whose it is: which asker's, and which of its two.
+    place: (usize, usize),
+}
+
+/// What is asked at once about one container.
+struct Job {
+    key: Key,
+    open: Arc<[Open]>,
+    found: Arc<Mutex<Found>>,
+    done: oneshot::Sender<()>,
+}
+
+/// What was found so far: whoever waits no longer takes what there is.
+#[derive(Default)]
+struct Found {
+    /// In the order of the questions.
+    answers: Vec<Option<Resolved>>,
+    /// What it has cost the container.
+    spent: Duration,
 }
 
 #[derive(Default)]
@@ -93,15 +123,15 @@ impl Resolver {
     /// # Errors
     /// Where no thread can be had.
     pub fn new(host_proc: PathBuf) -> std::io::Result<Self> {
-        let tables = Tables::default();
-        let look = move |subject: &Subject, question: &Question| process::look(&host_proc, &tables, subject, question);
-        Self::with(THREADS_MAX, Box::new(look))
+        Self::with(host_proc, THREADS_MAX, Box::new(|session, subject, question| session.look(subject, question)))
     }
 
-    fn with(threads_max: usize, look: Look) -> std::io::Result<Self> {
+    fn with(host_proc: PathBuf, threads_max: usize, look: Look) -> std::io::Result<Self> {
         let now = Instant::now();
         let shared = Arc::new(Shared {
             look,
+            host_proc,
+            tables: Tables::default(),
             answers: Mutex::new(Answers::new(now)),
             allowance: Mutex::new(Allowance::new(now)),
             at_work: Mutex::default(),
@@ -113,16 +143,31 @@ impl Resolver {
         Ok(resolver)
     }
 
-    /// The answer to each question, where there is one in time; `lag` is how far whoever asks is behind.
-    pub async fn resolve(
-        &self,
-        subject: &Subject,
-        questions: [Option<Question>; 2],
-        lag: Duration,
-    ) -> [Option<Resolved>; 2] {
-        let [first, second] = questions;
-        let first = self.answer(subject, first, lag).await;
-        [first, self.answer(subject, second, lag).await]
+    /// The answers to each, in their order, where there are any in time; `lag` is how far whoever asks is behind. To be called
+    /// with a few at once.
+    pub async fn resolve(&self, askers: Vec<Asker>, lag: Duration) -> Vec<Answered> {
+        let mut answered = vec![[None, None]; askers.len()];
+        let mut open: HashMap<Key, Vec<Open>> = HashMap::new();
+        let now = Instant::now();
+        for (number, (subject, questions)) in askers.into_iter().enumerate() {
+            for (which, question) in questions.into_iter().enumerate() {
+                let Some(question) = question else { continue };
+                match self.known(&subject, question, lag, now) {
+                    Ok(answer) => put(&mut answered, (number, which), answer),
+                    Err(question) => {
+                        let asked = Open { subject: subject.clone(), question, place: (number, which) };
+                        open.entry(subject.container.clone()).or_default().push(asked);
+                    }
+                }
+            }
+        }
+        for (key, open) in open {
+            let open: Arc<[Open]> = open.into();
+            for (open, answer) in open.iter().zip(self.ask(key, &open).await) {
+                put(&mut answered, open.place, answer);
+            }
+        }
+        answered
     }
 
     /// What became of the questions so far, by name.
@@ -142,43 +187,55 @@ impl Resolver {
         .to_vec()
     }
 
-    async fn answer(&self, subject: &Subject, question: Option<Question>, lag: Duration) -> Option<Resolved> {
-        let Shared { answers, allowance, counts, .. } = &*self.shared;
-        let asked = (answers::whose(subject), question?);
-        let start = Instant::now();
-        if let Some(answer) = lock(answers).get(&asked, start) {
+    /// The answer that is kept, or none where nothing new is looked at; else the question.
+    fn known(
+        &self,
+        subject: &Subject,
+        question: Question,
+        lag: Duration,
+        now: Instant,
+    ) -> Result<Option<Resolved>, Question> {
+        let Shared { answers, counts, .. } = &*self.shared;
+        let asked = (answers::whose(subject), question);
+        if let Some(answer) = lock(answers).get(&asked, now) {
             counts.kept.fetch_add(1, Ordering::Relaxed);
-            return answer;
+            return Ok(answer);
         }
         if lag > LATE {
             counts.late.fetch_add(1, Ordering::Relaxed);
-            return None;
+            return Ok(None);
         }
-        let key = &subject.container;
-        if !lock(allowance).is_left(key, start) {
-            counts.too_slow.fetch_add(1, Ordering::Relaxed);
-            return None;
+        Err(asked.1)
+    }
+
+    /// Asks what is open about a container; the answers that there are in time, of the first questions.
+    async fn ask(&self, key: Key, open: &Arc<[Open]>) -> Vec<Option<Resolved>> {
+        let Shared { answers, allowance, counts, .. } = &*self.shared;
+        let add = |count: &AtomicU64, times: usize| count.fetch_add(times as u64, Ordering::Relaxed);
+        if !lock(allowance).is_left(&key, Instant::now()) {
+            add(&counts.too_slow, open.len());
+            return Vec::new();
         }
-        if !self.begin(key) {
-            counts.hanging.fetch_add(1, Ordering::Relaxed);
-            return None;
+        if !self.begin(&key) {
+            add(&counts.hanging, open.len());
+            return Vec::new();
         }
-        let (answer, wait) = oneshot::channel();
-        let job = Job { subject: subject.clone(), question: asked.1.clone(), answer };
-        self.jobs.send(job).ok()?;
-        let answer = tokio::time::timeout(DEADLINE, wait).await;
+        let (done, wait) = oneshot::channel();
+        let found = Arc::<Mutex<Found>>::default();
+        let job = Job { key: key.clone(), open: Arc::clone(open), found: Arc::clone(&found), done };
+        if self.jobs.send(job).is_err() {
+            return Vec::new();
+        }
+        let in_time = matches!(tokio::time::timeout(DEADLINE, wait).await, Ok(Ok(())));
+        let Found { answers: found, spent } = std::mem::take(&mut *lock(&found));
         let now = Instant::now();
-        lock(allowance).spend(key, now.duration_since(start));
-        match answer {
-            Ok(Ok(answer)) => {
-                lock(answers).keep(asked, answer.clone(), now);
-                answer
-            }
-            _ => {
-                counts.timed_out.fetch_add(1, Ordering::Relaxed);
-                None
-            }
+        // What is waited for in vain has cost all of the time.
+        lock(allowance).spend(&key, if in_time { spent } else { DEADLINE });
+        add(&counts.timed_out, open.len() - found.len());
+        for (open, answer) in open.iter().zip(&found) {
+            lock(answers).keep((answers::whose(&open.subject), open.question.clone()), answer.clone(), now);
         }
+        found
     }
 
     /// Whether a question about `key` can go out now: none is out yet, and there is a thread for it.
@@ -212,20 +269,29 @@ impl Shared {
         loop {
             // The lock is held while waiting: the others wait for it instead, which is the same.
             let job = lock(queue).recv();
-            let Ok(Job { subject, question, answer }) = job else { return };
-            let result = (!answer.is_closed()).then(|| (self.look)(&subject, &question));
-            let is_needed = self.finish(&subject.container);
-            let count = match &result {
-                Some(Ok(_)) => Some(&self.counts.resolved),
-                Some(Err(NoAnswer::Gone)) => Some(&self.counts.gone),
-                Some(Err(NoAnswer::Walk(_))) => Some(&self.counts.failed),
-                None => None,
-            };
-            if let Some(count) = count {
+            let Ok(Job { key, open, found, done }) = job else { return };
+            // It holds folders open, so it ends before anybody is told.
+            let mut session = Session::new(&self.host_proc, &self.tables);
+            for Open { subject, question, .. } in &*open {
+                // Nobody waits any more where it took too long.
+                if done.is_closed() {
+                    break;
+                }
+                let start = Instant::now();
+                let result = (self.look)(&mut session, subject, question);
+                let count = match &result {
+                    Ok(_) => &self.counts.resolved,
+                    Err(NoAnswer::Gone) => &self.counts.gone,
+                    Err(NoAnswer::Walk(_)) => &self.counts.failed,
+                };
                 count.fetch_add(1, Ordering::Relaxed);
+                let mut found = lock(&found);
+                found.spent += allowance::cost(start.elapsed());
+                found.answers.push(result.ok());
             }
-            // Nobody waits any more where it took too long.
-            let _ = answer.send(result.and_then(Result::ok));
+            drop(session);
+            let is_needed = self.finish(&key);
+            let _ = done.send(());
             if !is_needed {
                 return;
             }
@@ -242,6 +308,12 @@ impl Shared {
             at_work.threads -= 1;
         }
         is_needed
+    }
+}
+
+fn put(answered: &mut [Answered], (number, which): (usize, usize), answer: Option<Resolved>) {
+    if let Some(place) = answered.get_mut(number).and_then(|answers| answers.get_mut(which)) {
+        *place = answer;
     }
 }
 

@@ -4,20 +4,18 @@
 //! namespace whether another one sees the same files. Reading another process's root takes CAP_SYS_PTRACE.
 
 use std::{
-    fs,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
-    path::{Path, PathBuf},
+    collections::HashMap,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     time::Instant,
 };
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
 use super::{
+    answers::whose,
     tables::{Tables, Viewer},
-    walk::{self, WalkError},
+    walk::{self, Folders, WalkError},
 };
 use crate::{
     finding::{
@@ -87,41 +85,84 @@ pub enum NoAnswer {
 
 /// The root of a process that stands for the subject.
 struct Root {
+    /// The root itself; of another than the process that did it, what stands where that one's root was.
     fd: OwnedFd,
-    folder: PathBuf,
-    /// Whether it is the process that did it, whose root need not be that of the mount namespace.
-    is_own: bool,
-    /// Which process it is, and in which mount namespace, as far as both were checked.
-    checked: Option<(Incarnation, u32)>,
+    /// The process's folder in proc: that of this very process, whoever has its pid later.
+    folder: OwnedFd,
+    /// Where the process's own root stands in its mount namespace.
+    stands: Vec<u8>,
+    /// Who was seen to have it, as far as both process and mount namespace were checked.
+    viewer: Option<Viewer>,
+    /// Folders that a question has led to.
+    folders: Folders,
+    /// Mounts that a question has led to.
+    mounts: HashMap<u64, MountPoint>,
 }
 
-/// Answers a question in the subject's real root. May block as long as a filesystem does.
+/// Looks for the questions of one batch: what the first has opened serves those that follow, so it must not live for long.
+///
+/// Whoever shares answers shares a root: processes of a container in one mount namespace whose roots stand at the same place.
+pub struct Session<'a> {
+    host_proc: &'a Path,
+    tables: &'a Tables,
+    roots: HashMap<(Subject, Vec<u8>), Root>,
+}
+
+/// Answers one question in the subject's real root. May block as long as a filesystem does.
 ///
 /// # Errors
 /// Where there is no answer.
 pub fn look(host_proc: &Path, tables: &Tables, subject: &Subject, question: &Question) -> Result<Resolved, NoAnswer> {
-    // Links would be followed in a root that is not known.
-    if question.anchor.outside {
-        return Err(NoAnswer::Gone);
-    }
-    let mut last = NoAnswer::Gone;
-    for root in roots(host_proc, subject) {
-        match look_in(&root, tables, question) {
-            Ok(resolved) => return Ok(resolved),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    Session::new(host_proc, tables).look(subject, question)
 }
 
-fn roots<'a>(host_proc: &'a Path, subject: &'a Subject) -> impl Iterator<Item = Root> + 'a {
-    let own = move || open_root(host_proc, subject.process.pid, Some(subject.process), subject.mnt_ns, true);
+impl<'a> Session<'a> {
+    /// With nothing opened yet.
+    pub fn new(host_proc: &'a Path, tables: &'a Tables) -> Self {
+        Self { host_proc, tables, roots: HashMap::new() }
+    }
+
+    /// Answers a question in the subject's real root. May block as long as a filesystem does.
+    ///
+    /// # Errors
+    /// Where there is no answer.
+    pub fn look(&mut self, subject: &Subject, question: &Question) -> Result<Resolved, NoAnswer> {
+        // Links would be followed in a root that is not known.
+        if question.anchor.outside {
+            return Err(NoAnswer::Gone);
+        }
+        let key = (whose(subject), question.anchor.root.clone());
+        if let Some(answer) = self.roots.get_mut(&key).and_then(|root| root.look(self.tables, question).ok()) {
+            return Ok(answer);
+        }
+        let mut last = NoAnswer::Gone;
+        let found = roots(self.host_proc, subject, &key).find_map(|mut root| match root.look(self.tables, question) {
+            Ok(resolved) => Some((root, resolved)),
+            Err(error) => {
+                last = error.into();
+                None
+            }
+        });
+        let Some((root, resolved)) = found else { return Err(last) };
+        self.roots.insert(key, root);
+        Ok(resolved)
+    }
+}
+
+/// The roots to look in, for whoever `key` names and with its root there.
+fn roots<'a>(
+    host_proc: &'a Path,
+    subject: &'a Subject,
+    key: &'a (Subject, Vec<u8>),
+) -> impl Iterator<Item = Root> + 'a {
+    let open =
+        move |process, incarnation, is_own| open_root(host_proc, process, incarnation, subject.mnt_ns, is_own, key);
+    let own = move || open(subject.process.pid, Some(subject.process), true);
     let others = subject.first.iter().chain(&subject.ancestors);
     // Pid 1 has no successor; the others are told from one by their start.
     let others = others.map(|other| (other.pid, Some(*other))).chain([(1, None)]);
     let others = others.filter(|_| subject.mnt_ns.is_some());
-    let others = others.filter_map(move |(pid, above)| open_root(host_proc, pid, above, subject.mnt_ns, false));
-    std::iter::once_with(own).flatten().chain(others)
+    std::iter::once_with(own).flatten().chain(others.filter_map(move |(pid, other)| open(pid, other, false)))
 }
 
 fn open_root(
@@ -130,48 +171,63 @@ fn open_root(
     incarnation: Option<Incarnation>,
     mnt_ns: Option<u32>,
     is_own: bool,
+    (whose, prefix): &(Subject, Vec<u8>),
 ) -> Option<Root> {
-    let folder = host_proc.join(pid.to_string());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = openat(CWD, folder.join("root"), flags, Mode::empty()).ok()?;
+    let folder = openat(CWD, host_proc.join(pid.to_string()), flags, Mode::empty()).ok()?;
+    let fd = openat(&folder, "root", flags, Mode::empty()).ok()?;
     // In this order: what is held is checked, not what will be opened.
-    let same_namespace = mnt_ns.is_none_or(|expected| namespace(&folder) == Some(expected));
-    let same_process = incarnation
-        .is_none_or(|expected| Stat::read(&folder).is_some_and(|stat| stat.started_at(expected.start_time_ns)));
-    (same_namespace && same_process).then_some(Root { fd, folder, is_own, checked: incarnation.zip(mnt_ns) })
-}
-
-fn look_in(root: &Root, tables: &Tables, question: &Question) -> Result<Resolved, NoAnswer> {
-    let prefix = question.anchor.root.as_slice();
+    let same_namespace = mnt_ns.is_none_or(|expected| namespace(folder.as_fd()) == Some(expected));
+    let same_process = incarnation.is_none_or(|expected| {
+        Stat::read_in(folder.as_fd()).is_some_and(|stat| stat.started_at(expected.start_time_ns))
+    });
     // The link tells where the root stands in its mount namespace: that of another must be the namespace's own, and ours may
     // have been left by a chroot since the call.
-    let expected = if root.is_own { prefix } else { b"/" };
-    if !fs::read_link(root.folder.join("root")).is_ok_and(|stands| stands.as_os_str().as_bytes() == expected) {
-        return Err(NoAnswer::Gone);
+    let stands: &[u8] = if is_own { prefix } else { b"/" };
+    let same_root = readlinkat(&folder, "root", Vec::new()).is_ok_and(|root| root.as_bytes() == stands);
+    if !(same_namespace && same_process && same_root) {
+        return None;
     }
-    let jail = if root.is_own || prefix == b"/" { None } else { Some(walk::open_within(root.fd.as_fd(), prefix)?) };
-    let walked = walk::walk(jail.as_ref().unwrap_or(&root.fd).as_fd(), question)?;
-    let viewer = root.checked.map(|(process, mnt_ns)| Viewer { process, mnt_ns, root: expected.to_vec() });
-    let mount = walked.mount_id.and_then(|id| {
-        let mounts = tables.with_mount(viewer.as_ref(), id, &root.folder.join("mountinfo"), Instant::now()).ok()?;
-        let mount = mounts.iter().find(|mount| mount.id == id)?;
-        let of_root = root_mount(&mounts).is_some_and(|root| mount.is_within(root));
+    let fd = if is_own || prefix == b"/" { fd } else { walk::open_within(fd.as_fd(), prefix).ok()? };
+    let is_checked = incarnation.is_some() && mnt_ns.is_some();
+    let viewer = is_checked.then(|| Viewer { whose: whose.clone(), root: stands.to_vec() });
+    Some(Root { fd, folder, stands: stands.to_vec(), viewer, folders: Folders::default(), mounts: HashMap::new() })
+}
+
+impl Root {
+    fn look(&mut self, tables: &Tables, question: &Question) -> Result<Resolved, WalkError> {
+        let walked = walk::walk_by(self.fd.as_fd(), question, &mut self.folders)?;
+        let mount = walked.mount_id.and_then(|id| self.mount(tables, id));
+        Ok(Resolved { path: below(&question.anchor.root, &walked.path), mount })
+    }
+
+    fn mount(&mut self, tables: &Tables, id: u64) -> Option<MountPoint> {
+        if let Some(mount) = self.mounts.get(&id) {
+            return Some(mount.clone());
+        }
+        let Self { folder, stands, viewer, mounts, .. } = self;
+        let table = tables.with_mount(viewer.as_ref(), id, folder.as_fd(), Instant::now()).ok()?;
+        let mount = table.iter().find(|mount| mount.id == id)?;
+        let of_root = root_mount(&table).is_some_and(|root| mount.is_within(root));
         let facts = MountFacts { id: mount.id, flags: mount.flags, told_by: Resolution::Root };
         // Told in the root of the process whose file it is.
-        let point = below(expected, &mount.point);
-        Some(MountPoint { point, fstype: mount.fstype.clone(), facts, of_root })
-    });
-    Ok(Resolved { path: below(prefix, &walked.path), mount })
+        let point = below(stands, &mount.point);
+        let point = MountPoint { point, fstype: mount.fstype.clone(), facts, of_root };
+        mounts.insert(id, point.clone());
+        Some(point)
+    }
 }
 
 /// The inode number of the mount namespace, from `mnt:[4026531841]`.
-fn namespace(folder: &Path) -> Option<u32> {
-    let link = fs::read_link(folder.join("ns/mnt")).ok()?;
-    link.to_str()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
+fn namespace(folder: BorrowedFd<'_>) -> Option<u32> {
+    let link = readlinkat(folder, "ns/mnt", Vec::new()).ok()?;
+    link.to_str().ok()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::{fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
+
     use super::*;
     use crate::finding::paths::Anchor;
 
@@ -179,9 +235,10 @@ pub(super) mod tests {
     pub(in super::super) fn ourselves() -> Subject {
         let folder = Path::new("/proc/self");
         let start_time_ns = Stat::read(folder).unwrap().start_time_ns();
+        let opened = fs::File::open(folder).unwrap();
         Subject {
             container: None,
-            mnt_ns: namespace(folder),
+            mnt_ns: namespace(opened.as_fd()),
             process: Incarnation { pid: std::process::id(), start_time_ns },
             ancestors: Vec::new(),
             first: None,
@@ -212,6 +269,47 @@ pub(super) mod tests {
         let mount = resolved.mount.unwrap();
         assert!(crate::finding::paths::is_at_or_below(&resolved.path, &mount.point), "{mount:?}");
         assert!(!mount.facts.flags.readonly(), "we have just written there");
+    }
+
+    #[test]
+    fn many_names_in_a_folder_are_told_with_its_mount_and_a_folder_that_has_become_a_link_is_followed_the_next_time() {
+        let (_folder, path) = folder_with_link();
+        let (tables, other) = (Tables::default(), path.join("other"));
+        fs::create_dir(&other).unwrap();
+        let ask = |session: &mut Session<'_>, name: &str| {
+            session.look(&ourselves(), &question(&path.join("link").join(name))).unwrap()
+        };
+        let mut session = Session::new(Path::new("/proc"), &tables);
+        let first = ask(&mut session, "x");
+        fs::write(path.join("real/there"), "").unwrap();
+        for name in ["y", "there"] {
+            let resolved = ask(&mut session, name);
+            assert_eq!(resolved.path, path.join("real").join(name).as_os_str().as_encoded_bytes());
+            assert_eq!(resolved.mount, first.mount);
+        }
+        fs::remove_file(path.join("link")).unwrap();
+        std::os::unix::fs::symlink("other", path.join("link")).unwrap();
+        let later = ask(&mut Session::new(Path::new("/proc"), &tables), "x");
+        assert_eq!(later.path, other.join("x").as_os_str().as_encoded_bytes());
+    }
+
+    #[test]
+    fn what_was_opened_for_one_serves_nobody_else() {
+        let (_folder, path) = folder_with_link();
+        let (tables, asked) = (Tables::default(), question(&path.join("link/x")));
+        let mut session = Session::new(Path::new("/proc"), &tables);
+        session.look(&ourselves(), &asked).unwrap();
+        let mut replaced = ourselves();
+        replaced.process.start_time_ns += 5_000_000_000;
+        let mut elsewhere = ourselves();
+        elsewhere.mnt_ns = Some(1);
+        let mut chrooted = asked.clone();
+        chrooted.anchor.root = path.as_os_str().as_bytes().to_vec();
+        let alone = Subject { mnt_ns: None, ..ourselves() };
+        let replaced = Subject { mnt_ns: None, ..replaced };
+        for (subject, question) in [(&replaced, &asked), (&elsewhere, &asked), (&alone, &chrooted)] {
+            assert!(matches!(session.look(subject, question), Err(NoAnswer::Gone)), "{subject:?}");
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Hanging {
         let (hung, hangs) = unbounded_channel();
         let (hold, held): (_, Receiver<()>) = channel();
         let held = Mutex::new(held);
-        let look = move |_: &Subject, question: &Question| {
+        let look = move |_: &mut Session<'_>, _: &Subject, question: &Question| {
             if question.requested.starts_with(b"/hang") {
                 hung.send(()).unwrap();
                 // Told by the end of the other side. All that hang wait, one for the channel and the others for the lock.
@@ -57,7 +57,12 @@ impl Hanging {
             }
             Ok(Resolved { path: question.requested.clone(), mount: None })
         };
-        Self { resolver: Resolver::with(4, Box::new(look)).unwrap(), hangs, hold, _clock: stop_the_clock() }
+        Self {
+            resolver: Resolver::with("/proc".into(), 4, Box::new(look)).unwrap(),
+            hangs,
+            hold,
+            _clock: stop_the_clock(),
+        }
     }
 
     /// Asks what a thread then hangs on, until the deadline.
@@ -81,7 +86,15 @@ async fn ask(resolver: &Resolver, subject: &Subject, path: &str) -> Option<Resol
 }
 
 async fn ask_late(resolver: &Resolver, subject: &Subject, path: &str, lag: Duration) -> Option<Resolved> {
-    resolver.resolve(subject, [Some(question(Path::new(path))), None], lag).await[0].clone()
+    let [answer] = &ask_at_once(resolver, subject, &[path], lag).await[..] else {
+        panic!("one answer to one question")
+    };
+    answer.clone()
+}
+
+async fn ask_at_once(resolver: &Resolver, subject: &Subject, paths: &[&str], lag: Duration) -> Vec<Option<Resolved>> {
+    let askers = paths.iter().map(|path| (subject.clone(), [Some(question(Path::new(path))), None])).collect();
+    resolver.resolve(askers, lag).await.into_iter().map(|[first, _]| first).collect()
 }
 
 #[tokio::test]
@@ -114,6 +127,29 @@ async fn processes_of_one_container_share_answers_and_others_do_not() {
     assert_eq!(count(&resolver, "kept"), 1);
     ask(&resolver, &in_container("b"), "/x").await;
     assert_eq!(count(&resolver, "kept"), 1);
+}
+
+#[tokio::test]
+async fn what_is_asked_at_once_is_answered_in_its_order_and_kept() {
+    let Hanging { resolver, _clock, .. } = Hanging::new();
+    let subject = in_container("a");
+    let answers = ask_at_once(&resolver, &subject, &["/x", "/y", "/x"], Duration::ZERO).await;
+    let paths: Vec<_> = answers.into_iter().map(|answer| answer.unwrap().path).collect();
+    assert_eq!(paths, [b"/x", b"/y", b"/x"]);
+    ask(&resolver, &subject, "/y").await;
+    assert_eq!(count(&resolver, "kept"), 1);
+}
+
+#[tokio::test]
+async fn what_was_answered_before_a_filesystem_hung_is_told() {
+    let Hanging { resolver, mut hangs, hold: _hold, _clock } = Hanging::new();
+    let (subject, paths) = (in_container("a"), ["/x", "/hang", "/y"]);
+    let (answers, ()) = tokio::join!(ask_at_once(&resolver, &subject, &paths, Duration::ZERO), async {
+        hangs.recv().await;
+        tokio::time::advance(DEADLINE * 2).await;
+    });
+    assert_eq!(answers.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, false]);
+    assert_eq!(count(&resolver, "timed_out"), 2);
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! Following a path in another root, as the kernel would have.
 //!
-//! One component after the other is opened with `O_PATH | O_NOFOLLOW`, so that no link is followed but by us, and a link
-//! never leads out of the root. Nothing is opened for reading, no automount is triggered, no device is touched.
+//! One component after the other is opened with `O_PATH | O_NOFOLLOW` (of the last, what it is suffices), so that no link is
+//! followed but by us, and a link never leads out of the root. Nothing is opened for reading, no automount is triggered, no device is touched.
 //!
 //! Minimum kernel: 5.8 (openat2 5.6, `STATX_MNT_ID` 5.8; before that the mount is not told).
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque, hash_map::Entry},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    rc::Rc,
 };
 
 use rustix::{
@@ -53,14 +54,40 @@ pub enum WalkError {
     System(#[from] Errno),
 }
 
+/// Folders that paths have led to in one root: for many names in a folder the way there is gone once. It holds them open, so it
+/// must not live for long.
+#[derive(Debug, Default)]
+pub struct Folders {
+    /// By where the way starts and its text.
+    by_way: HashMap<(Vec<u8>, Vec<u8>), Folder>,
+}
+
+/// A folder in a root.
+#[derive(Clone, Debug, Default)]
+struct Folder {
+    /// Names from the root to it: real, without links.
+    names: Vec<Vec<u8>>,
+    /// None: the root itself.
+    opened: Option<Rc<OwnedFd>>,
+    /// Id of its mount, once it is known whether the kernel tells it.
+    mount_id: Option<Option<u64>>,
+    /// Links that were followed on the way.
+    links: usize,
+    /// Components that were looked at on the way.
+    steps: usize,
+}
+
+/// What is done at the end of a path.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    follow_last: bool,
+    mount_of_folder: bool,
+}
+
 struct Walk<'a> {
     root: BorrowedFd<'a>,
-    /// Names from the root to where we are: real, without links.
-    names: Vec<Vec<u8>>,
-    /// Where we are; none: at the root.
-    here: Option<OwnedFd>,
+    here: Folder,
     left: VecDeque<Vec<u8>>,
-    links: usize,
 }
 
 /// Follows the question's path from its start; both are taken to be in `root`.
@@ -68,48 +95,48 @@ struct Walk<'a> {
 /// # Errors
 /// Where it leads nowhere that could be told.
 pub fn walk(root: BorrowedFd<'_>, question: &Question) -> Result<Walked, WalkError> {
-    if question.anchor.is_root {
-        let start = &question.anchor.start;
+    walk_by(root, question, &mut Folders::default())
+}
+
+/// The same, with the folders of this very root that are known, and becomes known.
+///
+/// # Errors
+/// Where it leads nowhere that could be told.
+pub fn walk_by(root: BorrowedFd<'_>, question: &Question, folders: &mut Folders) -> Result<Walked, WalkError> {
+    let Question { anchor, requested, follow_last, mount_of_folder } = question;
+    let start = &anchor.start;
+    if anchor.is_root {
         let jail = open_within(root, start)?;
-        let anchor = Anchor { start: b"/".to_vec(), is_root: false, ..question.anchor.clone() };
+        let anchor = Anchor { start: b"/".to_vec(), is_root: false, ..anchor.clone() };
         let Walked { path, mount_id } = walk(jail.as_fd(), &Question { anchor, ..question.clone() })?;
         return Ok(Walked { path: below(start, &path), mount_id });
     }
-    let owned = |path: &[u8]| components(path).map(<[u8]>::to_vec).collect::<Vec<_>>();
-    let absolute = question.requested.first() == Some(&b'/');
-    let mut walk = Walk {
-        root,
-        names: if absolute { Vec::new() } else { owned(&question.anchor.start) },
-        here: None,
-        left: owned(&question.requested).into(),
-        links: 0,
+    let (way, name) = in_two(requested);
+    let folder = match folders.by_way.entry((start.clone(), way.to_vec())) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(unknown) => unknown.insert(Walk::through(root, start, way)?),
     };
-    walk.reopen()?;
+    let Some(name) = name else {
+        return Ok(Walked { path: folder.path(None), mount_id: folder.mount_id(root)? });
+    };
     // A slash at the end wants a folder, which a link can stand for.
-    let follow_last = question.follow_last || question.requested.last() == Some(&b'/');
-
-    let mut steps = 0;
-    while let Some(name) = walk.left.pop_front() {
-        steps += 1;
-        if steps > STEPS_MAX {
-            return Err(WalkError::TooLong);
-        }
-        match name.as_slice() {
-            b"." => {}
-            b".." => {
-                walk.names.pop();
-                walk.reopen()?;
-            }
-            _ => {
-                let is_last = walk.left.is_empty();
-                if let Some(walked) = walk.step(name, is_last, follow_last, question.mount_of_folder)? {
-                    return Ok(walked);
-                }
-            }
-        }
+    let follow_last = *follow_last || requested.last() == Some(&b'/');
+    let manner = Manner { follow_last, mount_of_folder: *mount_of_folder };
+    match folder.end(root, name, manner)? {
+        Some(walked) => Ok(walked),
+        None => Walk { root, here: folder.clone(), left: VecDeque::new() }.through_link(name, manner),
     }
-    let mount_id = look(walk.here())?.mount_id;
-    Ok(Walked { path: walk.path(), mount_id })
+}
+
+/// The way to a folder and the name in it; none where the path ends with a folder in any case.
+fn in_two(path: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    let named = path.get(..end).unwrap_or_default();
+    let start = named.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    match named.split_at(start) {
+        (_, b"" | b"." | b"..") => (path, None),
+        (way, name) => (way, Some(name)),
+    }
 }
 
 /// Opens a folder of the root by a path without links.
@@ -122,57 +149,124 @@ pub fn open_within(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, WalkErr
     openat2(root, path, flags, Mode::empty(), resolve).map_err(gone)
 }
 
-impl Walk<'_> {
-    fn here(&self) -> BorrowedFd<'_> {
-        self.here.as_ref().map_or(self.root, AsFd::as_fd)
+impl Folder {
+    fn fd<'a>(&'a self, root: BorrowedFd<'a>) -> BorrowedFd<'a> {
+        self.opened.as_ref().map_or(root, |opened| opened.as_fd())
     }
 
-    /// Goes to where `names` say. They are real, so a link among them means that the tree has changed meanwhile.
-    fn reopen(&mut self) -> Result<(), WalkError> {
-        self.here = if self.names.is_empty() { None } else { Some(open_within(self.root, &self.names.join(&b'/'))?) };
+    fn mount_id(&mut self, root: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
+        let mount_id = match self.mount_id {
+            Some(known) => known,
+            None => look(self.fd(root), b"")?.mount_id,
+        };
+        self.mount_id = Some(mount_id);
+        Ok(mount_id)
+    }
+
+    /// Its path in the root, or that of a name in it.
+    fn path(&self, name: Option<&[u8]>) -> Vec<u8> {
+        let names: Vec<&[u8]> = self.names.iter().map(Vec::as_slice).chain(name).collect();
+        [b"/", names.join(&b'/').as_slice()].concat()
+    }
+
+    /// Counts a component that is looked at.
+    const fn take_step(&mut self) -> Result<(), WalkError> {
+        self.steps += 1;
+        if self.steps > STEPS_MAX { Err(WalkError::TooLong) } else { Ok(()) }
+    }
+
+    /// Where a path ends that leads to this name in it; none where that is a link which is to be followed.
+    fn end(&mut self, root: BorrowedFd<'_>, name: &[u8], manner: Manner) -> Result<Option<Walked>, WalkError> {
+        let mount_id = match look(self.fd(root), name) {
+            Ok(seen) if seen.file_type == FileType::Symlink && manner.follow_last => return Ok(None),
+            Ok(seen) if !manner.mount_of_folder => seen.mount_id,
+            // What was refused may well have been the making of it.
+            Ok(_) | Err(Errno::NOENT) => self.mount_id(root)?,
+            Err(error) => return Err(gone(error)),
+        };
+        Ok(Some(Walked { path: self.path(Some(name)), mount_id }))
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// To the folder that a path leads to.
+    fn through(root: BorrowedFd<'a>, start: &[u8], path: &[u8]) -> Result<Folder, WalkError> {
+        let owned = |path: &[u8]| components(path).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let names = if path.first() == Some(&b'/') { Vec::new() } else { owned(start) };
+        let mut walk = Walk { root, here: Folder { names, ..Folder::default() }, left: owned(path).into() };
+        walk.reopen()?;
+        walk.go()?;
+        Ok(walk.here)
+    }
+
+    /// To the end of a path that a link stands for, in the folder where it is.
+    fn through_link(mut self, name: &[u8], manner: Manner) -> Result<Walked, WalkError> {
+        let mut name = name.to_vec();
+        loop {
+            self.here.take_step()?;
+            let link = self.open(&name)?;
+            self.follow(&link)?;
+            let last = self.left.pop_back_if(|last| !matches!(last.as_slice(), b"." | b".."));
+            self.go()?;
+            name = match last {
+                Some(last) => last,
+                None => return Ok(Walked { path: self.here.path(None), mount_id: self.here.mount_id(self.root)? }),
+            };
+            if let Some(walked) = self.here.end(self.root, &name, manner)? {
+                return Ok(walked);
+            }
+        }
+    }
+
+    /// Goes through the folders that are left.
+    fn go(&mut self) -> Result<(), WalkError> {
+        while let Some(name) = self.left.pop_front() {
+            self.here.take_step()?;
+            match name.as_slice() {
+                b"." => {}
+                b".." => {
+                    self.here.names.pop();
+                    self.reopen()?;
+                }
+                _ => self.step(name)?,
+            }
+        }
         Ok(())
     }
 
-    /// Goes on to a name; the answer, where that was the end.
-    fn step(
-        &mut self,
-        name: Vec<u8>,
-        is_last: bool,
-        follow_last: bool,
-        mount_of_folder: bool,
-    ) -> Result<Option<Walked>, WalkError> {
+    /// Goes to where the names say. They are real, so a link among them means that the tree has changed meanwhile.
+    fn reopen(&mut self) -> Result<(), WalkError> {
+        let Folder { names, opened, mount_id, .. } = &mut self.here;
+        *opened = if names.is_empty() { None } else { Some(Rc::new(open_within(self.root, &names.join(&b'/'))?)) };
+        *mount_id = None;
+        Ok(())
+    }
+
+    fn open(&self, name: &[u8]) -> Result<OwnedFd, WalkError> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let object = match openat(self.here(), name.as_slice(), flags, Mode::empty()) {
-            Ok(object) => object,
-            // What was refused may well have been the making of it.
-            Err(Errno::NOENT) if is_last => {
-                let mount_id = look(self.here())?.mount_id;
-                self.names.push(name);
-                return Ok(Some(Walked { path: self.path(), mount_id }));
+        openat(self.here.fd(self.root), name, flags, Mode::empty()).map_err(gone)
+    }
+
+    /// Goes on to a folder, or to what a link stands for.
+    fn step(&mut self, name: Vec<u8>) -> Result<(), WalkError> {
+        let object = self.open(&name)?;
+        let seen = look(object.as_fd(), b"")?;
+        match seen.file_type {
+            FileType::Symlink => self.follow(&object),
+            FileType::Directory => {
+                let Folder { names, opened, mount_id, .. } = &mut self.here;
+                names.push(name);
+                *opened = Some(Rc::new(object));
+                *mount_id = Some(seen.mount_id);
+                Ok(())
             }
-            Err(error) => return Err(gone(error)),
-        };
-        let seen = look(object.as_fd())?;
-        if seen.file_type == FileType::Symlink && (!is_last || follow_last) {
-            self.follow(&object)?;
-            return Ok(None);
+            _ => Err(WalkError::Missing),
         }
-        if is_last {
-            let mount_id = if mount_of_folder { look(self.here())?.mount_id } else { seen.mount_id };
-            self.names.push(name);
-            return Ok(Some(Walked { path: self.path(), mount_id }));
-        }
-        if seen.file_type != FileType::Directory {
-            return Err(WalkError::Missing);
-        }
-        self.names.push(name);
-        self.here = Some(object);
-        Ok(None)
     }
 
     fn follow(&mut self, link: &OwnedFd) -> Result<(), WalkError> {
-        self.links += 1;
-        if self.links > LINKS_MAX {
+        self.here.links += 1;
+        if self.here.links > LINKS_MAX {
             return Err(WalkError::TooManyLinks);
         }
         if fstatfs(link)?.f_type == PROC_SUPER_MAGIC {
@@ -180,17 +274,13 @@ impl Walk<'_> {
         }
         let target = readlinkat(link, c"", Vec::new())?.into_bytes();
         if target.first() == Some(&b'/') {
-            self.names.clear();
-            self.here = None;
+            let Folder { links, steps, .. } = self.here;
+            self.here = Folder { links, steps, ..Folder::default() };
         }
         for name in components(&target).collect::<Vec<_>>().into_iter().rev() {
             self.left.push_front(name.to_vec());
         }
         Ok(())
-    }
-
-    fn path(&self) -> Vec<u8> {
-        [b"/", self.names.join(&b'/').as_slice()].concat()
     }
 }
 
@@ -199,10 +289,11 @@ struct Seen {
     mount_id: Option<u64>,
 }
 
-fn look(object: BorrowedFd<'_>) -> Result<Seen, Errno> {
+/// Looks at a name in a folder; where that is empty, at what is open.
+fn look(object: BorrowedFd<'_>, name: &[u8]) -> Result<Seen, Errno> {
     // What the kernel knows already is enough: no server of a network filesystem need be asked.
-    let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    let seen = statx(object, c"", flags, StatxFlags::TYPE | StatxFlags::MNT_ID)?;
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let seen = statx(object, name, flags, StatxFlags::TYPE | StatxFlags::MNT_ID)?;
     let told = StatxFlags::from_bits_retain(seen.stx_mask).contains(StatxFlags::MNT_ID);
     Ok(Seen { file_type: FileType::from_raw_mode(seen.stx_mode.into()), mount_id: told.then_some(seen.stx_mnt_id) })
 }

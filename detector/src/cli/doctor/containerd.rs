@@ -6,7 +6,7 @@ use super::check::Check;
 use crate::identity::{ProbeError, probe};
 
 /// Where containerd has its socket unless it was told otherwise.
-pub(in crate::cli) const USUAL_SOCKET: &str = "/run/containerd/containerd.sock";
+pub const USUAL_SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// Where distributions of Kubernetes put it instead: K3s and RKE2, k0s, MicroK8s.
 const OTHER_SOCKETS: &[&str] = &[

@@ -5,6 +5,7 @@ mod table;
 
 use std::{
     env,
+    ffi::OsString,
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
@@ -16,8 +17,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    doctor::USUAL_SOCKET,
-    node::{Places, given},
+    config::{self, ConfigError, RunConfig, Settings},
+    node::{Places, USUAL_CGROUP},
     terminal::{Stdout, complain},
 };
 use crate::{
@@ -49,22 +50,18 @@ pub struct Args {
     /// The record of this node's agent in learning mode: a file with events, plain or gzip, or - for standard input; repeatable.
     #[arg(long, value_name = "FILE")]
     events: Vec<PathBuf>,
+    /// The agent's TOML file: what it says of containerd and of the node's places is taken from it.
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
     /// The name of this node in that record [default: the variable NODE_NAME, else the hostname].
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
     /// The socket of containerd [default: /run/containerd/containerd.sock].
     #[arg(long, value_name = "PATH")]
     containerd_socket: Option<PathBuf>,
-    /// A namespace of containerd; repeatable.
-    #[arg(
-        long,
-        value_name = "NAMESPACE",
-        env = "ROSENTRY_CONTAINERD_NAMESPACE",
-        value_delimiter = ',',
-        default_value = "k8s.io",
-        hide_env = true
-    )]
-    containerd_namespace: Vec<String>,
+    /// A namespace of containerd, repeatable [default: k8s.io].
+    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',')]
+    containerd_namespace: Option<Vec<String>>,
     #[command(flatten)]
     places: Places,
 }
@@ -122,20 +119,21 @@ pub fn main(args: &Args) -> ExitCode {
 }
 
 fn examine(args: &Args) -> Result<Report, String> {
-    let node = node_name(args.node_name.as_deref());
+    let config = config(args, |name| env::var_os(name)).map_err(|error| error.to_string())?;
     let inputs: Vec<Input> = args.events.iter().map(|file| Input::of(file)).collect();
     if inputs.iter().filter(|input| **input == Input::Stdin).count() > 1 {
         return Err("standard input can be read once: give - one time".to_owned());
     }
     let has_record = !inputs.is_empty();
-    let record = has_record.then(|| learned::read(&inputs, &node)).transpose().map_err(|error| error.to_string())?;
-    let mut containers = containers(args)?;
+    let record =
+        has_record.then(|| learned::read(&inputs, &config.node_name)).transpose().map_err(|error| error.to_string())?;
+    let mut containers = containers(&config)?;
     containers.retain(|container| is_of_interest(container));
     containers.sort_by_key(|container| {
         let pod = container.pod.as_deref().map(|pod| (pod.namespace.clone(), pod.name.clone()));
         (pod, container.name.clone(), container.id.clone())
     });
-    let seen = look_at_all(Looker::new(&args.places.host_proc()).judging(), &containers)?;
+    let seen = look_at_all(Looker::new(&config.host_proc).judging(), &containers)?;
     if let Some(lines) = record.as_ref().map(|record| record.no_events).filter(|lines| *lines > 0) {
         complain(&format_args!("{lines} lines of the record are no events"));
     }
@@ -143,29 +141,34 @@ fn examine(args: &Args) -> Result<Report, String> {
         let ready = ready(&container, record.as_ref());
         Row { container, seen, ready }
     });
-    Ok(Report { node, time: Timestamp::now(), rows: rows.collect(), has_record })
+    Ok(Report { node: config.node_name, time: Timestamp::now(), rows: rows.collect(), has_record })
 }
 
-/// The option, else the variables that `rosentry run` takes, else the host's name.
-fn node_name(given: Option<&str>) -> String {
-    let of_variable = |name| env::var(name).ok().filter(|value| !value.trim().is_empty());
-    let of_environment = || of_variable("ROSENTRY_NODE_NAME").or_else(|| of_variable("NODE_NAME"));
-    let of_host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    given.map(str::to_owned).or_else(of_environment).unwrap_or_else(of_host)
+/// As the agent of this node takes them: an option outweighs the environment, that the file.
+fn config(args: &Args, environment: impl Fn(&str) -> Option<OsString>) -> Result<RunConfig, ConfigError> {
+    let args = args.clone();
+    let mut options = Settings::default();
+    options.config = args.config;
+    options.node_name = args.node_name;
+    options.containerd_socket = args.containerd_socket;
+    options.containerd_namespace = args.containerd_namespace;
+    options.host_proc = args.places.host_proc;
+    options.host_cgroup = args.places.host_cgroup;
+    config::load(options, environment)
 }
 
 /// The containers that containerd knows.
-fn containers(args: &Args) -> Result<Vec<Arc<Container>>, String> {
-    let socket = given(args.containerd_socket.as_ref(), "ROSENTRY_CONTAINERD_SOCKET", USUAL_SOCKET);
+fn containers(config: &RunConfig) -> Result<Vec<Arc<Container>>, String> {
+    let socket = &config.containerd_socket;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the system gives nothing to run on: {error}"))?;
     let known = runtime.block_on(async {
-        probe(&socket).await.map_err(|error| error.to_string())?;
+        probe(socket).await.map_err(|error| error.to_string())?;
         let identity = Identity::start(IdentityConfig {
             socket: socket.clone(),
-            namespaces: args.containerd_namespace.clone(),
-            host_proc: args.places.host_proc(),
-            host_cgroup: args.places.host_cgroup(),
+            namespaces: config.containerd_namespaces.clone(),
+            host_proc: config.host_proc.clone(),
+            host_cgroup: config.host_cgroup.clone().unwrap_or_else(|| USUAL_CGROUP.into()),
         })
         .map_err(|error| error.to_string())?;
         let mut changed = identity.changed();

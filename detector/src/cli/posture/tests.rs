@@ -36,6 +36,43 @@ fn told(width: usize, report: &Report) -> String {
     String::from_utf8(text).unwrap()
 }
 
+#[derive(clap::Parser)]
+struct Given {
+    #[command(flatten)]
+    args: Args,
+}
+
+/// What is taken of these arguments and this environment.
+fn taken(arguments: &[&str], environment: &[(&str, &str)]) -> Result<RunConfig, ConfigError> {
+    let given = <Given as clap::Parser>::parse_from([&["posture"], arguments].concat());
+    config(&given.args, |name| {
+        environment.iter().find(|(variable, _)| *variable == name).map(|(_, value)| OsString::from(value))
+    })
+}
+
+#[test]
+fn the_node_is_the_one_of_the_agent_s_file_and_an_empty_variable_says_nothing() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    io::Write::write_all(
+        &mut file,
+        b"containerd-namespace = [\"k8s.io\", \"moby\"]\ncontainerd-socket = \"/run/c.sock\"\nnode-name = \"n7\"\n",
+    )
+    .unwrap();
+    let path = file.path().to_str().unwrap();
+    for config in [
+        taken(&["--config", path], &[("ROSENTRY_CONTAINERD_NAMESPACE", "")]).unwrap(),
+        taken(&[], &[("ROSENTRY_CONFIG", path)]).unwrap(),
+    ] {
+        assert_eq!(config.containerd_namespaces, ["k8s.io", "moby"]);
+        assert_eq!((config.containerd_socket, config.node_name), ("/run/c.sock".into(), "n7".to_owned()));
+    }
+    let variable = [("ROSENTRY_CONTAINERD_NAMESPACE", "default"), ("ROSENTRY_CONFIG", path)];
+    assert_eq!(taken(&[], &variable).unwrap().containerd_namespaces, ["default"]);
+    assert_eq!(taken(&["--containerd-namespace", "a,b"], &variable).unwrap().containerd_namespaces, ["a", "b"]);
+    assert_eq!(taken(&[], &[]).unwrap().containerd_namespaces, ["k8s.io"]);
+    assert!(taken(&["--containerd-namespace", "a b"], &[]).unwrap_err().to_string().contains("no name of a namespace"));
+}
+
 #[test]
 fn a_sealed_container_is_told_with_what_it_may_write_all_the_same() {
     let mut seen = seen();

@@ -14,7 +14,13 @@ use rustix::{
     io::Errno,
 };
 
-use crate::export::chain::LINE_MAX;
+use crate::{
+    export::{
+        chain::LINE_MAX,
+        format::{RENDERED_MAX, may_carry, original},
+    },
+    report::lines::GZIP,
+};
 
 const BUFFER: usize = 64 << 10;
 
@@ -35,7 +41,7 @@ pub struct Followed {
 
 /// A line of a file that is followed.
 pub enum Found<'a> {
-    /// All of it, without its end.
+    /// All of it, without its end; of ECS and OCSF the native line that it carries.
     Line(&'a [u8]),
     /// It is longer than any event; it was passed over.
     Long,
@@ -55,7 +61,7 @@ impl Followed {
     /// Tells the lines that are new. Says whether there was anything.
     ///
     /// # Errors
-    /// The system's; none of a file that is not there at the moment.
+    /// The system's; none of a file that is not there at the moment. And where a file is compressed.
     pub fn read(&mut self, mut tell: impl FnMut(u64, Found<'_>) -> io::Result<()>) -> io::Result<bool> {
         // Asked first: a file that was replaced by then has all that it will ever have.
         let named = match fs::metadata(&self.path) {
@@ -99,19 +105,36 @@ impl Followed {
                 return Ok(any);
             }
             any = true;
+            if self.position == 0 && buffer.starts_with(&GZIP) {
+                return Err(io::Error::other(
+                    "it is compressed with gzip, and such a file does not grow: leave --follow out",
+                ));
+            }
             self.position += read as u64;
             for piece in buffer[..read].split_inclusive(|byte| *byte == b'\n') {
                 let (part, ends) = piece.strip_suffix(b"\n").map_or((piece, false), |part| (part, true));
-                // One byte more shows that it is too long; no more of it is kept.
-                let room = (LINE_MAX + 1).saturating_sub(self.line.len());
-                self.line.extend_from_slice(&part[..part.len().min(room)]);
+                keep(&mut self.line, part);
                 if ends {
                     self.number += 1;
-                    let found = if self.line.len() <= LINE_MAX { Found::Line(&self.line) } else { Found::Long };
-                    tell(self.number, found)?;
+                    let native = original(&self.line);
+                    let line = native.as_deref().unwrap_or(&self.line);
+                    tell(self.number, if line.len() <= LINE_MAX { Found::Line(line) } else { Found::Long })?;
                     self.line.clear();
                 }
             }
+        }
+    }
+}
+
+/// Adds a part to a line. One byte more than a line may have shows that it is too long; no more of it is kept.
+fn keep(line: &mut Vec<u8>, mut part: &[u8]) {
+    for most in [LINE_MAX, RENDERED_MAX] {
+        let room = (most + 1).saturating_sub(line.len());
+        let (fits, rest) = part.split_at(part.len().min(room));
+        line.extend_from_slice(fits);
+        part = rest;
+        if !may_carry(line) {
+            return;
         }
     }
 }
@@ -161,6 +184,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::export::format::Format;
 
     struct Folder(tempfile::TempDir);
 
@@ -247,6 +271,38 @@ mod tests {
         assert_eq!(followed.line.len(), LINE_MAX + 1);
         folder.append(b"\nafter\n");
         assert_eq!(read(&mut followed), ["1 long", "2 after"]);
+    }
+
+    #[test]
+    fn of_other_formats_the_line_that_they_carry_is_told_however_long_it_became() {
+        let mut touch = crate::export::testing::touch();
+        touch.file.as_mut().unwrap().path = Some([b"/", &b"\"".repeat(300_000)[..]].concat());
+        let mut native = Vec::new();
+        crate::export::native::NativeEncoder::new("n1").encode(&touch, &mut native).unwrap();
+        let native = native.trim_ascii_end();
+        for format in [Format::Ecs, Format::Ocsf] {
+            let folder = Folder::new();
+            let rendered = format.render(native);
+            assert!(rendered.len() > LINE_MAX, "{format:?}: {}", rendered.len());
+            folder.append(&[&rendered, &b"\nafter\n"[..]].concat());
+            let mut followed = Followed::open(&folder.path("events.json")).unwrap();
+            assert_eq!(read(&mut followed), [format!("1 {}", String::from_utf8_lossy(native)), "2 after".to_owned()]);
+        }
+        let folder = Folder::new();
+        folder.append(b"{\"@timestamp\":\"");
+        folder.append(&vec![b'x'; RENDERED_MAX * 2]);
+        let mut followed = Followed::open(&folder.path("events.json")).unwrap();
+        assert_eq!(read(&mut followed), [""; 0]);
+        assert_eq!(followed.line.len(), RENDERED_MAX + 1);
+    }
+
+    #[test]
+    fn a_compressed_file_is_not_followed() {
+        let folder = Folder::new();
+        folder.append(&GZIP);
+        let mut followed = Followed::open(&folder.path("events.json")).unwrap();
+        let refusal = followed.read(|_, _| Ok(())).unwrap_err().to_string();
+        assert!(refusal.contains("gzip") && refusal.contains("--follow"), "{refusal}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct Args {
     /// Files with events, plain or gzip, one after the other; - is standard input, and so is none.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Go on with what is appended to the files, also when they are rotated.
+    /// Go on with what is appended to the files, also when they are rotated; of a pipe, until it ends.
     #[arg(long, short)]
     follow: bool,
     /// Tell what mends it, too.
@@ -63,12 +63,13 @@ pub fn main(args: &Args) -> ExitCode {
     if stdins > 1 {
         return super::cannot(&"standard input can be read once: give - one time");
     }
-    if args.follow && stdins > 0 && inputs.len() > 1 {
-        return super::cannot(&"standard input can't be followed beside files: give the one or the others");
+    let is_stream = inputs.iter().any(Input::is_stream);
+    if args.follow && is_stream && inputs.len() > 1 {
+        return super::cannot(&"standard input or a pipe can't be followed beside others: give it alone");
     }
     let screen = Rc::new(RefCell::new(Screen::new(args, inputs.len() > 1)));
     // A stream is followed by being read.
-    let shown = if args.follow && stdins == 0 { follow(&inputs, &screen) } else { show(&inputs, &screen) };
+    let shown = if args.follow && !is_stream { follow(&inputs, &screen) } else { show(&inputs, &screen) };
     let mut screen = screen.borrow_mut();
     screen.flush();
     match shown

@@ -36,7 +36,8 @@ impl Body {
     /// # Errors
     /// Where it can't be told in JSON, or not within [`LINE_MAX`].
     pub fn of(event: &Event, node: &str) -> Result<Self, EncodeError> {
-        let mut json = serde_json::to_vec(&line(event, node)).map_err(EncodeError::Json)?;
+        let mut json = Vec::with_capacity(USUAL);
+        serde_json::to_writer(&mut json, &line(event, node)).map_err(EncodeError::Json)?;
         if json.len() + AROUND_BODY > LINE_MAX {
             return Err(EncodeError::Long(json.len()));
         }
@@ -59,6 +60,9 @@ impl Body {
         self.json.len() + AROUND_BODY
     }
 }
+
+/// Bytes that an event's members seldom exceed.
+const USUAL: usize = 4096;
 
 /// What a stream adds to a body at most, bytes: schema, number, what it follows and the chain.
 const AROUND_BODY: usize = 288;

@@ -279,9 +279,14 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Hands it an event; says whether there was room.
+    /// Hands it an event; says whether there was room. It may not be written before [`flush`](Self::flush).
     pub fn put(&self, body: &Arc<Body>) -> bool {
         self.queue.put(body)
+    }
+
+    /// Lets it write what it was handed.
+    pub fn flush(&self) {
+        self.queue.flush();
     }
 }
 

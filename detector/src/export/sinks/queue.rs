@@ -1,12 +1,16 @@
 //! The queue before a sink: bounded by number and bytes, and it never waits.
+//!
+//! What is put in wakes the taker only when that is asked for: on a busy machine to wake a thread for each of a hundred events costs
+//! more than to write them.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::RecvTimeoutError,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::export::native::Body;
@@ -20,41 +24,86 @@ const BYTES_MAX: usize = 8 << 20;
 /// The side that puts events in.
 #[derive(Debug)]
 pub struct Sender {
-    events: SyncSender<Option<Arc<Body>>>,
-    bytes: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
 }
 
 /// The side that takes events out. What was taken out still counts until it is [`release`](Self::release)d.
 #[derive(Debug)]
 pub struct Taker {
-    events: Receiver<Option<Arc<Body>>>,
-    bytes: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// There is something for the taker.
+    wake: Condvar,
+    bytes: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<Arc<Body>>,
+    /// The taker is to look around.
+    is_woken: bool,
+    /// The taker waits.
+    is_awaited: bool,
+    /// The other side has gone.
+    is_closed: bool,
 }
 
 /// A queue.
 pub fn queue() -> (Sender, Taker) {
-    let (sender, receiver) = sync_channel(EVENTS_MAX);
-    let bytes = Arc::new(AtomicUsize::new(0));
-    (Sender { events: sender, bytes: Arc::clone(&bytes) }, Taker { events: receiver, bytes })
+    let waiting = Mutex::default();
+    let shared = Arc::new(Shared { waiting, wake: Condvar::new(), bytes: AtomicUsize::new(0) });
+    (Sender { shared: Arc::clone(&shared) }, Taker { shared })
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        self.waiting().is_closed = true;
+        self.wake.notify_one();
+    }
 }
 
 impl Sender {
-    /// Puts an event in; says whether there was room.
+    /// Puts an event in; says whether there was room. The taker may not see it before [`flush`](Self::flush).
     pub fn put(&self, body: &Arc<Body>) -> bool {
         let bytes = body.line_bytes_max();
-        // Before it is sent: the taker subtracts.
-        let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let taken = waiting.saturating_add(bytes) <= BYTES_MAX && self.events.try_send(Some(Arc::clone(body))).is_ok();
-        if !taken {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let mut waiting = self.shared.waiting();
+        let has_room = self.shared.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= BYTES_MAX;
+        let taken = has_room && waiting.events.len() < EVENTS_MAX && !waiting.is_closed;
+        if taken {
+            self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+            waiting.events.push_back(Arc::clone(body));
         }
         taken
     }
 
+    /// Lets the taker see what was put in.
+    pub fn flush(&self) {
+        let waiting = self.shared.waiting();
+        let is_needed = waiting.is_awaited && !waiting.events.is_empty();
+        drop(waiting);
+        if is_needed {
+            self.shared.wake.notify_one();
+        }
+    }
+
     /// Lets the taker look around, though no event comes.
     pub fn wake(&self) {
-        // Where there is no room it is awake.
-        let _ = self.events.try_send(None);
+        self.shared.waiting().is_woken = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.shared.close();
     }
 }
 
@@ -64,20 +113,50 @@ impl Taker {
     /// # Errors
     /// Where none has come, or none will come any more.
     pub fn next(&self, patience: Option<Duration>) -> Result<Option<Arc<Body>>, RecvTimeoutError> {
-        match patience {
-            Some(patience) => self.events.recv_timeout(patience),
-            None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        let mut waiting = self.shared.waiting();
+        loop {
+            if let Some(event) = waiting.events.pop_front() {
+                return Ok(Some(event));
+            }
+            if std::mem::take(&mut waiting.is_woken) {
+                return Ok(None);
+            }
+            if waiting.is_closed {
+                return Err(RecvTimeoutError::Disconnected);
+            }
+            waiting.is_awaited = true;
+            waiting = match deadline {
+                Some(deadline) => {
+                    let patience = deadline.saturating_duration_since(Instant::now());
+                    if patience.is_zero() {
+                        waiting.is_awaited = false;
+                        return Err(RecvTimeoutError::Timeout);
+                    }
+                    let woken = self.shared.wake.wait_timeout(waiting, patience);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.shared.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+            };
+            waiting.is_awaited = false;
         }
     }
 
-    /// Those that are there.
-    pub fn ready(&self) -> impl Iterator<Item = Arc<Body>> {
-        self.events.try_iter().flatten()
+    /// Those that are there, so many at most.
+    pub fn ready(&self, most: usize) -> VecDeque<Arc<Body>> {
+        let events = &mut self.shared.waiting().events;
+        events.drain(..most.min(events.len())).collect()
     }
 
     /// Gives back the room of an event that was taken out.
     pub fn release(&self, body: &Body) {
-        self.bytes.fetch_sub(body.line_bytes_max(), Ordering::Relaxed);
+        self.shared.bytes.fetch_sub(body.line_bytes_max(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.shared.close();
     }
 }
 
@@ -97,7 +176,7 @@ mod tests {
         let (sender, taker) = queue();
         let long = with_path(1 << 19);
         assert_eq!((0..100).filter(|_| sender.put(&long)).count(), 15, "a little more than half a MiB each, in 8");
-        let taken = taker.ready().take(2).collect::<Vec<_>>();
+        let taken = taker.ready(2);
         assert!(!sender.put(&long), "what was taken out is still in memory");
         taken.iter().for_each(|body| taker.release(body));
         assert!(sender.put(&long) && sender.put(&long) && !sender.put(&long));
@@ -109,5 +188,37 @@ mod tests {
         let short = with_path(1);
         let fitting = BYTES_MAX / short.line_bytes_max();
         assert_eq!((0..2 * EVENTS_MAX).filter(|_| sender.put(&short)).count(), fitting.min(EVENTS_MAX));
+    }
+
+    #[test]
+    fn what_is_put_in_wakes_the_taker_when_that_is_asked_for() {
+        let (sender, taker) = queue();
+        let taking = std::thread::spawn(move || taker.next(None).map(|event| (event.is_some(), taker.ready(9).len())));
+        while !sender.shared.waiting().is_awaited {
+            std::thread::yield_now();
+        }
+        let short = with_path(1);
+        assert!(sender.put(&short) && sender.put(&short) && sender.put(&short));
+        sender.flush();
+        assert_eq!(taking.join().unwrap(), Ok((true, 2)), "all at once");
+    }
+
+    #[test]
+    fn the_taker_is_woken_without_an_event_and_told_of_the_end_after_the_last() {
+        let (sender, taker) = queue();
+        sender.wake();
+        assert_eq!(taker.next(None), Ok(None));
+        assert_eq!(taker.next(Some(Duration::ZERO)), Err(RecvTimeoutError::Timeout));
+        assert!(sender.put(&with_path(1)));
+        drop(sender);
+        assert!(matches!(taker.next(None), Ok(Some(_))));
+        assert_eq!(taker.next(None), Err(RecvTimeoutError::Disconnected));
+    }
+
+    #[test]
+    fn nothing_is_put_in_where_nobody_takes_any_more() {
+        let (sender, taker) = queue();
+        drop(taker);
+        assert!(!sender.put(&with_path(1)));
     }
 }

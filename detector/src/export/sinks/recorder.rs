@@ -26,7 +26,10 @@ const BATCH: usize = LINES;
 /// Bytes that are written at once, about.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// After how long a store that took nothing is tried again.
+/// Bytes that are kept for the next lines.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// After how long a store that failed is tried again, however many events come meanwhile.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where lines are kept, or handed on.
@@ -90,35 +93,43 @@ impl<S: Store> Recorder<S> {
     /// Where whoever read has gone away.
     pub fn run(mut self) -> Result<(), SinkError> {
         let mut backlog = VecDeque::with_capacity(BATCH);
-        let mut is_stalled = false;
+        let mut lines = Vec::new();
+        // When a store that failed is tried again.
+        let mut stalled_until: Option<Instant> = None;
         loop {
-            let until_due = self.store.due().map(|due| due.saturating_duration_since(Instant::now()));
-            let patience = if is_stalled { Some(TRY_AGAIN) } else { until_due };
-            let next = self.queue.next(patience);
+            let next = self.queue.next(
+                stalled_until.or_else(|| self.store.due()).map(|due| due.saturating_duration_since(Instant::now())),
+            );
             let has_ended = matches!(next, Err(RecvTimeoutError::Disconnected));
             backlog.extend(next.ok().flatten());
-            backlog.extend(self.queue.ready().take(BATCH.saturating_sub(backlog.len())));
-            if self.store.tick() {
+            backlog.extend(self.queue.ready(BATCH.saturating_sub(backlog.len())));
+            let is_new = self.store.tick();
+            if is_new {
                 self.stream.tell_previous();
             }
-            match self.write(&mut backlog) {
-                Ok(()) if is_stalled => {
-                    info!(to = self.target, "events are written again");
-                    is_stalled = false;
+            // What comes until then waits unnumbered, within the bounds of the queue, which it still counts for. Another file may
+            // take it at once.
+            if !has_ended && !is_new && stalled_until.is_some_and(|until| Instant::now() < until) {
+                continue;
+            }
+            match self.write(&mut backlog, &mut lines) {
+                Ok(()) => {
+                    if stalled_until.take().is_some() {
+                        info!(to = self.target, "events are written again");
+                    }
                 }
-                Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {
                     return Err(SinkError::Closed { target: self.target });
                 }
                 Err(error) => {
-                    if !is_stalled {
+                    if stalled_until.is_none() {
                         warn!(to = self.target, %error, "events wait, they can't be written now");
                     }
-                    is_stalled = true;
+                    stalled_until = Some(Instant::now() + TRY_AGAIN);
                 }
             }
-            if has_ended && (is_stalled || backlog.is_empty()) {
-                let given_up = backlog.len() + self.queue.ready().count();
+            if has_ended && (stalled_until.is_some() || backlog.is_empty()) {
+                let given_up = backlog.len() + self.queue.ready(usize::MAX).len();
                 self.metrics.sink(self.name, "dropped", given_up.try_into().unwrap_or(u64::MAX));
                 self.store.finish();
                 return Ok(());
@@ -126,15 +137,15 @@ impl<S: Store> Recorder<S> {
         }
     }
 
-    /// Writes what it can of the backlog.
-    fn write(&mut self, backlog: &mut VecDeque<Arc<Body>>) -> io::Result<()> {
-        let mut lines = Vec::with_capacity(BATCH_BYTES);
+    /// Writes what it can of the backlog, by way of `lines`.
+    fn write(&mut self, backlog: &mut VecDeque<Arc<Body>>, lines: &mut Vec<u8>) -> io::Result<()> {
         while let Some(first) = backlog.front() {
             let (is_first_in_file, room) = self.store.make_room(self.format.line_bytes_max(first));
             if is_first_in_file {
                 self.stream.tell_previous();
             }
             lines.clear();
+            lines.shrink_to(KEPT_BYTES);
             let mut stream = self.stream.clone();
             // Where the stream stands after each line, so that it can go on from the last one that was taken.
             let mut after = Vec::new();
@@ -144,8 +155,8 @@ impl<S: Store> Recorder<S> {
                     break;
                 }
                 let start = lines.len();
-                stream.append(body, &mut lines);
-                self.format.render_end(&mut lines, start);
+                stream.append(body, lines);
+                self.format.render_end(lines, start);
                 after.push((lines.len(), stream.clone()));
             }
             let kept = match &self.delivery {
@@ -155,7 +166,7 @@ impl<S: Store> Recorder<S> {
             if let Some(kept) = kept {
                 kept.begin(backlog.iter().take(after.len()).map(|body| body.mark.as_ref()));
             }
-            let (taken, result) = self.store.write(&lines);
+            let (taken, result) = self.store.write(lines);
             let count = after.partition_point(|(length, _)| *length <= taken);
             if let Some((_, stream)) = count.checked_sub(1).and_then(|last| after.get(last)) {
                 self.stream = stream.clone();
@@ -163,10 +174,13 @@ impl<S: Store> Recorder<S> {
             if let Some(kept) = kept {
                 kept.commit(count, self.stream.end());
             }
+            let is_delivered = matches!(self.delivery, Delivery::Last(_));
+            if is_delivered {
+                self.metrics.sink(self.name, "delivered", count.try_into().unwrap_or(u64::MAX));
+            }
             for body in backlog.drain(..count) {
                 self.queue.release(&body);
-                if matches!(self.delivery, Delivery::Last(_)) {
-                    self.metrics.sink(self.name, "delivered", 1);
+                if is_delivered {
                     self.metrics.delay(body.kind, clock::since(body.last_time_unix_ns));
                 }
             }
@@ -177,5 +191,47 @@ impl<S: Store> Recorder<S> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::export::{metrics::tests::metrics, sinks::queue::queue, testing::touch};
+
+    /// Takes nothing, and counts how often it was asked to.
+    struct Full(Arc<AtomicU64>);
+
+    impl Store for Full {
+        fn write(&mut self, _: &[u8]) -> (usize, io::Result<()>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            (0, Err(ErrorKind::StorageFull.into()))
+        }
+    }
+
+    #[test]
+    fn a_store_that_takes_nothing_is_tried_again_each_second_and_not_with_each_event() {
+        let tries = Arc::new(AtomicU64::new(0));
+        let (sender, queue) = queue();
+        let recorder = Recorder {
+            name: "test",
+            target: "test".to_owned(),
+            queue,
+            store: Full(Arc::clone(&tries)),
+            format: Format::Native,
+            stream: Stream::after(None),
+            delivery: Delivery::Last(None),
+            metrics: Arc::new(metrics()),
+        };
+        let body = Arc::new(Body::of(&touch(), "n1").unwrap());
+        while sender.put(&body) {}
+        drop(sender);
+        let begin = Instant::now();
+        recorder.run().unwrap();
+        // At first, each second, and at the end.
+        let most = 2 + begin.elapsed().as_secs();
+        assert!((2..=most).contains(&tries.load(Ordering::Relaxed)), "{tries:?} tries, {most} at most");
     }
 }

@@ -1,11 +1,22 @@
 //! Patterns of one field, of all rules in one automaton: a value is looked at once, in time linear in its length.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 /// Bytes of a pattern at most.
 const PATTERN_MAX: usize = 1024;
+
+/// Values of a field that are remembered, and bytes of one at most: a program that is refused many writes is the same each time, and
+/// so are its image and its pod.
+const REMEMBERED: usize = 8;
+const REMEMBERED_BYTES: usize = 256;
 
 /// What `*` and names without `/` mean in a field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,7 +101,8 @@ impl PatternsBuilder {
     /// # Errors
     /// Where they are too many together.
     pub fn build(self) -> Result<Patterns, globset::Error> {
-        Ok(Patterns { set: self.set.build()?, globs: self.globs })
+        let remembers = self.style != Style::Path;
+        Ok(Patterns { set: self.set.build()?, globs: self.globs, recent: remembers.then(Mutex::default) })
     }
 }
 
@@ -109,12 +121,26 @@ fn base(pattern: &str) -> Option<Vec<u8>> {
 pub struct Patterns {
     set: GlobSet,
     globs: Vec<Member>,
+    /// The last values and what fits them; none of paths, of which nearly each is another.
+    recent: Option<Mutex<VecDeque<(Vec<u8>, Hits)>>>,
 }
 
 impl Patterns {
     /// What fits this value.
     pub fn of(&self, value: &[u8]) -> Hits {
-        if self.set.is_empty() { Hits::default() } else { Hits(self.set.matches(Path::new(OsStr::from_bytes(value)))) }
+        if self.set.is_empty() {
+            return Hits::default();
+        }
+        let look = || Hits(self.set.matches(Path::new(OsStr::from_bytes(value))));
+        let Some(recent) = self.recent.as_ref().filter(|_| value.len() <= REMEMBERED_BYTES) else { return look() };
+        let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, hits)) = recent.iter().find(|(known, _)| known == value) {
+            return hits.clone();
+        }
+        let hits = look();
+        recent.truncate(REMEMBERED - 1);
+        recent.push_front((value.to_vec(), hits.clone()));
+        hits
     }
 
     /// Whether one of the rule's patterns is among those that fit.
@@ -133,7 +159,7 @@ impl Patterns {
 }
 
 /// Which patterns of a field fit a value.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Hits(Vec<usize>);
 
 impl Hits {
@@ -179,6 +205,24 @@ mod tests {
         assert!(
             !fits(Style::Program, "/usr/bin/apt", b"/tmp/apt") && !fits(Style::Program, "apt", b"/usr/bin/apt-get")
         );
+    }
+
+    #[test]
+    fn what_fits_a_value_is_the_same_each_time_and_no_more_values_are_remembered_than_a_few() {
+        let mut builder = PatternsBuilder::new(Style::Program);
+        let group = builder.group();
+        builder.add(group, "apt").unwrap();
+        let patterns = builder.build().unwrap();
+        for _ in 0..2 {
+            for number in 0..2 * REMEMBERED {
+                assert!(patterns.has(&patterns.of(format!("/{number}/apt").as_bytes()), group));
+                assert!(!patterns.has(&patterns.of(format!("/{number}/apt-get").as_bytes()), group));
+            }
+            patterns.of(&[b'x'; REMEMBERED_BYTES + 1]);
+        }
+        let recent = patterns.recent.as_ref().unwrap().lock().unwrap();
+        assert_eq!(recent.len(), REMEMBERED);
+        assert!(recent.iter().all(|(value, _)| value.len() <= REMEMBERED_BYTES));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::{
 use serde_json::Value;
 
 use super::Text;
+use crate::export::chain;
 
 /// What the agent says of itself.
 #[derive(Clone, Debug)]
@@ -27,8 +28,7 @@ impl AgentNote<'_> {
 
     /// Of `lost`: how many events.
     pub fn lost(&self) -> u64 {
-        let stages = self.detail("events").filter(|_| &*self.what == "lost").and_then(Value::as_object);
-        stages.into_iter().flatten().filter_map(|(_, count)| count.as_u64()).fold(0, u64::saturating_add)
+        self.detail("events").filter(|_| &*self.what == "lost").map_or(0, chain::lost)
     }
 
     /// A detail that is a yes or no.

@@ -16,7 +16,10 @@ pub use self::{
     scalar::{Text, Time},
 };
 use crate::{
-    export::{chain::End, native::SCHEMA},
+    export::{
+        chain::{self, End},
+        native::SCHEMA,
+    },
     finding::event::{Effect, Kind, PlaceKind, Severity},
 };
 
@@ -91,7 +94,7 @@ pub struct Event<'a> {
     #[serde(borrow, default)]
     pub agent: Option<AgentNote<'a>>,
     /// What the first line of a run or a file follows: nothing said, nothing there, or this.
-    #[serde(default, deserialize_with = "scalar::told")]
+    #[serde(default, deserialize_with = "chain::told")]
     pub previous: Option<Option<End>>,
     /// The link to the line before.
     #[serde(borrow, default)]

@@ -9,10 +9,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{
-    export::chain::End,
-    finding::event::{Effect, PlaceKind, Severity},
-};
+use crate::finding::event::{Effect, PlaceKind, Severity};
 
 /// A text; borrowed from the line unless JSON escapes something in it.
 // A `Cow` behind an `Option` or in a list is never borrowed by serde; this is.
@@ -79,9 +76,4 @@ pub(super) fn effect<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
 pub(super) fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PlaceKind>, D::Error> {
     let name = Option::<Text<'_>>::deserialize(deserializer)?;
     Ok(name.and_then(|name| PlaceKind::ALL.iter().copied().find(|place| place.name() == &*name)))
-}
-
-/// Tells a member that is null from one that is not there.
-pub(super) fn told<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<End>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }

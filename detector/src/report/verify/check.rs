@@ -77,6 +77,11 @@ impl Check {
         Ok(())
     }
 
+    /// The line that was looked at last is carried by one of another format.
+    pub const fn was_carried(&mut self) {
+        self.whole.carried += 1;
+    }
+
     /// What there is to say, all lines having been looked at.
     pub fn finish(mut self) -> Verdict {
         if self.whole.lines == 0 {

@@ -97,6 +97,9 @@ fn file(check: &mut Check, input: &Input, lines: &mut Lines) -> io::Result<Resul
         if let Err(problem) = link(line).and_then(|link| check.line(&link)) {
             return Ok(Err(Bad { input: input.name(), line: lines.number(), problem }));
         }
+        if lines.is_carried() {
+            check.was_carried();
+        }
     }
     check.end_file();
     Ok(Ok(()))

@@ -30,6 +30,8 @@ pub enum Verdict {
 pub struct Whole {
     /// Lines.
     pub lines: u64,
+    /// Of them, those that lines of ECS or OCSF carry: what stands around them there is not looked at.
+    pub carried: u64,
     /// Files with lines.
     pub files: u64,
     /// Streams.
@@ -50,10 +52,18 @@ pub struct Whole {
 
 impl Display for Whole {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let Self { lines, files, streams, runs, killed, before, parts, open, lost } = self;
+        let Self { lines, carried, files, streams, runs, killed, before, parts, open, lost } = self;
         let many = |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-        write!(out, "every line is as it was written: {} in {}", many(*lines, "line"), many(*files, "file"))?;
+        let every = if *carried > 0 { "every native line" } else { "every line" };
+        write!(out, "{every} is as it was written: {} in {}", many(*lines, "line"), many(*files, "file"))?;
         writeln!(out, ", {}, {}", many(*streams, "stream"), many(*runs, "start"))?;
+        if *carried > 0 {
+            writeln!(
+                out,
+                "note: {} of ECS or OCSF: only the native line within each is proven; the fields around it are no evidence",
+                many(*carried, "line")
+            )?;
+        }
         for (file, seq) in before {
             writeln!(
                 out,

@@ -36,20 +36,28 @@ const OUTPUT: &str = "/tmp/told";
 /// debugfs is where tools look for tracepoints that don't know tracefs.
 const TRACING: &str = "mount -t debugfs debugfs /sys/kernel/debug\nulimit -l unlimited\n";
 
+/// What most of them have in common: a tool of no package that tells of refused writes where it stands, and costs nothing before.
+const COMMON: Peer = Peer {
+    name: "",
+    packages: &[],
+    programs: &[],
+    files: &[],
+    setup: "",
+    mark: "",
+    told: OUTPUT,
+    command: "",
+    sees: "",
+    costs_before: false,
+    tells_refused: true,
+};
+
 /// rosentry first, each of its modes; the agent as it is shipped.
 pub const PEERS: &[Peer] = &[
     Peer {
         name: BASE,
-        packages: &[],
-        programs: &[],
-        files: &[],
-        setup: "",
-        mark: "",
-        told: OUTPUT,
         command: "exec sleep 1000000",
         sees: "nothing",
-        costs_before: false,
-        tells_refused: true,
+        ..COMMON
     },
     rosentry("rosentry-fexit", "exec /rosentry run --hooks fexit --scope all --spool-dir /tmp/spool"),
     rosentry("rosentry-tracepoint", "exec /rosentry run --hooks tracepoint --scope all --spool-dir /tmp/spool"),
@@ -79,78 +87,62 @@ setxattr,lsetxattr,removexattr,lremovexattr
         command: "exec /sbin/auditd -n",
         sees: "refused writes with paths, by call; mounts",
         costs_before: true,
-        tells_refused: true,
+        ..COMMON
     },
     Peer {
         name: "bpftrace",
         packages: BPFTRACE,
         programs: &["usr/bin/bpftrace"],
-        files: &[],
         setup: TRACING,
         mark: "refused program",
-        told: OUTPUT,
         command: "exec /usr/bin/bpftrace -e 'tracepoint:raw_syscalls:sys_exit /args->ret == -30/ \
 { printf(\"refused %s %d %d\\n\", comm, pid, args->id); }'",
         sees: "refused writes without paths, by every call",
-        costs_before: false,
-        tells_refused: true,
+        ..COMMON
     },
     Peer {
         name: "bpftrace-paths",
         packages: BPFTRACE,
         programs: &["usr/bin/bpftrace"],
-        files: &[],
         setup: TRACING,
         mark: "refused program",
-        told: OUTPUT,
         command: "exec /usr/bin/bpftrace -e 'tracepoint:syscalls:sys_enter_openat { @path[tid] = args->filename; } \
 tracepoint:syscalls:sys_exit_openat { if (args->ret == -30) { printf(\"refused %s %d %s\\n\", comm, pid, str(@path[tid])); } \
 delete(@path[tid]); }'",
         sees: "refused opens by openat, with the path as passed",
-        costs_before: false,
-        tells_refused: true,
+        ..COMMON
     },
     Peer {
         name: "opensnoop",
         packages: LIBBPF_TOOLS,
         programs: &["usr/sbin/opensnoop"],
-        files: &[],
         setup: TRACING,
         mark: "/var/cache/app/",
-        told: OUTPUT,
         command: "exec /usr/sbin/opensnoop -x",
         sees: "failed opens of any kind, with the path as passed",
-        costs_before: false,
-        tells_refused: true,
+        ..COMMON
     },
     Peer {
         name: "mountsnoop",
         packages: LIBBPF_TOOLS,
         programs: &["usr/sbin/mountsnoop"],
-        files: &[],
         setup: TRACING,
         mark: "program",
-        told: OUTPUT,
         command: "exec /usr/sbin/mountsnoop",
         sees: "mounts",
-        costs_before: false,
         tells_refused: false,
+        ..COMMON
     },
     Peer {
         name: "ftrace",
-        packages: &[],
-        programs: &[],
-        files: &[],
         setup: "mkdir /sys/kernel/tracing/instances/refused
 echo 'ret == -30' > /sys/kernel/tracing/instances/refused/events/raw_syscalls/sys_exit/filter
 ",
         mark: " = -30",
-        told: OUTPUT,
         command: "echo 1 > /sys/kernel/tracing/instances/refused/events/raw_syscalls/sys_exit/enable; \
 exec dd bs=65536 if=/sys/kernel/tracing/instances/refused/trace_pipe",
         sees: "refused writes without paths, by every call",
-        costs_before: false,
-        tells_refused: true,
+        ..COMMON
     },
 ];
 
@@ -174,15 +166,9 @@ const LIBBPF_TOOLS: &[&str] = &["libbpf-tools", "libelf1"];
 const fn rosentry(name: &'static str, command: &'static str) -> Peer {
     Peer {
         name,
-        packages: &[],
-        programs: &[],
-        files: &[],
-        setup: "",
         mark: "\"kind\":\"write_denied\"",
-        told: OUTPUT,
         command,
         sees: "refused writes with resolved paths, by every call; mounts; whose container",
-        costs_before: false,
-        tells_refused: true,
+        ..COMMON
     }
 }

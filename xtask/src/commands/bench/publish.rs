@@ -5,8 +5,10 @@ use std::{fmt::Write as _, fs, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 
 use super::{
+    beside::sheet_of,
     peer_list::BASE,
-    peers::sheet_of,
+    peers, publish_real,
+    real::{self, Worked},
     sheet::{Flood, Sheet, Tool},
     svg::{Bar, Kind, Panel, Picture},
 };
@@ -39,11 +41,12 @@ const PICTURED: [&str; 6] = [
 /// Writes them anew, or only tells whether they are as written.
 pub fn run(workspace: &Workspace, check: bool) -> Result<ExitCode> {
     let folder = workspace.root().join("docs/benchmarks");
-    let sheets: Vec<(Series, Sheet)> = [Series::V6_1, Series::V6_12]
-        .into_iter()
-        .map(|series| Ok((series, Sheet::read(&sheet_of(workspace, series))?)))
-        .collect::<Result<_>>()?;
-    if let Some((series, _)) = sheets.iter().find(|(_, sheet)| sheet.tools.is_empty()) {
+    let read = |series| {
+        let (tools, worked) = (sheet_of(workspace, peers::NAME, series), sheet_of(workspace, real::NAME, series));
+        Ok((series, Sheet::read(&tools)?, Sheet::read(&worked)?))
+    };
+    let sheets: Vec<Sheets> = [Series::V6_1, Series::V6_12].into_iter().map(read).collect::<Result<_>>()?;
+    if let Some((series, ..)) = sheets.iter().find(|(_, sheet, _)| sheet.tools.is_empty()) {
         bail!("nothing is kept of Linux {}: run `cargo xtask bench peers` first", series.name());
     }
     let mut current = true;
@@ -62,14 +65,21 @@ pub fn run(workspace: &Workspace, check: bool) -> Result<ExitCode> {
     Ok(if current { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What is kept of a kernel: of operations and floods, and of real work, where that was measured.
+type Sheets = (Series, Sheet<Tool>, Sheet<Worked>);
+
 /// What is to be written, by name.
-fn files(sheets: &[(Series, Sheet)]) -> Result<Vec<(String, String)>> {
+fn files(sheets: &[Sheets]) -> Result<Vec<(String, String)>> {
     let mut page = "# Figures\n\nWritten by `cargo xtask bench report` from the JSON files beside it. \
                     What they mean, and where rosentry falls short: [README](README.md).\n"
         .to_owned();
     let mut files = Vec::new();
-    for (series, sheet) in sheets {
+    for (series, sheet, worked) in sheets {
         section(&mut page, *series, sheet).context("a table could not be written")?;
+        if !worked.tools.is_empty() {
+            publish_real::section(&mut page, *series, worked).context("a table could not be written")?;
+            files.push((format!("real-{}.svg", series.name()), publish_real::picture(worked).render()));
+        }
         files.push((format!("costs-{}.svg", series.name()), costs(sheet).render()));
         files.push((format!("flood-{}.svg", series.name()), floods(sheet).render()));
     }
@@ -77,7 +87,7 @@ fn files(sheets: &[(Series, Sheet)]) -> Result<Vec<(String, String)>> {
     Ok(files)
 }
 
-fn section(page: &mut String, series: Series, sheet: &Sheet) -> Result<(), std::fmt::Error> {
+fn section(page: &mut String, series: Series, sheet: &Sheet<Tool>) -> Result<(), std::fmt::Error> {
     let others: Vec<&Tool> = sheet.tools.iter().filter(|tool| tool.name != BASE).collect();
     writeln!(
         page,
@@ -177,7 +187,7 @@ fn names(tools: &[&Tool]) -> String {
 }
 
 /// The kinds of floods, in the order in which they were run.
-fn floods_of(sheet: &Sheet) -> Vec<(String, u32)> {
+fn floods_of(sheet: &Sheet<Tool>) -> Vec<(String, u32)> {
     let mut all: Vec<(String, u32)> = Vec::new();
     for flood in sheet.tools.iter().flat_map(|tool| &tool.floods) {
         let kind = (flood.kind.clone(), flood.processes);
@@ -200,16 +210,21 @@ fn shares(flood: &Flood) -> [f64; 3] {
     [flood.told, said, silent].map(|part| part as f64 / flood.writes as f64 * 100.0)
 }
 
-fn kind_of(tool: &Tool) -> Kind {
-    if tool.name.starts_with("rosentry") { Kind::Ours } else { Kind::Theirs }
+/// Whose tool it is.
+pub fn kind_of(tool: &str) -> Kind {
+    if tool.starts_with("rosentry") { Kind::Ours } else { Kind::Theirs }
 }
 
-fn costs(sheet: &Sheet) -> Picture {
+fn costs(sheet: &Sheet<Tool>) -> Picture {
     let panel = |operation: &&str| {
         let words = OPERATIONS.iter().find(|(name, _)| name == operation).map_or(*operation, |(_, words)| words);
         let bars = sheet.tools.iter().filter(|tool| tool.name != BASE).filter_map(|tool| {
             let more = tool.costs.get(*operation)?.more();
-            Some(Bar { name: tool.name.clone(), parts: vec![(kind_of(tool), more)], label: format!("{more:+.0}") })
+            Some(Bar {
+                name: tool.name.clone(),
+                parts: vec![(kind_of(&tool.name), more)],
+                label: format!("{more:+.0}"),
+            })
         });
         Panel { title: words.to_owned(), bars: bars.collect() }
     };
@@ -219,14 +234,14 @@ fn costs(sheet: &Sheet) -> Picture {
     }
 }
 
-fn floods(sheet: &Sheet) -> Picture {
+fn floods(sheet: &Sheet<Tool>) -> Picture {
     let panel = |(kind, processes): (String, u32)| {
         let bars = sheet.tools.iter().filter(|tool| tool.name != BASE).filter_map(|tool| {
             let flood = flood_of(tool, &kind, processes)?;
             let [told, said, silent] = shares(flood);
             Some(Bar {
                 name: tool.name.clone(),
-                parts: vec![(kind_of(tool), told), (Kind::Said, said), (Kind::Silent, silent)],
+                parts: vec![(kind_of(&tool.name), told), (Kind::Said, said), (Kind::Silent, silent)],
                 label: if said + silent > 0.0 { format!("{told:.1} % told") } else { "all told".to_owned() },
             })
         });

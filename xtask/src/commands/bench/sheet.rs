@@ -3,11 +3,28 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::peer_list::{PEERS, Peer};
+
+/// What is kept of one tool.
+pub trait Entry: Serialize + DeserializeOwned {
+    /// Nothing is measured yet.
+    fn of(peer: &Peer, version: String, date: String) -> Self;
+
+    /// The tool's name.
+    fn name(&self) -> &str;
+
+    /// Takes a line of the program that measures; tells whether it is one.
+    fn take(&mut self, line: &str) -> bool;
+
+    /// Takes what was measured in the machine without a tool for what nothing costs.
+    fn take_base(&mut self, base: &Self);
+}
 
 /// All figures of one kernel. Each is a number of instructions, where nothing else is said.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sheet {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sheet<T> {
     /// As `uname -r` says it.
     pub kernel: String,
     /// The emulator that counted.
@@ -15,7 +32,13 @@ pub struct Sheet {
     /// The command that measured.
     pub command: String,
     /// In the order of the list of peers.
-    pub tools: Vec<Tool>,
+    pub tools: Vec<T>,
+}
+
+impl<T> Default for Sheet<T> {
+    fn default() -> Self {
+        Self { kernel: String::new(), qemu: String::new(), command: String::new(), tools: Vec::new() }
+    }
 }
 
 /// One tool.
@@ -28,6 +51,9 @@ pub struct Tool {
     pub date: String,
     /// Which attempts it tells.
     pub sees: String,
+    /// Whether it tells of refused writes: else there is nothing to count.
+    #[serde(skip)]
+    tells_refused: bool,
     /// By operation.
     pub costs: BTreeMap<String, Cost>,
     /// What all other processes did for an operation, by operation: the tool, and the kernel's threads that work for it.
@@ -74,7 +100,7 @@ impl Cost {
     }
 }
 
-impl Sheet {
+impl<T: Entry> Sheet<T> {
     /// Reads what was kept; an empty one where nothing was.
     pub fn read(path: &Path) -> Result<Self> {
         if !path.exists() {
@@ -90,35 +116,45 @@ impl Sheet {
         fs::write(path, text + "\n").with_context(|| format!("{} could not be written", path.display()))
     }
 
-    /// Puts a tool in the place of what was known of it, else behind the others.
-    pub fn put(&mut self, tool: Tool) {
-        match self.tools.iter_mut().find(|other| other.name == tool.name) {
+    /// Puts a tool in the place of what was known of it, else where it stands among the peers.
+    pub fn put(&mut self, tool: T) {
+        match self.tools.iter_mut().find(|other| other.name() == tool.name()) {
             Some(place) => *place = tool,
             None => self.tools.push(tool),
         }
+        self.tools.sort_by_key(|tool| PEERS.iter().position(|peer| peer.name == tool.name()));
     }
 
     /// The tool of this name.
-    pub fn tool(&self, name: &str) -> Option<&Tool> {
-        self.tools.iter().find(|tool| tool.name == name)
+    pub fn tool(&self, name: &str) -> Option<&T> {
+        self.tools.iter().find(|tool| tool.name() == name)
     }
 }
 
-impl Tool {
-    /// Takes a line of the program that measures; tells whether it is one.
-    pub fn take(&mut self, line: &str) -> bool {
+impl Entry for Tool {
+    fn of(peer: &Peer, version: String, date: String) -> Self {
+        let (name, sees) = (peer.name.to_owned(), peer.sees.to_owned());
+        Self { name, version, date, sees, tells_refused: peer.tells_refused, ..Self::default() }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn take(&mut self, line: &str) -> bool {
         self.parsed(line).is_some()
     }
 
-    /// Takes what was measured in the machine without a tool for what nothing costs.
-    pub fn take_base(&mut self, base: &Self) {
+    fn take_base(&mut self, base: &Self) {
         for (operation, cost) in &mut self.costs {
             if let Some(of_base) = base.costs.get(operation) {
                 cost.nothing = of_base.nothing;
             }
         }
     }
+}
 
+impl Tool {
     fn parsed(&mut self, line: &str) -> Option<()> {
         match line.split_whitespace().collect::<Vec<_>>().as_slice() {
             ["cost", name, operation, alone, _] if self.costs.contains_key(*operation) && *name == self.name => {
@@ -131,6 +167,7 @@ impl Tool {
                 self.agent.insert((*operation).to_owned(), more.parse().ok()?);
             }
             ["idle", name, per_mille] if *name == self.name => self.idle_per_mille = per_mille.parse().ok()?,
+            ["told", name, _, _, _] if *name == self.name && !self.tells_refused => {}
             ["told", name, attempts, told, lost] if *name == self.name => {
                 (self.attempts, self.told) = (attempts.parse().ok()?, told.parse().ok()?);
                 self.said_lost = lost.parse().ok()?;
@@ -157,7 +194,8 @@ mod tests {
     use super::*;
 
     fn tool(lines: &[&str]) -> Tool {
-        let mut tool = Tool { name: "opensnoop".to_owned(), ..Tool::default() };
+        let peer = PEERS.iter().find(|peer| peer.name == "opensnoop").unwrap();
+        let mut tool = Tool::of(peer, "1".to_owned(), "2026-01-01".to_owned());
         for line in lines {
             assert!(tool.take(line), "{line}");
         }
@@ -186,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_is_measured_again_takes_its_old_place() {
+    fn a_tool_that_is_measured_again_takes_its_old_place_and_a_new_one_that_of_the_list() {
         let of = |name: &str, told| Tool { name: name.to_owned(), told, ..Tool::default() };
-        let mut sheet = Sheet { tools: vec![of("a", 1), of("b", 2)], ..Sheet::default() };
-        sheet.put(of("a", 3));
-        sheet.put(of("c", 4));
-        assert_eq!(sheet.tools, [of("a", 3), of("b", 2), of("c", 4)]);
-        assert_eq!(serde_json::from_str::<Sheet>(&serde_json::to_string(&sheet).unwrap()).unwrap(), sheet);
+        let mut sheet = Sheet { tools: vec![of("nothing", 1), of("ftrace", 2)], ..Sheet::default() };
+        sheet.put(of("nothing", 3));
+        sheet.put(of("auditd", 4));
+        assert_eq!(sheet.tools, [of("nothing", 3), of("auditd", 4), of("ftrace", 2)]);
+        assert_eq!(serde_json::from_str::<Sheet<Tool>>(&serde_json::to_string(&sheet).unwrap()).unwrap(), sheet);
     }
 }

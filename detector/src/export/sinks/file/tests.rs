@@ -84,9 +84,11 @@ impl Run {
     fn write(&self, events: usize) {
         for _ in 0..events {
             while !self.queue.put(&body()) {
+                self.queue.flush();
                 std::thread::yield_now();
             }
         }
+        self.queue.flush();
     }
 
     fn end(self) {

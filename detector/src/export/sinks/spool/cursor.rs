@@ -58,6 +58,19 @@ impl Cursor {
         bytes[16..].copy_from_slice(&checksum.to_le_bytes());
         self.file.write_all_at(&bytes, 0)
     }
+
+    /// Moves one back that is ahead of this place, the end of what is left, as it can be after a power failure. It is synchronised
+    /// before anything is written there: the next start would take it for delivered else.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_back(&mut self, end: Position) -> io::Result<()> {
+        if self.position <= end {
+            return Ok(());
+        }
+        self.set(end)?;
+        self.file.sync_data()
+    }
 }
 
 fn understood(bytes: &[u8; BYTES]) -> Option<Position> {

@@ -124,9 +124,8 @@ pub fn open(config: &SpoolConfig, sink: &str) -> Result<(SpoolWriter, SpoolReade
         None => None,
     };
     let mut cursor = Cursor::open(&folder).map_err(system)?;
-    // After a power failure the cursor can be ahead of what is left.
     let last = segments.iter().next_back().map(|(&segment, &offset)| Position { segment, offset, lines: 0 });
-    cursor.position = cursor.position.min(last.unwrap_or_default());
+    cursor.set_back(last.unwrap_or_default()).map_err(system)?;
     let shared = Arc::new(Shared { folder, segments: Mutex::new(segments), written: Notify::new() });
     let max_bytes = config.max_bytes.max(BYTES_MIN);
     let writer = SpoolWriter {

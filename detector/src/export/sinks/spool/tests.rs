@@ -122,6 +122,32 @@ fn a_cursor_that_is_ahead_of_what_a_power_failure_left_is_set_back() {
     assert_eq!(end.unwrap().seq, 4);
     write(&mut writer, 5..=6, 10);
     assert_eq!(seqs(&mut reader), [5, 6]);
+    drop((writer, reader));
+    let (_, mut reader, _) = open(&config(&folder), "otlp").unwrap();
+    assert_eq!(seqs(&mut reader), [5, 6], "nor is what came since taken for delivered after one more restart");
+}
+
+#[test]
+fn a_cursor_of_segments_that_are_all_gone_is_of_none_that_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut writer, mut reader, _) = open(&config(&folder), "otlp").unwrap();
+    write(&mut writer, 1..=60, 10_000);
+    while let Some(batch) = reader.read(7, usize::MAX).unwrap() {
+        reader.confirm(batch.end);
+    }
+    drop((writer, reader));
+    for entry in fs::read_dir(folder.path().join("otlp")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "spool") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    for lines in 1..=3 {
+        let (mut writer, mut reader, end) = open(&config(&folder), "otlp").unwrap();
+        assert_eq!(end.map_or(0, |end| end.seq), lines - 1);
+        write(&mut writer, lines..=lines, 10);
+        assert_eq!(seqs(&mut reader), (1..=lines).collect::<Vec<_>>());
+    }
 }
 
 #[test]
