@@ -15,6 +15,7 @@ pub mod operation;
 pub mod record;
 pub mod ring;
 pub mod syscalls;
+pub mod takeover;
 pub mod uring;
 
 /// Version of every record in [`record`]; the two sides refuse to talk when it differs.

@@ -16,6 +16,7 @@ use detector_common::{
     offsets::UNAVAILABLE,
     operation::Operation,
     syscalls::{Call, NONE, TABLE_LEN},
+    takeover::Kind,
 };
 
 use crate::{
@@ -36,12 +37,12 @@ const HALF: usize = WORDS / 2;
 /// `remap_file_pages`.
 const OPENAT: u64 = 257;
 
-/// Nobody has asked.
+/// Nobody has asked, not even whether it is these programs' to report.
 pub const UNASKED: u32 = 0;
 /// It is not one for the quick way; nothing is counted.
 pub const NOT_QUICK: u32 = 1;
-/// It was told before; it is counted.
-pub const REPEAT: u32 = 2;
+/// It was told before, and is counted; or it is not these programs' to report.
+pub const DONE: u32 = 2;
 /// This, and the number of the scratch: it is new; nothing is counted. The scratch is claimed, with its key and the path as it was
 /// read: the program may have changed it since.
 pub const NEW: u32 = 3;
@@ -61,10 +62,11 @@ pub extern "C" fn ask_at_function(name: u64) -> u32 {
 /// The same at the exit of the syscall, which counts nothing that such a function does.
 #[inline(always)]
 pub fn ask_at_exit(registers: &pt_regs) -> u32 {
-    let Some(task) = Structure::current_task() else { return NOT_QUICK };
+    let Some(task) = Structure::current_task() else { return UNASKED };
     match Asked::of(task, registers) {
-        Some(call) if !covers::syscalls(call.operation) => ask_of_string(task, 0, call),
-        _ => NOT_QUICK,
+        Some(call) if covers::syscalls(call.operation, Kind::Refused) => DONE,
+        Some(call) => ask_of_string(task, 0, call),
+        None => UNASKED,
     }
 }
 
@@ -236,7 +238,7 @@ fn ask(
     let Some(chosen) = chosen_by_kernel(task, is_absolute, asked) else { return NOT_QUICK };
     let key = [hash, chosen];
     if fold::is_repeat(key, process::current_cgroup_id(), operation) {
-        return REPEAT;
+        return DONE;
     }
     let Some((scratch, place)) = scratch::claim() else { return NOT_QUICK };
     scratch.is_new = 1;

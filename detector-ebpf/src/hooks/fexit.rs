@@ -11,7 +11,7 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use detector_common::{operation::Operation, syscalls::NONE};
+use detector_common::{operation::Operation, syscalls::NONE, takeover::Kind};
 
 use crate::{
     capture::{
@@ -160,12 +160,12 @@ fn refuse_open(context: &FExitContext) {
     else {
         return;
     };
-    let answer = if covers::is_armed() {
+    let answer = if covers::report(Kind::Refused) {
         quick::ask_at_open(task, filename, context.arg(0), member!(how, "u32", open_flags_flags) as u32)
     } else {
-        quick::REPEAT
+        quick::DONE
     };
-    if answer != quick::REPEAT {
+    if answer != quick::DONE {
         tell_open(context.as_ptr(), answer);
     } else if mount::is_any_of_an_open() {
         mount::drop_of(slots::of(task));

@@ -13,6 +13,7 @@ use detector_common::{
     operation::Operation,
     record::{Base, Hook, Section},
     syscalls::{self, Call, Form, NONE, Report, TABLE_LEN},
+    takeover::Kind,
     uring::OPCODES,
 };
 
@@ -126,7 +127,7 @@ pub fn report(mut request: Request) {
 #[fentry]
 fn enter_gate(context: FEntryContext) -> i32 {
     let is_ours = context.arg::<u64>(0) == key() && context.arg::<u32>(3) == size_of::<Request>() as u32;
-    if is_ours && covers::is_armed() {
+    if is_ours {
         let request: Request = memory::kernel_at(context.arg(2), 0);
         take(&request);
     }
@@ -152,12 +153,16 @@ fn take(request: &Request) {
     let opcode = if request.resolve & !RESOLVE_CACHED != 0 { OPENAT2 } else { request.opcode };
     let call = if by_syscall { row } else { &IO_URING[opcode as usize & (OPCODES - 1)] };
     let mut answer = request.answer;
+    let kind = if call.report == Report::Always as u8 { Kind::Mount } else { Kind::Refused };
+    if answer == quick::UNASKED && !covers::report(kind) {
+        return;
+    }
     // A path that should have been kept, and was not, is not the one that stands in the program's memory now.
     let has_path = request.name != 0 || request.by_syscall_alone != 0;
     let asks = by_syscall && has_path && answer == quick::UNASKED && request.result == -EROFS;
     if asks {
         answer = quick::ask_at_function(request.name);
-        if answer == quick::REPEAT {
+        if answer == quick::DONE {
             return;
         }
     }

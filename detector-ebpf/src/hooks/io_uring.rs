@@ -4,7 +4,10 @@
 //! its result.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use detector_common::record::{RecordKind, Section};
+use detector_common::{
+    record::{RecordKind, Section},
+    takeover::Kind,
+};
 
 use crate::{
     capture::{call, process, request, text},
@@ -57,7 +60,7 @@ fn report(request: u64) {
     let Some((opcode, call)) = request::watched(request) else {
         return;
     };
-    if covers::io_uring(call.operation) || !covers::is_armed() {
+    if covers::io_uring(call.operation) || !covers::report(Kind::Refused) {
         return;
     }
     scratch::with(None, |scratch| {

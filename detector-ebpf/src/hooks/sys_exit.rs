@@ -12,6 +12,7 @@ use detector_common::{
     counter::Counter,
     record::{FoldRecord, Hook, RecordKind},
     syscalls::{self, Call, CallTable, Form, Report, TABLE_LEN},
+    takeover::Kind,
 };
 
 use crate::{
@@ -51,7 +52,7 @@ fn sys_exit(context: BtfTracePointContext) -> i32 {
         refused(context.as_ptr());
     // Masked rather than compared: numbers beyond the table hardly ever come, and are sorted out where there is time.
     } else if ALWAYS_REPORTED[number() as usize & (TABLE_LEN - 1)] {
-        report_new(context.as_ptr(), quick::NOT_QUICK);
+        report_new(context.as_ptr(), quick::UNASKED);
     }
     0
 }
@@ -61,7 +62,7 @@ fn sys_exit(context: BtfTracePointContext) -> i32 {
 #[inline(never)]
 fn refused(context: *mut c_void) {
     let answer = ask(context);
-    if answer != quick::REPEAT {
+    if answer != quick::DONE {
         report_new(context, answer);
     }
 }
@@ -78,15 +79,16 @@ fn ask(context: *mut c_void) -> u32 {
 #[inline(never)]
 fn report_new(context: *mut c_void, answer: u32) {
     let claimed = answer.checked_sub(quick::NEW);
-    describe(&BtfTracePointContext::new(context), claimed);
+    describe(&BtfTracePointContext::new(context), answer == quick::UNASKED, claimed);
     if let Some(place) = claimed {
         scratch::release(place);
     }
 }
 
-/// Puts the record together, in the scratch that is `claimed` already, if one is, and sends it.
+/// Puts the record together, in the scratch that is `claimed` already, if one is, and sends it. `is_unasked`: nobody has asked yet
+/// whether it is these programs' to report.
 #[inline(always)]
-fn describe(context: &BtfTracePointContext, claimed: Option<u32>) {
+fn describe(context: &BtfTracePointContext, is_unasked: bool, claimed: Option<u32>) {
     let result: i64 = context.arg(1);
     let registers: *const pt_regs = context.arg(0);
     // SAFETY: as in `sys_exit`: valid registers, loads checked by the verifier.
@@ -100,10 +102,12 @@ fn describe(context: &BtfTracePointContext, claimed: Option<u32>) {
     let Some(task) = Structure::current_task() else { return };
     let compat = is_compat(task);
     let call = row(compat, number);
-    if call.operation == 0
-        || (result != -EROFS && call.report != Report::Always as u8)
-        || covers::syscalls(call.operation)
-    {
+    let is_always_reported = call.report == Report::Always as u8;
+    if call.operation == 0 || (result != -EROFS && !is_always_reported) {
+        return;
+    }
+    let kind = if is_always_reported { Kind::Mount } else { Kind::Refused };
+    if is_unasked && covers::syscalls(call.operation, kind) {
         return;
     }
     scratch::with(claimed, |scratch| {

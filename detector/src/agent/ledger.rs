@@ -251,8 +251,8 @@ impl Ledger {
                 _ => true,
             };
             if let Some(Before { gap: Some([from, _]), .. }) = self.before {
-                // Of those that this agent had in its memory, too.
-                let between = [from, clock::unix_ns()];
+                // Of those that this agent had in its memory, and that one, too.
+                let between = [from - SETTLED.as_nanos().cast_signed(), clock::unix_ns()];
                 for &operation in Operation::ALL {
                     let count = account.take_missing(&mut more, operation as usize);
                     if count > 0 {

@@ -1,12 +1,16 @@
 //! The maps of the object: of one that was just loaded, or of one that an agent before has pinned.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use aya::{
     Ebpf,
     maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
-use detector_common::{budget::ROWS, fold::SETS};
+use detector_common::{
+    budget::ROWS,
+    fold::SETS,
+    takeover::{self, ASK, TURN},
+};
 
 use super::{
     counters::Tallies,
@@ -40,6 +44,9 @@ pub(super) const OBSERVED: &str = "OBSERVED";
 /// The one of records that are kept.
 pub(super) const ORIGINS: &str = "ORIGINS";
 
+/// What the programs of two builds agree on while one takes over from the other. Those of an older one have none.
+pub(super) const AGREEMENT: &str = "AGREEMENT";
+
 /// What the programs leave to others, or that they report nothing: a section of the object (`detector-ebpf/src/hooks/covers.rs`).
 const COVERED: &str = ".data.covered";
 
@@ -50,12 +57,13 @@ impl Maps {
     /// Takes them out of an object. They must be kept until its programs are loaded.
     pub(super) fn of_object(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
         let take = |name| Ok((name, ebpf.take_map(name).ok_or_else(|| missing(name))?));
-        NAMES.into_iter().map(take).collect::<Result<_, _>>().map(Self)
+        NAMES.into_iter().chain([AGREEMENT]).map(take).collect::<Result<_, _>>().map(Self)
     }
 
     /// Opens those of a build.
     pub(super) fn of_build(build: &Build) -> Result<Self, MapError> {
-        NAMES.into_iter().map(|name| Ok((name, build.map(name)?))).collect::<Result<_, _>>().map(Self)
+        let agreement = build.has_map(AGREEMENT).then_some(AGREEMENT);
+        NAMES.into_iter().chain(agreement).map(|name| Ok((name, build.map(name)?))).collect::<Result<_, _>>().map(Self)
     }
 
     /// Pins all of them.
@@ -100,17 +108,62 @@ impl Maps {
 
     /// Has the programs report what is not `covered` by those on kernel functions: bit sets of operations, of syscalls and of io_uring.
     pub(super) fn arm(&mut self, [syscalls, io_uring]: [u64; 2]) -> Result<(), KernelError> {
-        self.set_covered([syscalls, io_uring, 1])
+        self.set_covered([syscalls, io_uring, takeover::ON])
     }
 
     /// Has the programs report nothing.
     pub(super) fn disarm(&mut self) -> Result<(), KernelError> {
-        self.set_covered([u64::MAX, 0, 0])
+        self.set_covered([u64::MAX, 0, takeover::OFF])
+    }
+
+    /// Has the programs agree with those of another build on who reports a call, as [`takeover::LEAVING`] or [`takeover::COMING`].
+    pub(super) fn ask(&mut self, [syscalls, io_uring]: [u64; 2], party: u64) -> Result<(), KernelError> {
+        self.set_covered([syscalls | ASK, io_uring, party])
+    }
+
+    /// What is covered, and what the programs do; the first is not known where that is [`takeover::OFF`].
+    pub(super) fn covered(&self) -> Result<([u64; 2], u64), KernelError> {
+        let covered = Array::try_from(self.get(COVERED)?).and_then(|map: Array<_, [u64; 3]>| map.get(&0, 0));
+        let [syscalls, io_uring, party] = covered.map_err(unfit)?;
+        Ok(([syscalls & !ASK, io_uring], party))
     }
 
     fn set_covered(&mut self, covered: [u64; 3]) -> Result<(), KernelError> {
         let map = self.0.get_mut(COVERED).ok_or_else(|| missing(COVERED))?;
         Array::try_from(map).and_then(|mut map: Array<_, [u64; 3]>| map.set(0, covered, 0)).map_err(unfit)
+    }
+
+    /// The map in which the programs agree with those of another build: its id, the same for both where they have one. None where
+    /// they have none.
+    pub(super) fn agreement(&self) -> Option<u32> {
+        match self.0.get(AGREEMENT)? {
+            Map::Array(map) => Some(map.info().ok()?.id()),
+            _ => None,
+        }
+    }
+
+    /// Whose turn it is.
+    pub(super) fn turn(&self) -> Result<u64, KernelError> {
+        Array::try_from(self.get(AGREEMENT)?).and_then(|map: Array<_, u64>| map.get(&TURN, 0)).map_err(unfit)
+    }
+
+    /// Says whose turn it is, of calls of which nothing is agreed on.
+    pub(super) fn set_turn(&mut self, party: u64) -> Result<(), KernelError> {
+        self.agree(TURN..=TURN, party & 1)
+    }
+
+    /// Forgets what was agreed on.
+    pub(super) fn forget_agreed(&mut self) -> Result<(), KernelError> {
+        self.agree(TURN + 1..=takeover::NUMBERS - 1, 0)
+    }
+
+    fn agree(&mut self, numbers: RangeInclusive<u32>, value: u64) -> Result<(), KernelError> {
+        let map = self.0.get_mut(AGREEMENT).ok_or_else(|| missing(AGREEMENT))?;
+        let mut map: Array<_, u64> = Array::try_from(map).map_err(unfit)?;
+        for number in numbers {
+            map.set(number, value, 0).map_err(unfit)?;
+        }
+        Ok(())
     }
 
     pub(super) fn kept(&mut self) -> Result<Kept, KernelError> {

@@ -26,9 +26,12 @@ mod sensor;
 pub mod serving;
 mod shared;
 pub mod stream;
+mod switch;
+mod takeover;
 
 pub use decode::DecodeError;
 pub use layout::{BTF_PATH, LayoutError};
 pub use load::{KernelError, Verified};
 pub use preflight::{Capability, REQUIRED, USEFUL, effective_capabilities, missing_capabilities};
-pub use sensor::{Restart, Sensor, check_capabilities};
+pub use sensor::{Sensor, check_capabilities};
+pub use takeover::Restart;

@@ -24,7 +24,7 @@ use detector_common::{WIRE_VERSION, kept::KEPT_VERSION};
 use rustix::fs::{FlockOperation, flock, fstatfs};
 use sha2::{Digest as _, Sha256};
 
-use super::links;
+use super::{links, maps::AGREEMENT};
 
 /// Where bpffs is mounted as a rule, and our folder in it.
 pub const DEFAULT: &str = "/sys/fs/bpf/rosentry";
@@ -280,6 +280,15 @@ impl Build {
 
     pub(super) fn pin_program(&self, program: &str, descriptor: impl AsFd) -> io::Result<()> {
         pin(&self.folder.join(format!("program_{program}")), descriptor)
+    }
+
+    /// Where the map is pinned in which its programs agree with those that replace them; none where they can't.
+    pub(super) fn agreement(&self) -> Option<PathBuf> {
+        (self.is_readable() && self.has_map(AGREEMENT)).then(|| self.pin_of_map(AGREEMENT))
+    }
+
+    pub(super) fn has_map(&self, name: &str) -> bool {
+        self.pin_of_map(name).exists()
     }
 
     pub(super) fn map(&self, name: &str) -> Result<Map, MapError> {

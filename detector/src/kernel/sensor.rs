@@ -1,6 +1,6 @@
-//! The attached programs: newly loaded, or taken over from an agent before.
+//! The attached programs.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -8,10 +8,9 @@ use detector_common::{fold::SLOTS, kept::ON_THE_WAY, uring::MembersTable};
 use log::Log;
 use tracing::{debug, info, warn};
 
-use crate::{clock, error_chain::chain, export::chain::End};
+use crate::error_chain::chain;
 
 use super::{
-    before::Before,
     counters::Counters,
     folds,
     functions::Functions,
@@ -30,25 +29,17 @@ use super::{
 /// The attached programs. Dropping it detaches them, pinned or not.
 pub struct Sensor {
     /// Dropped first, and all at once.
-    functions: Option<Functions>,
+    pub(super) functions: Option<Functions>,
     /// Those on tracepoints, by their programs.
-    links: Vec<(&'static str, OwnedFd)>,
-    pinned: Option<(Pins, Build)>,
+    pub(super) links: Vec<(&'static str, OwnedFd)>,
+    pub(super) pinned: Option<(Pins, Build)>,
     verified: Vec<Verified>,
-    coverage: Vec<(&'static str, bool)>,
+    pub(super) coverage: Vec<(&'static str, bool)>,
     serving: Vec<Serving>,
 }
 
-/// What an agent that pins its programs gets besides.
-pub struct Restart {
-    /// What it leaves for the next one.
-    pub kept: Arc<Kept>,
-    /// What the one before has left.
-    pub before: Before,
-}
-
 /// The object for the kernel, built by `cargo xtask build`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rosentry-bpf"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rosentry-bpf"));
 
 impl Sensor {
     /// Loads and attaches. Must be called within a tokio runtime.
@@ -88,130 +79,12 @@ impl Sensor {
     ) -> Result<(Self, Stream, Counters), KernelError> {
         check_capabilities()?;
         let layout = layout::read()?;
-        let (mut sensor, mut maps, mut ebpf) = Self::load(hooks, left_out, observing, &layout)?;
+        let (mut sensor, mut maps, mut ebpf) = Self::load(hooks, left_out, observing, &layout, None)?;
         maps.arm(sensor.covered())?;
         let logger = Some(logger(&mut ebpf)?);
         let stream = stream(&mut maps, None, logger)?;
         let counters = sensor.counters(&mut maps)?;
         Ok((sensor, stream, counters))
-    }
-
-    /// The same with programs that outlive this process: those that an agent before has pinned there, if it was of the same build and
-    /// asked for the same; else new ones, which take over from what is there. `end` is where the record ends, if that is known.
-    ///
-    /// # Errors
-    /// See [`KernelError`]; what an agent before has left stays then.
-    pub fn attach_pinned(
-        hooks: Hooks,
-        observing: Option<Observing>,
-        pins: Pins,
-        end: Option<&End>,
-    ) -> Result<(Self, Stream, Counters, Restart), KernelError> {
-        check_capabilities()?;
-        let layout = layout::read()?;
-        let name = layout.build_name(OBJECT, hooks, observing);
-        let adopted = pins.build(&name).and_then(|build| match Self::adopt(&build, observing.is_some(), &layout) {
-            Ok((sensor, maps)) => Some((sensor, maps, None, build)),
-            Err(error) => {
-                // As those of another build: what they have counted is told.
-                warn!("the programs that are pinned are replaced: {error}");
-                if let Err(error) = pins.set_aside(&build, &name) {
-                    warn!("what they have counted last is not told: {error}");
-                    build.remove();
-                }
-                None
-            }
-        });
-        let (mut sensor, mut maps, mut ebpf, build) = match adopted {
-            Some(adopted) => adopted,
-            None => {
-                let (sensor, maps, ebpf) = Self::load(hooks, &[], observing, &layout)?;
-                let build = sensor.pin(&pins, &maps, &name).map_err(KernelError::Pinning)?;
-                (sensor, maps, Some(ebpf), build)
-            }
-        };
-        let others = pins.others(&name)?.into_iter().map(|other| {
-            let maps = Maps::of_build(&other).ok().filter(|_| other.is_readable());
-            (other, maps)
-        });
-        let mut others: Vec<_> = others.collect();
-        let mut pinned = Some((pins, build));
-        if ebpf.is_some() && others.is_empty() {
-            // Should this fail, nothing is left then. What an agent before has left stays for the next one.
-            sensor.pinned = pinned.take();
-        }
-        let kept = Arc::new(maps.kept()?);
-        let kept_end = kept.recover(end);
-        // These begin, then the others end, with nothing in between: a write may be counted by both there, but none by neither.
-        maps.arm(sensor.covered())?;
-        others.iter_mut().filter_map(|(_, maps)| maps.as_mut()).try_for_each(Maps::disarm)?;
-        let mut before = Before::default();
-        for (other, maps) in others {
-            match maps.map(|maps| Before::of_other(maps, end)) {
-                Some(Ok(left)) => {
-                    if kept.alive_ns() == 0 {
-                        kept.is_alive(left.alive_ns.unwrap_or_default());
-                    }
-                    // Should this agent be killed, too, the next one knows what is to be told.
-                    left.counts().for_each(|(cgroup_id, operation, count)| kept.owe(cgroup_id, operation, count));
-                    before = left;
-                }
-                Some(Err(error)) => warn!("what the programs before have left can't be read: {error}"),
-                None => warn!("programs of another version are replaced; what they counted last can't be read"),
-            }
-            other.remove();
-        }
-        // Where an agent was before, it stands there when it was last at work, until this one has told that.
-        if kept.alive_ns() == 0 {
-            kept.is_alive(clock::boot_ns());
-        }
-        let logger = ebpf.as_mut().map(logger).transpose()?;
-        let tables = maps.tables()?;
-        let mut stream = stream(&mut maps, Some(Arc::clone(&kept)), logger)?;
-        let counters = sensor.counters(&mut maps)?;
-        if ebpf.is_none() {
-            let same = Before::of_same(&kept, &tables, |records| while stream.drain(records) {});
-            before = before.and(Before { end: kept_end, alive_ns: Some(kept.alive_ns()), ..same });
-        }
-        if pinned.is_some() {
-            sensor.pinned = pinned;
-        }
-        Ok((sensor, stream, counters, Restart { kept, before }))
-    }
-
-    /// Takes over the pinned programs of a build.
-    fn adopt(build: &Build, observes: bool, layout: &Layout) -> Result<(Self, Maps), KernelError> {
-        let maps = Maps::of_build(build).map_err(|error| KernelError::Mismatch(chain(&error)))?;
-        let mut links = build.links().map_err(KernelError::Pinning)?;
-        let functions = Functions::adopt(&layout.places, &mut links, build);
-        let mut sensor = Self::new();
-        for group in plan::TRACEPOINT.iter().chain(observes.then_some(&plan::OBSERVE)) {
-            let programs = || group.attachments.iter().map(|attachment| attachment.program);
-            let is_needed = functions.as_ref().is_none_or(|functions| !functions.stands_for(group));
-            let is_there = programs().all(|program| links.contains_key(program));
-            if is_needed && !is_there && !group.optional {
-                return Err(KernelError::Mismatch(format!("a link of {} is missing", group.surfaces.join(", "))));
-            }
-            sensor.coverage.extend(group.surfaces.iter().map(|&surface| (surface, is_there || !is_needed)));
-            for program in programs() {
-                sensor.links.extend(links.remove(program).map(|link| (program, link)));
-            }
-        }
-        sensor.functions = functions;
-        sensor.describe(observes);
-        Ok((sensor, maps))
-    }
-
-    /// Pins what was attached.
-    fn pin(&self, pins: &Pins, maps: &Maps, name: &str) -> std::io::Result<Build> {
-        let build = pins.begin().map_err(std::io::Error::other)?;
-        let pin = || {
-            maps.pin(&build)?;
-            self.links.iter().try_for_each(|(program, link)| build.pin_link(program, link))?;
-            self.functions.as_ref().map_or(Ok(()), |functions| functions.pin(&build))?;
-            pins.finish(&build, name)
-        };
-        pin().inspect_err(|_| build.unpin())
     }
 
     /// Leaves the programs attached for the next agent, where they are pinned.
@@ -224,7 +97,7 @@ impl Sensor {
         }
     }
 
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             functions: None,
             links: Vec::new(),
@@ -235,12 +108,14 @@ impl Sensor {
         }
     }
 
-    /// Loads and attaches programs that do not report yet.
-    fn load(
+    /// Loads and attaches programs that do not report yet. `agreement` is where the map is pinned in which they agree with those that
+    /// they are to replace, if there is one.
+    pub(super) fn load(
         hooks: Hooks,
         left_out: &[&str],
         observing: Option<Observing>,
         layout: &Layout,
+        agreement: Option<PathBuf>,
     ) -> Result<(Self, Maps, Ebpf), KernelError> {
         let log_level =
             if tracing::enabled!(tracing::Level::DEBUG) { log::Level::Debug } else { log::Level::Warn } as u8;
@@ -254,6 +129,9 @@ impl Sensor {
         if observing.is_none() {
             // No program is loaded that would use it, and no record of it is kept.
             loader.map_max_entries(maps::OBSERVED, 1).map_max_entries(maps::ORIGINS, (SLOTS + ON_THE_WAY) as u32);
+        }
+        if let Some(agreement) = agreement {
+            loader.map_pin_path(maps::AGREEMENT, agreement);
         }
         let mut ebpf = loader
             .override_global("NODE_MOUNT_NAMESPACE", &node_mount_namespace, true)
@@ -303,7 +181,7 @@ impl Sensor {
     }
 
     /// Notes what is seen by what.
-    fn describe(&mut self, observes: bool) {
+    pub(super) fn describe(&mut self, observes: bool) {
         if observes {
             self.coverage.extend(plan::NOT_OBSERVED.map(|surface| (surface, false)));
         }
@@ -320,11 +198,11 @@ impl Sensor {
     }
 
     /// The bit sets of operations that need no tracepoint: of syscalls, of io_uring.
-    fn covered(&self) -> [u64; 2] {
+    pub(super) fn covered(&self) -> [u64; 2] {
         self.functions.as_ref().map_or([0; 2], Functions::covered)
     }
 
-    fn counters(&mut self, maps: &mut Maps) -> Result<Counters, KernelError> {
+    pub(super) fn counters(&mut self, maps: &mut Maps) -> Result<Counters, KernelError> {
         let reporting =
             self.functions.as_mut().map_or_else(Vec::new, |functions| std::mem::take(&mut functions.reporting));
         let reporting = reporting.into_iter().map(|(_, program)| program).collect();
@@ -423,11 +301,11 @@ pub fn check_capabilities() -> Result<(), KernelError> {
     }
 }
 
-fn logger(ebpf: &mut Ebpf) -> Result<EbpfLogger<&'static dyn Log>, KernelError> {
+pub(super) fn logger(ebpf: &mut Ebpf) -> Result<EbpfLogger<&'static dyn Log>, KernelError> {
     EbpfLogger::init(ebpf).map_err(|error| KernelError::Mismatch(chain(&error)))
 }
 
-fn stream(
+pub(super) fn stream(
     maps: &mut Maps,
     kept: Option<Arc<Kept>>,
     logger: Option<EbpfLogger<&'static dyn Log>>,

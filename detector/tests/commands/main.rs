@@ -17,5 +17,7 @@ mod killed;
 mod leftovers;
 #[path = "../shared/mortal.rs"]
 mod mortal;
+mod remembered;
 mod restart;
 mod run;
+mod stage;

@@ -1,224 +1,14 @@
 //! `rosentry run` killed, upgraded and uninstalled while somebody writes: what nobody read then is told by the next agent.
 
 use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::atomic::{AtomicU64, Ordering},
-    thread::sleep,
-    time::{Duration, Instant},
+    fs, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio, thread::sleep, time::Duration,
 };
-
-use tempfile::TempDir;
 
 use super::{
     kernel_objects::KernelObjects,
     run::{complained, rosentry, said, sentence},
+    stage::{Stage, Writer, kill, stop_by, terminate, wait_until},
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A mount namespace of this thread's own, with a bpffs and a read-only filesystem at /mnt. They go with the thread.
-struct Stage {
-    folder: TempDir,
-}
-
-impl Stage {
-    fn new() -> Self {
-        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-        // SAFETY: changes this thread's mount namespace alone.
-        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0, "{}", io::Error::last_os_error());
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("bpf")).unwrap();
-        mount("bpf", folder.path().join("bpf"), "bpf", MountFlags::empty(), None::<&std::ffi::CStr>).unwrap();
-        mount("none", "/mnt", "tmpfs", MountFlags::RDONLY, None::<&std::ffi::CStr>).unwrap();
-        Self { folder }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("events.json")
-    }
-
-    fn pins(&self) -> PathBuf {
-        self.folder.path().join("bpf/rosentry")
-    }
-
-    fn builds(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.pins()).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = rosentry(&["run", "--scope", "all", "--node-name", "n1"]);
-        if !arguments.contains(&"--metrics-listen") {
-            command.args(["--metrics-listen", "127.0.0.1:0"]);
-        }
-        command.args(["--containerd-socket", "/nonexistent/containerd.sock", "--pin"]).arg(self.pins()).args(arguments);
-        if !arguments.contains(&"--json") {
-            command.arg("--json").arg(self.file());
-        }
-        command
-    }
-
-    /// An agent that is at work.
-    fn agent(&self, arguments: &[&str]) -> Child {
-        let [starts, gaps] = ["start", "gap"].map(|what| self.notes(what).len());
-        let has_left = !self.builds().is_empty();
-        let agent = self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        wait_until("the agent has started", || self.notes("start").len() > starts);
-        if has_left {
-            wait_until("it has told of the gap", || self.notes("gap").len() > gaps);
-        }
-        agent
-    }
-
-    fn events(&self) -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(self.file()).unwrap_or_default();
-        // A line may be half written.
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    /// What agents have said of themselves.
-    fn notes(&self, what: &str) -> Vec<serde_json::Value> {
-        self.events().into_iter().filter(|event| event["agent"]["what"] == what).collect()
-    }
-
-    /// How many refused writes of the writer the record tells of.
-    fn told(&self, writer: &Writer) -> u64 {
-        self.told_of("write_denied", writer)
-    }
-
-    fn told_of(&self, kind: &str, writer: &Writer) -> u64 {
-        let is_of = |event: &&serde_json::Value| event["kind"] == kind && event["cgroup"]["id"] == writer.id;
-        self.events().iter().filter(is_of).map(|event| event["count"].as_u64().unwrap()).sum()
-    }
-
-    fn verify(&self) -> String {
-        let verified = rosentry(&["verify", "--all", self.file().to_str().unwrap()]).output().unwrap();
-        assert!(verified.status.success(), "{}", said(&verified));
-        said(&verified)
-    }
-
-    fn uninstall(&self) -> Output {
-        rosentry(&["uninstall", "--pin"]).arg(self.pins()).output().unwrap()
-    }
-}
-
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what} within {PATIENCE:?}");
-        sleep(Duration::from_millis(20));
-    }
-}
-
-fn kill(mut agent: Child) {
-    agent.kill().unwrap();
-    agent.wait().unwrap();
-}
-
-fn terminate(mut agent: Child) {
-    let pid = rustix::process::Pid::from_child(&agent);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert!(agent.wait().unwrap().success());
-}
-
-/// A process in a cgroup of its own whose writes are refused, and who counts them.
-struct Writer {
-    cgroup: PathBuf,
-    id: u64,
-    pid: i32,
-    /// Writes, whether it is to end, mount attempts.
-    counts: &'static [AtomicU64; 3],
-}
-
-impl Writer {
-    fn start() -> Self {
-        use std::os::unix::fs::MetadataExt as _;
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|words| words[2] == "cgroup2");
-        let cgroup = PathBuf::from(mount.expect("cgroup2 is mounted")[1])
-            .join(format!("rosentry-restart-{}", std::process::id()));
-        fs::create_dir(&cgroup).unwrap();
-        let id = fs::metadata(&cgroup).unwrap().ino();
-        let procs = fs::OpenOptions::new().write(true).open(cgroup.join("cgroup.procs")).unwrap();
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        // SAFETY: new memory, shared with the child, and never given back.
-        let counts = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
-        assert_ne!(counts, libc::MAP_FAILED);
-        // SAFETY: three numbers in zeroed memory that stays.
-        let counts = unsafe { &*counts.cast::<[AtomicU64; 3]>() };
-        // SAFETY: the child calls nothing but system calls.
-        let pid = unsafe { libc::fork() };
-        assert!(pid >= 0, "{}", io::Error::last_os_error());
-        if pid == 0 {
-            // Where the test is killed.
-            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-            if rustix::io::write(&procs, b"0") == Ok(1) {
-                write_until_told(counts);
-            }
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(0) };
-        }
-        Self { cgroup, id, pid, counts }
-    }
-
-    /// How often it has written; it ends.
-    fn stop(&self) -> u64 {
-        self.counts[1].store(1, Ordering::SeqCst);
-        // SAFETY: a child of this process.
-        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
-        self.so_far()
-    }
-
-    fn mount_attempts(&self) -> u64 {
-        self.counts[2].load(Ordering::SeqCst)
-    }
-
-    fn so_far(&self) -> u64 {
-        self.counts[0].load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.stop();
-        for _ in 0..100 {
-            if fs::remove_dir(&self.cgroup).is_ok() {
-                return;
-            }
-            sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-/// Some paths again and again, and now and then a new one, and a mount attempt.
-fn write_until_told(counts: &[AtomicU64; 3]) {
-    let mut number = 0_u64;
-    while counts[1].load(Ordering::SeqCst) == 0 {
-        let mut rest = if number.is_multiple_of(100) { number } else { number % 7 };
-        let mut path = *b"/mnt/00000000\0";
-        for digit in (5..13).rev() {
-            path[digit] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-            rest /= 10;
-        }
-        // SAFETY: a NUL-terminated path, and a time that is readable.
-        unsafe {
-            libc::open(path.as_ptr().cast(), libc::O_WRONLY | libc::O_CREAT, 0o644);
-            libc::usleep(200);
-        }
-        if number.is_multiple_of(50) {
-            // SAFETY: a NUL-terminated path.
-            unsafe { libc::umount2(c"/mnt/none".as_ptr(), 0) };
-            counts[2].fetch_add(1, Ordering::SeqCst);
-        }
-        number += 1;
-        counts[0].store(number, Ordering::SeqCst);
-    }
-}
 
 #[test]
 fn an_agent_that_is_killed_twenty_times_misses_no_attempt() {
@@ -234,7 +24,7 @@ fn an_agent_that_is_killed_twenty_times_misses_no_attempt() {
     let written = writer.stop();
     terminate(agent);
     assert_eq!(stage.told(&writer), written, "{}", stage.verify());
-    assert_eq!(stage.told_of("mount_attempt", &writer), writer.mount_attempts());
+    assert_eq!(stage.told_of("mount_attempt", writer.id), writer.mount_attempts());
     let verified = stage.verify();
     assert!(verified.contains(&format!("1 stream, {} starts", KILLS + 1)), "{verified}");
     assert_eq!(stage.notes("gap").len(), KILLS);
@@ -287,7 +77,7 @@ fn an_agent_that_fails_to_start_leaves_to_the_next_what_it_found() {
     wait_until("some writes", || writer.so_far() > gone + 200);
     let written = writer.stop();
     terminate(stage.agent(&["--hooks", "tracepoint"]));
-    assert_all_told_and_hardly_twice(stage.told(&writer), written);
+    assert_eq!(stage.told(&writer), written);
     stage.verify();
 }
 
@@ -309,54 +99,42 @@ fn an_agent_can_follow_at_once_on_one_that_ends() {
     }
 }
 
-/// What ends while one kernel side begins and the other has not ended yet is counted by both: some microseconds, or as long as the
-/// agent loses its turn on a busy machine.
-fn assert_all_told_and_hardly_twice(told: u64, written: u64) {
-    assert!((written..=written + 250).contains(&told), "{told} of {written}");
-}
-
-#[test]
-fn another_build_takes_over_without_a_gap() {
-    let stage = Stage::new();
-    let mut agent = stage.agent(&["--hooks", "auto"]);
+/// Has an agent killed and followed by one with other arguments, again and again, while somebody writes: each attempt is told once. What
+/// each has told of the programs that it found.
+fn replaced_while_somebody_writes(stage: &Stage, first: &[&str], next: &[&[&str]]) -> Vec<serde_json::Value> {
+    let mut agent = stage.agent(first);
     let writer = Writer::start();
-    for hooks in ["tracepoint", "auto", "auto"] {
+    for arguments in next {
         let so_far = writer.so_far();
         wait_until("some writes", || writer.so_far() > so_far + 500);
         kill(agent);
-        agent = stage.agent(&["--hooks", hooks]);
+        agent = stage.agent(arguments);
         assert_eq!(stage.builds().len(), 1, "the other is gone");
     }
-    let written = writer.stop();
+    let (written, attempts) = (writer.stop(), writer.mount_attempts());
     terminate(agent);
-    let told = stage.told(&writer);
-    assert_all_told_and_hardly_twice(told, written);
-    let programs: Vec<_> = stage.notes("gap").iter().map(|note| note["agent"]["programs"].clone()).collect();
+    assert_eq!(stage.told(&writer), written, "{}", stage.verify());
+    assert_eq!(stage.told_of("mount_attempt", writer.id), attempts);
+    stage.notes("gap").iter().map(|note| note["agent"]["programs"].clone()).collect()
+}
+
+#[test]
+fn another_build_takes_over_and_each_attempt_is_told_once() {
+    let stage = Stage::new();
+    let hooks = ["tracepoint", "auto", "auto"].map(|hooks| ["--hooks", hooks]);
+    let programs =
+        replaced_while_somebody_writes(&stage, &["--hooks", "auto"], &hooks.each_ref().map(|hooks| &hooks[..]));
     assert_eq!(programs, ["replaced", "replaced", "went_on"]);
-    stage.verify();
 }
 
 #[test]
-fn another_setting_of_learning_mode_takes_over_without_a_gap() {
+fn another_setting_of_learning_mode_takes_over_and_each_attempt_is_told_once() {
     let stage = Stage::new();
-    let mut agent = stage.agent(&[]);
-    let writer = Writer::start();
-    for observe_writes in ["true", "true", "false"] {
-        let so_far = writer.so_far();
-        wait_until("some writes", || writer.so_far() > so_far + 500);
-        kill(agent);
-        agent = stage.agent(&[&format!("--observe-writes={observe_writes}")]);
-        assert_eq!(stage.builds().len(), 1, "the other is gone");
-    }
-    let written = writer.stop();
-    terminate(agent);
-    let told = stage.told(&writer);
-    assert_all_told_and_hardly_twice(told, written);
-    let programs: Vec<_> = stage.notes("gap").iter().map(|note| note["agent"]["programs"].clone()).collect();
+    let [on, off] = ["--observe-writes=true", "--observe-writes=false"];
+    let programs = replaced_while_somebody_writes(&stage, &[], &[&[on], &[on], &[off]]);
     assert_eq!(programs, ["replaced", "went_on", "replaced"]);
     let observes: Vec<_> = stage.notes("start").iter().map(|note| note["agent"]["observe_writes"].clone()).collect();
     assert_eq!(observes, [false, true, true, false]);
-    stage.verify();
 }
 
 #[test]
@@ -396,6 +174,25 @@ fn a_stop_leaves_nothing_unless_the_next_agent_is_expected() {
     wait_until("nothing is left in the kernel", || objects.left().are_none());
     assert_eq!(stage.told(&writer), written);
     stage.verify();
+}
+
+#[test]
+fn stops_that_leave_the_programs_to_the_next_one_tell_each_attempt_once() {
+    let stage = Stage::new();
+    let mut agent = stage.agent(&["--keep-pins"]);
+    let writer = Writer::start();
+    for _ in 0..4 {
+        let so_far = writer.so_far();
+        wait_until("some writes", || writer.so_far() > so_far + 200);
+        terminate(agent);
+        agent = stage.agent(&["--keep-pins"]);
+    }
+    let (written, attempts) = (writer.stop(), writer.mount_attempts());
+    // Who stops it by hand expects no next one.
+    stop_by(agent, rustix::process::Signal::INT);
+    assert!(!stage.pins().exists());
+    assert_eq!(stage.told(&writer), written, "{}", stage.verify());
+    assert_eq!(stage.told_of("mount_attempt", writer.id), attempts);
 }
 
 #[test]

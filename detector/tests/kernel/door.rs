@@ -4,6 +4,9 @@ use std::{arch::asm, ffi::CStr};
 
 use detector_common::abi::Abi;
 
+#[path = "../../src/cli/demo/door/int80.rs"]
+mod int80;
+
 /// Asks the kernel through `door`; what it answers, an errno negated.
 ///
 /// # Safety
@@ -13,7 +16,7 @@ pub unsafe fn ask(door: Abi, number: u16, args: [u64; 6]) -> i64 {
         // SAFETY: the caller answers for the arguments.
         Abi::X86_64 => unsafe { ask_64(number, args) },
         // SAFETY: the caller answers for the arguments.
-        Abi::Ia32 => unsafe { ask_32(number, args) },
+        Abi::Ia32 => unsafe { int80::ask(number, args.map(|arg| u32::try_from(arg & 0xffff_ffff).unwrap())) },
         other => panic!("the tests have no key to the door {}", other.name()),
     }
 }
@@ -27,24 +30,6 @@ unsafe fn ask_64(number: u16, [a, b, c, d, e, f]: [u64; 6]) -> i64 {
             lateout("rcx") _, lateout("r11") _);
     }
     result
-}
-
-unsafe fn ask_32(number: u16, args: [u64; 6]) -> i64 {
-    let args = args.map(|arg| u32::try_from(arg & 0xffff_ffff).unwrap());
-    let mut result = u64::from(number);
-    // SAFETY: the calling convention of `int 0x80`: arguments in ebx, ecx, edx, esi, edi, ebp. The compiler keeps rbx and
-    // rbp for itself, so they are saved by hand.
-    unsafe {
-        asm!(
-            "push rbx", "push rbp",
-            "mov ebx, [rdi]", "mov ecx, [rdi + 4]", "mov edx, [rdi + 8]", "mov esi, [rdi + 12]", "mov ebp, [rdi + 20]",
-            "mov edi, [rdi + 16]",
-            "int 0x80",
-            "pop rbp", "pop rbx",
-            inout("rax") result, inout("rdi") args.as_ptr() => _,
-            out("rcx") _, out("rdx") _, out("rsi") _, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
-    }
-    i64::from(result as i32)
 }
 
 /// Memory below 4 GiB, so that 32-bit calls can be given its addresses. Never freed: a test is short.

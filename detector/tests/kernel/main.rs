@@ -32,4 +32,5 @@ mod refusals;
 mod ring;
 mod sealed;
 mod sensor;
+mod takeover;
 mod told;

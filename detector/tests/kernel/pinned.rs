@@ -31,7 +31,7 @@ use super::{
 };
 
 /// A mount namespace of this thread's own, with a bpffs and a read-only filesystem at /mnt.
-fn stage() -> (TempDir, PathBuf) {
+pub fn stage() -> (TempDir, PathBuf) {
     // SAFETY: changes this thread's mount namespace alone.
     assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0, "{}", io::Error::last_os_error());
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
@@ -44,7 +44,7 @@ fn stage() -> (TempDir, PathBuf) {
     (folder, pins)
 }
 
-fn attach(pins: &Path) -> (Sensor, Stream, Counters, Restart) {
+pub fn attach(pins: &Path) -> (Sensor, Stream, Counters, Restart) {
     attach_observing(pins, None)
 }
 
@@ -53,11 +53,11 @@ fn attach_observing(pins: &Path, observing: Option<Observing>) -> (Sensor, Strea
 }
 
 /// The refused writes of a cgroup.
-fn of_cgroup(records: Vec<Record>, id: u64) -> Vec<Attempt> {
+pub fn of_cgroup(records: Vec<Record>, id: u64) -> Vec<Attempt> {
     of_kind(records, RecordKind::WriteDenied, id)
 }
 
-fn of_kind(records: Vec<Record>, kind: RecordKind, id: u64) -> Vec<Attempt> {
+pub fn of_kind(records: Vec<Record>, kind: RecordKind, id: u64) -> Vec<Attempt> {
     let attempt = |record| match record {
         Record::Attempt(attempt) if attempt.kind == kind && attempt.cgroup_id == id => Some(*attempt),
         _ => None,

@@ -156,6 +156,28 @@ fn the_alert_of_missing_agents_names_the_daemonset_of_the_release() {
 }
 
 #[test]
+fn the_five_commands_of_the_readme_bring_metrics_rules_and_dashboards() {
+    for page in ["README.md", "docs/install.md"] {
+        let text = read(page).replace("\\\n", " ");
+        let install =
+            text.lines().find(|line| line.starts_with("helm install rosentry ")).expect("a command installs it");
+        let mut values = json!({});
+        let settings =
+            install.split("--set ").skip(1).flat_map(|rest| rest.split(' ').next().unwrap_or_default().split(','));
+        for (key, value) in settings.filter_map(|setting| setting.split_once('=')) {
+            let at = key.split('.').fold(&mut values, |values, key| &mut values[key]);
+            *at = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        }
+        let rendered = render(&values);
+        for kind in ["PodMonitor", "PrometheusRule"] {
+            assert_eq!(rendered.one(kind)["metadata"]["labels"]["release"], "prometheus", "{page}");
+        }
+        let maps = rendered.all("ConfigMap").into_iter();
+        assert_eq!(maps.filter(|map| map["metadata"]["labels"]["grafana_dashboard"] == "1").count(), 3, "{page}");
+    }
+}
+
+#[test]
 fn rules_stand_beside_the_configuration_and_new_ones_restart_the_agents() {
     let text = "[[rule]]\nname = \"mine\"\nmatch.path = [\"/tmp/**\"]\nset.expected = true\n";
     let rendered = render(&json!({"rules": text}));

@@ -27,7 +27,7 @@ fn rsyslog_sends_each_event_as_it_was_written_with_its_severity() {
         ("write_denied", "low", "/etc/x".to_owned()),
         ("mount_attempt", "high", r"/a\\x0a<0>1 %msg% \u0000".to_owned()),
         ("seal_broken", "critical", "/".to_owned()),
-        ("write_denied", "info", "x".repeat(40_000)),
+        ("write_denied", "info", "x".repeat(400_000)),
         ("agent", "medium", String::new()),
     ]
     .map(|(kind, severity, path)| {
@@ -85,8 +85,8 @@ impl Rsyslog {
             ("/var/log/rosentry/events.json", events.to_str().expect("the path is a text")),
             (r#"target="siem.example.com" port="601""#, &format!(r#"target="127.0.0.1" port="{port}""#)),
             (
-                r#"global(maxMessageSize="64k")"#,
-                &format!(r#"global(maxMessageSize="64k" workDirectory="{}")"#, folder.display()),
+                r#"global(maxMessageSize="1m")"#,
+                &format!(r#"global(maxMessageSize="1m" workDirectory="{}")"#, folder.display()),
             ),
         ] {
             assert!(config.contains(ours), "the configuration says {ours}");

@@ -9,6 +9,9 @@ use rustix::{
 
 use super::attempts::Door;
 
+#[cfg(target_arch = "x86_64")]
+mod int80;
+
 /// A watched call, ready to be made.
 ///
 /// Every call of the list of attempts reads the memory that its arguments point at, and writes none. The pointers among
@@ -36,25 +39,8 @@ fn native(&Ready { number, args: [a, b, c, d, e, f] }: &Ready) -> i64 {
 /// Ends the process by SIGSEGV where the kernel has no door for 32-bit calls.
 #[cfg(target_arch = "x86_64")]
 pub(in super::super) fn ia32(&Ready { number, args }: &Ready) -> i64 {
-    let args = args.map(|arg| arg as u32);
-    let mut result = u64::from(number);
-    // SAFETY: no library function enters the kernel by `int 0x80`. The convention: arguments in ebx, ecx, edx, esi, edi,
-    // ebp, the answer in eax; r8 to r11 are lost. The compiler keeps rbx and rbp for itself, so they are saved by hand,
-    // below the red zone that the compiler gives up for a block which may push. The call only reads memory, and an
-    // arena's pointers fit 32 bits (see `Ready`).
-    unsafe {
-        std::arch::asm!(
-            "push rbx", "push rbp",
-            "mov ebx, [rdi]", "mov ecx, [rdi + 4]", "mov edx, [rdi + 8]", "mov esi, [rdi + 12]", "mov ebp, [rdi + 20]",
-            "mov edi, [rdi + 16]",
-            "int 0x80",
-            "pop rbp", "pop rbx",
-            inout("rax") result, inout("rdi") args.as_ptr() => _,
-            out("rcx") _, out("rdx") _, out("rsi") _, out("r8") _, out("r9") _, out("r10") _, out("r11") _,
-        );
-    }
-    // The answer is an int in the lower half.
-    i64::from(result as i32)
+    // SAFETY: the call only reads memory, and an arena's pointers fit 32 bits (see `Ready`).
+    unsafe { int80::ask(number, args.map(|arg| arg as u32)) }
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     path::{Unfit, is_at_or_below, name, of_event, parent},
-    table::{INTERPRETERS, OF_APPLICATIONS, OF_OWNERS, redirect},
+    table::{INTERPRETERS, OF_APPLICATIONS, OF_OWNERS, SCRATCH, redirect},
 };
 use crate::{
     finding::event::{Category, Kind, PlaceKind, Severity},
@@ -307,6 +307,11 @@ impl Container {
             anew: has("O_EXCL"),
             attack: event.attack.iter().take(8).map(|technique| cut(technique)).collect(),
         };
+        // What lies there was made by a program, though no event may name it: it is counted with others of its folder.
+        if is_observed && SCRATCH.iter().any(|(scratch, _)| is_at_or_below(path, scratch)) {
+            new.exists = false;
+            new.attack.remove(OF_OWNERS);
+        }
         let room = self.folders.len() < FOLDERS_MAX || self.folders.contains_key(folder);
         let Some(of_folder) = room.then(|| self.folders.entry(folder.to_owned()).or_default()) else {
             self.beyond = self.beyond.saturating_add(event.count);

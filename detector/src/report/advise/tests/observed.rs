@@ -78,6 +78,18 @@ fn what_a_program_has_made_is_its_own_to_change() {
 }
 
 #[test]
+fn what_lies_in_a_folder_for_scratch_is_the_programs_own_though_no_event_names_it() {
+    let owned = |operation| observed(operation, "/tmp/upload1", json!({"attack": ["T1222.002"]}));
+    let opened = |count| observed("open", "/tmp/upload0", json!({"count": count, "file": {"flags": ["O_CREAT"]}}));
+    let (spec, told) = advised(&[opened(1), opened(7), owned("chmod"), owned("chown")]);
+    assert_eq!(mounts(&spec), [("/tmp", None)]);
+    assert!(!told.contains("LOOK FIRST"), "{told}");
+    let run = json!({"attack": ["T1222.002", "T1105"]});
+    let (_, told) = advised(&[observed("chmod", "/tmp/kit", run)]);
+    assert!(told.contains("LOOK FIRST") && told.contains("T1105"), "another technique is: {told}");
+}
+
+#[test]
 fn bytecode_that_is_not_named_gets_no_mount_either() {
     let written =
         |count| observed("open", "/usr/lib/python3.11/__pycache__/re.cpython-311.pyc.140", json!({"count": count}));

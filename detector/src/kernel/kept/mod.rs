@@ -3,6 +3,9 @@
 //! A line and what it counts can't be written at one instant. So it is noted first what the counts will be; after a crash the record
 //! itself says which lines are there, and the notes of those count.
 
+mod accounts;
+mod origins;
+
 use std::{
     collections::HashMap,
     mem::offset_of,
@@ -12,34 +15,19 @@ use std::{
     },
 };
 
-use aya::maps::{HashMap as BpfMap, Map, MapData, MapError};
+use aya::maps::{Map, MapError};
 use detector_common::{
     budget::OPERATIONS,
-    fold::SLOTS,
-    kept::{ACCOUNTS, Account, LINES, Line, NO_ACCOUNT, ON_SLOTS, ON_THE_WAY, ORIGIN_MAX, Origin, Record, STAGES},
+    kept::{Account, LINES, Line, NO_ACCOUNT, Record, STAGES},
     operation::Operation,
     record::RecordKind,
 };
 
-use super::{attempt::Attempt, decode, folds::FoldId, shared::Shared, stream};
+use self::{accounts::Accounts, origins::Origins};
+use super::{attempt::Attempt, folds::FoldId, shared::Shared};
 use crate::{clock, export::chain::End};
 
-/// A record that is kept.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct OriginId {
-    number: u32,
-    generation: u32,
-}
-
-impl OriginId {
-    fn of(kind: RecordKind, fold: FoldId) -> Self {
-        Self { number: number_of(kind, fold.slot), generation: fold.generation }
-    }
-
-    const fn is_of_slot(self) -> bool {
-        (self.number as usize) < ON_SLOTS
-    }
-}
+pub use self::{accounts::Told, origins::OriginId};
 
 /// What a line counts, once it is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,29 +42,11 @@ pub struct Mark {
     pub origin: Option<OriginId>,
 }
 
-/// What was told of a cgroup.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Told {
-    /// Refused writes that the record tells of, or that are no event, by operation.
-    pub told: [u64; OPERATIONS],
-    /// Those that are counted as unknown.
-    pub unknown: [u64; OPERATIONS],
-    /// Those that programs before these have counted, and that are to be told.
-    pub owed: [u64; OPERATIONS],
-    /// Refused writes that were told as beyond the budget.
-    pub cut_writes: u64,
-    /// Mount attempts that were.
-    pub cut_mounts: u64,
-}
-
 /// See the module.
 pub struct Kept {
-    accounts: Shared<Account>,
+    accounts: Accounts,
     record: Shared<Record>,
-    origins: Mutex<BpfMap<MapData, u32, Origin>>,
-    /// Numbers of records on their way that are free.
-    free: Mutex<Vec<u32>>,
-    by_cgroup: Mutex<HashMap<u64, usize>>,
+    origins: Origins,
     /// Lines to be written until the record tells when nobody was there.
     until_gap: AtomicU64,
 }
@@ -89,46 +59,17 @@ impl std::fmt::Debug for Kept {
 
 impl Kept {
     pub(super) fn new(accounts: &Map, record: &Map, origins: Map) -> Result<Self, MapError> {
-        let accounts: Shared<Account> = Shared::of_map(accounts, ACCOUNTS as usize)?;
-        let owner =
-            |index| accounts.number(index, offset_of!(Account, owner)).map_or(0, |id| id.load(Ordering::Acquire));
-        let by_cgroup = (0..ACCOUNTS as usize).map(|index| (owner(index), index)).filter(|(id, _)| *id != 0).collect();
-        let origins = BpfMap::try_from(origins)?;
-        let mut free: Vec<u32> = (ON_SLOTS as u32..(ON_SLOTS + ON_THE_WAY) as u32).rev().collect();
-        let used: Vec<u32> = origins.keys().filter_map(Result::ok).collect();
-        if used.iter().any(|number| *number as usize >= ON_SLOTS) {
-            free.retain(|number| !used.contains(number));
-        }
         Ok(Self {
-            accounts,
+            accounts: Accounts::new(accounts)?,
             record: Shared::of_map(record, 1)?,
-            origins: Mutex::new(origins),
-            free: Mutex::new(free),
-            by_cgroup: Mutex::new(by_cgroup),
+            origins: Origins::new(origins)?,
             until_gap: AtomicU64::new(0),
         })
     }
 
-    fn origins(&self) -> MutexGuard<'_, BpfMap<MapData, u32, Origin>> {
-        lock(&self.origins)
-    }
-
     /// Keeps the bytes of a record until what is made of it is told, or its repeats are told no more. None where it has no room.
     pub(super) fn hold(&self, kind: RecordKind, fold: Option<FoldId>, bytes: &[u8]) -> Option<OriginId> {
-        let mut origin = Origin { generation: 0, length: u32::try_from(bytes.len()).ok()?, bytes: [0; ORIGIN_MAX] };
-        origin.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        let id = match fold {
-            Some(fold) => OriginId::of(kind, fold),
-            None => OriginId { number: lock(&self.free).pop()?, generation: 0 },
-        };
-        origin.generation = id.generation;
-        if self.origins().insert(id.number, origin, 0).is_err() {
-            if !id.is_of_slot() {
-                lock(&self.free).push(id.number);
-            }
-            return None;
-        }
-        Some(id)
+        self.origins.hold(fold.map(|fold| OriginId::of(kind, fold)), bytes)
     }
 
     /// Gives up what is kept of an attempt that no slot counts, and that is kept under another number.
@@ -140,21 +81,18 @@ impl Kept {
 
     /// Gives up what is kept of an attempt whose repeats are told no more.
     pub fn forget_slot(&self, kind: RecordKind, slot: u32) {
-        let _ = self.origins().remove(&number_of(kind, slot));
+        self.origins.forget_slot(kind, slot);
     }
 
     /// All records that are kept, as attempts, each with whether it was told.
     pub(super) fn attempts(&self) -> Vec<(Box<Attempt>, bool)> {
-        let origins = self.origins();
-        let mut attempts = Vec::new();
-        for (number, origin) in origins.iter().filter_map(Result::ok) {
-            let id = OriginId { number, generation: origin.generation };
-            let bytes = usize::try_from(origin.length).ok().and_then(|length| origin.bytes.get(..length));
-            if let Some(Ok(stream::Record::Attempt(mut attempt))) = bytes.map(decode::record) {
+        let all = self.origins.all().into_iter();
+        let mut attempts: Vec<_> = all
+            .map(|(id, mut attempt)| {
                 attempt.origin = Some(id);
-                attempts.push((attempt, self.is_told(id)));
-            }
-        }
+                (attempt, self.is_told(id))
+            })
+            .collect();
         attempts.sort_by_key(|(attempt, _)| attempt.time_ns);
         attempts
     }
@@ -174,35 +112,19 @@ impl Kept {
             if let Some(told) = usize::try_from(id.number).ok().and_then(|slot| self.told_at(slot)) {
                 let _ = told.fetch_update(Ordering::AcqRel, Ordering::Acquire, |told| told_with(told, id.generation));
             }
-        } else if self.origins().remove(&id.number).is_ok() {
-            lock(&self.free).push(id.number);
+        } else {
+            self.origins.forget_on_the_way(id);
         }
     }
 
     /// Of each cgroup, what was told.
     pub fn told(&self) -> HashMap<u64, Told> {
-        let by_cgroup = lock(&self.by_cgroup);
-        by_cgroup.iter().map(|(&cgroup_id, &index)| (cgroup_id, self.told_of(index))).collect()
-    }
-
-    fn told_of(&self, index: usize) -> Told {
-        let get = |offset| self.accounts.number(index, offset).map_or(0, |number| number.load(Ordering::Acquire));
-        let mut told = Told {
-            cut_writes: get(offset_of!(Account, cut_writes)),
-            cut_mounts: get(offset_of!(Account, cut_mounts)),
-            ..Told::default()
-        };
-        for operation in 0..OPERATIONS {
-            told.told[operation] = get(written_at(operation)) + get(offset_of!(Account, ignored) + operation * 8);
-            told.unknown[operation] = get(offset_of!(Account, unknown) + operation * 8);
-            told.owed[operation] = get(offset_of!(Account, owed) + operation * 8);
-        }
-        told
+        self.accounts.told()
     }
 
     /// Notes what becomes no line: it is no event, or it was told as lost.
     pub fn settle(&self, mark: Mark) {
-        self.add(mark.cgroup_id, offset_of!(Account, ignored), Some(mark.operation), mark.count);
+        self.accounts.add(mark.cgroup_id, offset_of!(Account, ignored), Some(mark.operation), mark.count);
         if let Some(origin) = mark.origin {
             self.done(origin);
         }
@@ -210,60 +132,23 @@ impl Kept {
 
     /// Notes what is counted as unknown.
     pub fn add_unknown(&self, cgroup_id: u64, operation: Operation, count: u64) {
-        self.add(cgroup_id, offset_of!(Account, unknown), Some(operation), count);
+        self.accounts.add(cgroup_id, offset_of!(Account, unknown), Some(operation), count);
     }
 
     /// Notes what programs before these have counted, and what is to be told.
     pub(super) fn owe(&self, cgroup_id: u64, operation: Operation, count: u64) {
-        self.add(cgroup_id, offset_of!(Account, owed), Some(operation), count);
+        self.accounts.add(cgroup_id, offset_of!(Account, owed), Some(operation), count);
     }
 
     /// Notes what was told as beyond the budget.
     pub fn add_cut(&self, cgroup_id: u64, writes: u64, mounts: u64) {
-        self.add(cgroup_id, offset_of!(Account, cut_writes), None, writes);
-        self.add(cgroup_id, offset_of!(Account, cut_mounts), None, mounts);
-    }
-
-    fn add(&self, cgroup_id: u64, offset: usize, operation: Option<Operation>, count: u64) {
-        let operation = operation.map_or(0, |operation| operation as usize);
-        if count > 0
-            && operation < OPERATIONS
-            && let Some(index) = self.account(cgroup_id)
-            && let Some(number) = self.accounts.number(index, offset + operation * 8)
-        {
-            number.fetch_add(count, Ordering::AcqRel);
-        }
+        self.accounts.add(cgroup_id, offset_of!(Account, cut_writes), None, writes);
+        self.accounts.add(cgroup_id, offset_of!(Account, cut_mounts), None, mounts);
     }
 
     /// Forgets a cgroup that has gone, and of which all is told.
     pub fn forget(&self, cgroup_id: u64) {
-        let Some(index) = lock(&self.by_cgroup).remove(&cgroup_id) else { return };
-        // From its end on: its owner goes first.
-        for offset in (0..size_of::<Account>()).step_by(8) {
-            if let Some(number) = self.accounts.number(index, offset) {
-                number.store(0, Ordering::Release);
-            }
-        }
-    }
-
-    /// The account of a cgroup, made where there is none; none where there is no room.
-    fn account(&self, cgroup_id: u64) -> Option<usize> {
-        if cgroup_id == 0 {
-            return None;
-        }
-        let mut by_cgroup = lock(&self.by_cgroup);
-        if let Some(&index) = by_cgroup.get(&cgroup_id) {
-            return Some(index);
-        }
-        let is_free = |index: &usize| self.owner(*index).is_some_and(|owner| owner.load(Ordering::Acquire) == 0);
-        let index = (0..ACCOUNTS as usize).find(is_free)?;
-        self.owner(index)?.store(cgroup_id, Ordering::Release);
-        by_cgroup.insert(cgroup_id, index);
-        Some(index)
-    }
-
-    fn owner(&self, index: usize) -> Option<&AtomicU64> {
-        self.accounts.number(index, offset_of!(Account, owner))
+        self.accounts.forget(cgroup_id);
     }
 
     /// Notes which lines are about to be written, [`LINES`] at most, and what the counts are then.
@@ -274,11 +159,11 @@ impl Kept {
             let mut line = [NO_ACCOUNT, 0, NO_ACCOUNT];
             if let Some(mark) = mark {
                 let operation = mark.operation as usize;
-                let account =
-                    (mark.count > 0 && operation < OPERATIONS).then(|| self.account(mark.cgroup_id)).flatten();
+                let account = (mark.count > 0 && operation < OPERATIONS)
+                    .then(|| self.accounts.of_cgroup(mark.cgroup_id))
+                    .flatten();
                 if let Some(index) = account {
-                    let now =
-                        || self.accounts.number(index, written_at(operation)).map_or(0, |n| n.load(Ordering::Acquire));
+                    let now = || self.accounts.written(index, operation).map_or(0, |n| n.load(Ordering::Acquire));
                     let sum = sums.entry((index, operation)).or_insert_with(now);
                     *sum += mark.count;
                     (line[0], line[1]) = ((index as u64) << 8 | operation as u64, *sum);
@@ -303,7 +188,7 @@ impl Kept {
             let (index, operation) = ((account >> 8) as usize, (account & 0xff) as usize);
             if account != NO_ACCOUNT
                 && operation < OPERATIONS
-                && let Some(cell) = self.accounts.number(index, written_at(operation))
+                && let Some(cell) = self.accounts.written(index, operation)
             {
                 cell.store(written, Ordering::Release);
             }
@@ -404,15 +289,6 @@ fn told_with(told: u64, generation: u32) -> Option<u64> {
     let is_later = |noted: u64| (noted as u32).wrapping_sub(generation) as i32 > 0;
     let noted = told.checked_sub(1);
     (!noted.is_some_and(is_later)).then(|| u64::from(generation) + 1)
-}
-
-/// The number of the record of the attempt whose repeats this slot counts.
-fn number_of(kind: RecordKind, slot: u32) -> u32 {
-    if kind == RecordKind::WriteObserved { slot + SLOTS as u32 } else { slot }
-}
-
-const fn written_at(operation: usize) -> usize {
-    offset_of!(Account, written) + operation * 8
 }
 
 const fn line_at(number: usize) -> usize {
