@@ -90,6 +90,7 @@ pub fn of(task: Structure) -> u64 {
 /// Claims a slot for `task`: its own, a free one, or one that was claimed more than `left_behind` ticks ago, because the end of
 /// that call was missed.
 #[inline(always)]
+#[expect(clippy::mut_from_ref, reason = "a map gives the value that a key names, and its owner alone touches it")]
 pub fn claim<T>(slots: &'static impl Slots<T>, task: u64, left_behind: u64) -> Option<&'static mut Slot<T>> {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_jiffies64() };
@@ -122,6 +123,7 @@ pub fn find<T>(slots: &'static impl Slots<T>, task: u64) -> Option<&'static mut 
 }
 
 #[inline(always)]
+#[expect(clippy::mut_from_ref, reason = "a map gives the value that a key names, and its owner alone touches it")]
 fn slot<T>(slots: &'static impl Slots<T>, task: u64, probe: u32) -> Option<&'static mut Slot<T>> {
     let first = (task.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32;
     let slot = slots.at(first.wrapping_add(probe))?;
