@@ -70,14 +70,14 @@ pub fn prepare() -> Result<Vec<Operation>> {
 
     let list: Vec<Timed> = vec![
         ("getppid", 5000, Box::new(|| _ = rustix::process::getppid())),
-        ("open_close_readable", 150, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
-        ("open_close_readable_tmpfs", 200, {
+        ("open_close_readable", 15, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
+        ("open_close_readable_tmpfs", 20, {
             let temporary = temporary.clone();
             Box::new(move || open_and_close(&temporary, libc::O_RDONLY))
         }),
-        ("open_close_writable", 200, Box::new(move || open_and_close(&temporary, WRITING))),
+        ("open_close_writable", 20, Box::new(move || open_and_close(&temporary, WRITING))),
         ("write_writable", 1000, Box::new(move || write(descriptor))),
-        ("mkdir_rmdir_writable", 70, Box::new(move || make_and_remove(&folder))),
+        ("mkdir_rmdir_writable", 7, Box::new(move || make_and_remove(&folder))),
         ("open_refused_new_path", 100, refuse_next()),
         ("open_refused_again", 100, Box::new(move || open_and_close(&refused, WRITING))),
         // After a quiet time, hence with a wake-up of the reader.
@@ -100,7 +100,7 @@ pub fn prepare_unsealed() -> Result<Vec<Operation>> {
     let list: Vec<Timed> = vec![
         ("getppid", 5000, Box::new(|| _ = rustix::process::getppid())),
         ("write", 1000, Box::new(move || write(descriptor))),
-        ("open_close_readable", 150, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
+        ("open_close_readable", 15, Box::new(move || open_and_close(&library, libc::O_RDONLY))),
         ("open_close_writable_volume", 200, Box::new(move || open_and_close(&of_volume, WRITING))),
         ("open_close_writable_root", 100, Box::new(move || open_and_close(&of_root, WRITING))),
         ("mkdir_rmdir_volume", 70, Box::new(move || make_and_remove(&folder_of_volume))),
