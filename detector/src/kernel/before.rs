@@ -17,7 +17,7 @@ use super::{
 use crate::{export::chain::End, finding::operation::refine};
 
 /// How long a program may be in the middle of a record.
-pub(super) const IN_THE_MIDDLE: Duration = Duration::from_millis(50);
+pub(super) const IN_THE_MIDDLE: Duration = Duration::from_millis(200);
 
 /// What was before this agent.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use detector::{
         metrics::{Build, Sources},
         native::Body,
         sinks::{
-            JsonConfig, OtlpConfig, Running, Sinks, SinksConfig, SyslogConfig,
+            JsonConfig, OtlpConfig, Running, Sink, Sinks, SinksConfig, SyslogConfig,
             file::{FileConfig, Fsync},
             spool::SpoolConfig,
         },
@@ -66,7 +66,9 @@ impl Feeder {
         let body = Arc::new(body(self.next));
         self.next += 1;
         let sinks = self.running.sinks();
-        sinks.iter().filter(|sink| sink.put(&body)).count() == sinks.len()
+        let put = sinks.iter().filter(|sink| sink.put(&body)).count();
+        sinks.iter().for_each(Sink::flush);
+        put == sinks.len()
     }
 
     /// Puts so many events in, one each millisecond, as fast as none is lost.
