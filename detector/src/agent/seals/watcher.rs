@@ -159,8 +159,8 @@ impl Watcher {
             let all: Vec<u64> = self.watched.keys().copied().collect();
             all.into_iter().for_each(|number| self.look_soon(number, now));
         }
-        let due_at = |(number, watched): (&u64, &Box<Watched>)| Some((watched.due.filter(|due| *due <= now)?, *number));
-        let mut due: Vec<(Instant, u64)> = self.watched.iter().filter_map(due_at).collect();
+        let due = self.watched.iter().filter_map(|(number, watched)| Some((watched.due?, *number)));
+        let mut due: Vec<(Instant, u64)> = due.filter(|(due, _)| *due <= now).collect();
         if due.is_empty() {
             return Ok(());
         }
