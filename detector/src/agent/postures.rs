@@ -56,7 +56,8 @@ impl Postures {
         let looker = Looker::new(host_proc);
         let look = move || {
             let containers = identity.containers();
-            let look = |container: &Arc<Container>| Some((container.id.clone(), looker.look(container).ok()?));
+            let look =
+                |container: &Arc<Container>| Some((container.id.clone(), looker.look(container).ok()?.counted()));
             Arc::new(containers.iter().filter(|container| is_of_interest(container)).filter_map(look).collect())
         };
         Self::with(look)

@@ -153,11 +153,11 @@ pub fn walk_in(root: &str, in_root: &str) -> Walk {
 pub fn sealed() -> Arc<Container> {
     Arc::new(Container {
         id: "c".repeat(64),
-        runtime_namespace: "k8s.io".to_owned(),
+        runtime_namespace: "k8s.io".into(),
         role: Role::Container,
         name: Some("app".to_owned()),
-        image: Some("docker.io/library/nginx:1".to_owned()),
-        image_digest: Some("sha256:0123".to_owned()),
+        image: Some("docker.io/library/nginx:1".into()),
+        image_digest: Some("sha256:0123".into()),
         readonly_rootfs: Some(true),
         privileged: Some(false),
         started_at_unix_ns: Some(1_767_323_045_123_456_789),
@@ -176,7 +176,7 @@ pub fn sealed() -> Arc<Container> {
             name: "web-abc12-x".to_owned(),
             uid: "u-1".to_owned(),
             workload: "web".to_owned(),
-            labels: [("app".to_owned(), "web".to_owned())].into(),
+            labels: [("app".into(), "web".into())].into(),
         })),
     })
 }

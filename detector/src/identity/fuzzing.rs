@@ -39,7 +39,7 @@ pub(crate) fn specs() -> Vec<Vec<u8>> {
 /// Reads a container's record, and tells a refused write in it.
 pub(crate) fn container_record(bytes: &[u8]) -> bool {
     let Ok(record) = ContainerRecord::decode(bytes) else { return false };
-    let Draft { container, defect, .. } = Draft::read(record, "k8s.io", u64::MAX);
+    let Draft { container, defect, .. } = Draft::read(record, &"k8s.io".into(), u64::MAX);
     assert!(defect.is_none() || container.readonly_rootfs.is_none(), "nothing is guessed");
     let container = Arc::new(container);
     let attempt = attempt("mkdir").path("/data/x");

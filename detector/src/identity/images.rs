@@ -1,7 +1,7 @@
 //! From the image as a container's record names it to the reference that people know and the digest of its manifest.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -27,23 +27,25 @@ pub(super) struct ImageHints {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct ImageName {
     /// Its reference.
-    pub reference: Option<String>,
+    pub reference: Option<Arc<str>>,
     /// Digest of its manifest or index.
-    pub digest: Option<String>,
+    pub digest: Option<Arc<str>>,
 }
 
 /// Asks containerd of images, and remembers the answers until images change.
 #[derive(Debug, Default)]
 pub(super) struct Images {
     remembered: Mutex<HashMap<(Arc<str>, String), Found>>,
+    /// References of images, each once: that of many containers is the same.
+    references: Mutex<HashSet<Arc<str>>>,
 }
 
 /// An image of the store.
 #[derive(Clone, Debug, Default)]
 struct Found {
-    digest: Option<String>,
+    digest: Option<Arc<str>>,
     /// A name of it that is not a digest; only where the one asked for is.
-    reference: Option<String>,
+    reference: Option<Arc<str>>,
 }
 
 impl Images {
@@ -61,7 +63,23 @@ impl Images {
                 break;
             }
         }
-        Ok(name(hints, found))
+        Ok(self.share(name(hints, found)))
+    }
+
+    /// The same, with the reference that other containers have, too.
+    pub(super) fn share(&self, mut name: ImageName) -> ImageName {
+        let mut references = self.references.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reference) = &mut name.reference {
+            if let Some(known) = references.get(reference) {
+                *reference = Arc::clone(known);
+            } else {
+                if references.len() >= MAX_REMEMBERED {
+                    references.clear();
+                }
+                references.insert(Arc::clone(reference));
+            }
+        }
+        name
     }
 
     /// Forgets what it knows of a namespace's images.
@@ -80,14 +98,14 @@ impl Images {
             return Ok(found.clone());
         }
         let digest = match runtime.image(namespace, name).await {
-            Ok(image) => image.target.map(|target| target.digest).filter(|digest| !digest.is_empty()),
+            Ok(image) => image.target.map(|target| target.digest).filter(|digest| !digest.is_empty()).map(Arc::from),
             Err(CallError::NotFound) => None,
             Err(error) => return Err(error),
         };
         let mut reference = None;
         if let (true, Some(digest)) = (name.starts_with(BY_DIGEST), &digest) {
             let images = runtime.images_of(namespace, digest).await?;
-            reference = best_reference(images.into_iter().map(|image| image.name));
+            reference = best_reference(images.into_iter().map(|image| image.name)).map(Arc::from);
         }
         let found = Found { digest, reference };
         let mut remembered = self.lock();
@@ -118,8 +136,9 @@ pub(super) fn name_from_hints(hints: &ImageHints) -> ImageName {
 }
 
 fn name(hints: &ImageHints, found: Found) -> ImageName {
-    let named = hints.recorded.iter().chain(&hints.others).find(|name| is_reference(name)).cloned();
-    let any = || hints.recorded.iter().chain(&hints.others).find(|name| !name.is_empty()).cloned();
+    let names = || hints.recorded.iter().chain(&hints.others).map(String::as_str);
+    let named = names().find(|name| is_reference(name)).map(Arc::from);
+    let any = || names().find(|name| !name.is_empty()).map(Arc::from);
     ImageName { reference: named.or(found.reference).or_else(any), digest: found.digest }
 }
 
@@ -138,16 +157,27 @@ mod tests {
     #[test]
     fn a_reference_is_preferred_to_a_digest_wherever_it_is_found() {
         let reference = |hints: &ImageHints, found: Option<&str>| {
-            name(hints, Found { digest: None, reference: found.map(str::to_owned) }).reference.unwrap()
+            name(hints, Found { digest: None, reference: found.map(Arc::from) }).reference.unwrap()
         };
         assert_eq!(
-            reference(&hints("docker.io/library/nginx:1", &["nginx"]), Some("other")),
+            &*reference(&hints("docker.io/library/nginx:1", &["nginx"]), Some("other")),
             "docker.io/library/nginx:1"
         );
-        assert_eq!(reference(&hints("sha256:b713", &["nginx:1"]), Some("other")), "nginx:1");
-        assert_eq!(reference(&hints("sha256:b713", &["sha256:b713"]), Some("nginx:1")), "nginx:1");
-        assert_eq!(reference(&hints("sha256:b713", &[]), None), "sha256:b713");
+        assert_eq!(&*reference(&hints("sha256:b713", &["nginx:1"]), Some("other")), "nginx:1");
+        assert_eq!(&*reference(&hints("sha256:b713", &["sha256:b713"]), Some("nginx:1")), "nginx:1");
+        assert_eq!(&*reference(&hints("sha256:b713", &[]), None), "sha256:b713");
         assert_eq!(name_from_hints(&hints("", &[])).reference, None);
+    }
+
+    #[test]
+    fn containers_of_one_image_share_its_name() {
+        let images = Images::default();
+        let [one, other] = [(); 2].map(|()| images.share(name_from_hints(&hints("nginx:1", &[]))).reference.unwrap());
+        assert!(Arc::ptr_eq(&one, &other));
+        for number in 0..10 * MAX_REMEMBERED {
+            images.share(name_from_hints(&hints(&number.to_string(), &[])));
+            assert!(images.references.lock().unwrap().len() <= MAX_REMEMBERED);
+        }
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl Loader {
             Ok(image) => image,
             Err(_) => {
                 self.shared.count_failed_call();
-                name_from_hints(&hints)
+                self.shared.images.share(name_from_hints(&hints))
             }
         };
         self.name_subpaths(&mut container).await;

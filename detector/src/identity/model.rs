@@ -1,6 +1,6 @@
 //! Containers and pods as the rest of rosentry knows them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::process_stat::same_tick;
 
@@ -10,15 +10,15 @@ pub struct Container {
     /// The runtime's id (64 hex digits in Kubernetes).
     pub id: String,
     /// The containerd namespace it lives in (`k8s.io` in Kubernetes).
-    pub runtime_namespace: String,
+    pub runtime_namespace: Arc<str>,
     /// What it is.
     pub role: Role,
     /// Name within the pod; none where there is no pod. Of a sandbox: none.
     pub name: Option<String>,
     /// Reference of the image.
-    pub image: Option<String>,
+    pub image: Option<Arc<str>>,
     /// Digest of the image's manifest or index, `sha256:…`.
-    pub image_digest: Option<String>,
+    pub image_digest: Option<Arc<str>>,
     /// `root.readonly` of the OCI spec: a declaration. None where the spec could not be read.
     pub readonly_rootfs: Option<bool>,
     /// Whether it was declared privileged (CRI) or has all capabilities and no device limits (else).
@@ -127,6 +127,6 @@ pub struct Pod {
     pub uid: String,
     /// The workload that its name and labels tell of (`web` of `web-7d4b9c6f5-x2x7p` with a pod-template-hash); else the pod's name.
     pub workload: String,
-    /// Labels of the sandbox, without the runtime's own.
-    pub labels: BTreeMap<String, String>,
+    /// Labels of the sandbox by name, in the names' order, without the runtime's own.
+    pub labels: Box<[(Box<str>, Box<str>)]>,
 }

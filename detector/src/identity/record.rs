@@ -61,7 +61,7 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Reads a record of this namespace. `node_capabilities` are all that a process can have on this node, as a bit set.
-    pub(super) fn read(record: ContainerRecord, runtime_namespace: &str, node_capabilities: u64) -> Self {
+    pub(super) fn read(record: ContainerRecord, runtime_namespace: &Arc<str>, node_capabilities: u64) -> Self {
         let ContainerRecord { id, labels, image, spec, mut extensions, sandbox, .. } = record;
         let cri_container =
             extensions.remove(CONTAINER_EXTENSION).and_then(|extension| CriContainer::parse(&extension.value));
@@ -117,7 +117,7 @@ impl Draft {
         };
         let mut container = Container {
             id,
-            runtime_namespace: runtime_namespace.to_owned(),
+            runtime_namespace: Arc::clone(runtime_namespace),
             role,
             name,
             image: None,
@@ -168,7 +168,7 @@ impl<'a> Tells<'a> {
             uid: self.first(annotation::POD_UID, label::POD_UID).unwrap_or_default().to_owned(),
             workload: workload::workload(&name, &labels),
             name,
-            labels,
+            labels: kept(labels),
         })
     }
 }
@@ -176,7 +176,7 @@ impl<'a> Tells<'a> {
 fn pod_of_request(sandbox: CriSandbox) -> Pod {
     let CriSandbox { name, namespace, uid, labels, privileged: _ } = sandbox;
     let labels = pod_labels(labels);
-    Pod { workload: workload::workload(&name, &labels), namespace, name, uid, labels }
+    Pod { workload: workload::workload(&name, &labels), namespace, name, uid, labels: kept(labels) }
 }
 
 /// The pod's own labels, in the order of their names, as many as there is room for.
@@ -190,6 +190,11 @@ fn pod_labels(labels: impl IntoIterator<Item = (String, String)>) -> BTreeMap<St
             bytes <= MAX_LABEL_BYTES
         })
         .collect()
+}
+
+/// As they are kept: a tree of three takes as much room as one of eleven.
+fn kept(labels: BTreeMap<String, String>) -> Box<[(Box<str>, Box<str>)]> {
+    labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 fn image_hints(recorded: String, cri: Option<&CriContainer>, tells: &Tells<'_>) -> ImageHints {
@@ -267,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_container_of_a_pod_is_read() {
-        let Draft { container, sandbox_id, cgroup, image, defect } = Draft::read(cri_container(), "k8s.io", 0);
+        let Draft { container, sandbox_id, cgroup, image, defect } = Draft::read(cri_container(), &"k8s.io".into(), 0);
         assert!(defect.is_none());
         assert_eq!(sandbox_id.as_deref(), Some("dd6b"));
         assert_eq!(cgroup.as_deref(), Some(&*format!("/kubepods/burstable/pod{UID}/d59f")));
@@ -288,7 +293,7 @@ mod tests {
         assert_eq!((volume.kind.as_str(), volume.name.as_str()), ("configmap", "conf"));
         let pod = container.pod.unwrap();
         assert_eq!((&*pod.namespace, &*pod.name, &*pod.uid), ("prod", "web-7d4b9c6f5-x2x7p", UID));
-        assert_eq!(pod.labels, BTreeMap::new(), "a container's labels are not its pod's");
+        assert!(pod.labels.is_empty(), "a container's labels are not its pod's");
     }
 
     #[test]
@@ -307,11 +312,11 @@ mod tests {
             .into(),
             ..ContainerRecord::default()
         };
-        let container = Draft::read(record, "k8s.io", 0).container;
+        let container = Draft::read(record, &"k8s.io".into(), 0).container;
         assert_eq!((container.role, &container.name), (Role::Sandbox, &None));
         let pod = container.pod.unwrap();
         assert_eq!(pod.workload, "web");
-        assert_eq!(pod.labels.keys().collect::<Vec<_>>(), ["app", "pod-template-hash"]);
+        assert_eq!(pod.labels.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["app", "pod-template-hash"]);
     }
 
     #[test]
@@ -326,7 +331,7 @@ mod tests {
             ]),
             ..ContainerRecord::default()
         };
-        let container = Draft::read(record, "k8s.io", 0).container;
+        let container = Draft::read(record, &"k8s.io".into(), 0).container;
         assert_eq!((container.role, container.name.as_deref()), (Role::Container, Some("app")));
         assert_eq!(container.readonly_rootfs, None);
         assert_eq!(container.pod.unwrap().uid, UID);
@@ -340,7 +345,7 @@ mod tests {
             spec: Some(any(r#"{"root":{},"linux":{"cgroupsPath":"/default/job"}}"#)),
             ..ContainerRecord::default()
         };
-        let Draft { container, cgroup, .. } = Draft::read(record, "default", 1);
+        let Draft { container, cgroup, .. } = Draft::read(record, &"default".into(), 1);
         assert_eq!((container.role, container.pod.is_none()), (Role::Plain, true));
         assert_eq!((container.readonly_rootfs, container.privileged), (Some(false), Some(false)));
         assert_eq!(cgroup.as_deref(), Some("/default/job"));
@@ -349,7 +354,7 @@ mod tests {
     #[test]
     fn a_spec_that_can_t_be_read_leaves_the_pod_known_and_the_seal_unknown() {
         let record = ContainerRecord { spec: Some(any("not json")), ..cri_container() };
-        let Draft { container, defect, sandbox_id, .. } = Draft::read(record, "k8s.io", 0);
+        let Draft { container, defect, sandbox_id, .. } = Draft::read(record, &"k8s.io".into(), 0);
         assert!(defect.is_some());
         assert_eq!((container.readonly_rootfs, container.mounts.len()), (None, 0));
         assert_eq!((container.name.as_deref(), sandbox_id.as_deref()), (Some("app"), Some("dd6b")));
@@ -377,7 +382,7 @@ mod tests {
                 extensions: [(CONTAINER_EXTENSION.to_owned(), any(&extension))].into(),
                 ..ContainerRecord::default()
             };
-            let draft = Draft::read(record, "k8s.io", u64::MAX);
+            let draft = Draft::read(record, &"k8s.io".into(), u64::MAX);
             prop_assert!(draft.defect.is_none() || draft.container.readonly_rootfs.is_none());
         }
     }

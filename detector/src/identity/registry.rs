@@ -118,7 +118,8 @@ pub(super) enum Owner {
 #[derive(Debug)]
 pub(super) struct Registry {
     namespaces: Vec<Arc<str>>,
-    slots: HashMap<Key, Slot>,
+    /// Apart from the table: half of that is room for more.
+    slots: HashMap<Key, Box<Slot>>,
     /// From the name of a cgroup (the last component of its path) to the containers that may be in it.
     by_name: HashMap<Arc<str>, Vec<Key>>,
     sought: HashMap<Arc<str>, Sought>,
@@ -316,10 +317,10 @@ impl Registry {
                 return None;
             }
             let told = self.tick();
-            self.slots.insert(key.clone(), Slot { told, ..Slot::default() });
+            self.slots.insert(key.clone(), Box::new(Slot { told, ..Slot::default() }));
             self.index(key);
         }
-        self.slots.get_mut(key)
+        self.slots.get_mut(key).map(AsMut::as_mut)
     }
 
     /// Gives up the container that was deleted first.
@@ -339,7 +340,8 @@ impl Registry {
 
     fn index(&mut self, key: &Key) {
         let name = self.index_name(key);
-        self.by_name.entry(name).or_default().push(key.clone());
+        // Most often there is but one, and a list that grows by itself makes room for four.
+        self.by_name.entry(name).or_insert_with(|| Vec::with_capacity(1)).push(key.clone());
     }
 
     fn unindex(&mut self, key: &Key) {

@@ -142,6 +142,17 @@ impl Writable {
 }
 
 impl Seen {
+    /// The same for one who keeps it and tells no names: of its writable mounts, without those that are no
+    /// [declared memory](Writable::declared_memory), which count as [`beyond`](Self::beyond).
+    #[must_use]
+    pub fn counted(mut self) -> Self {
+        let all = self.writable.len();
+        self.writable.retain(|mount| mount.declared_memory().is_some());
+        self.writable.shrink_to_fit();
+        self.beyond += all - self.writable.len();
+        self
+    }
+
     /// From the mount table of a container whose program runs, without `breaches`; none where its root is no mount of it.
     /// Takes time in proportion to the table, however a container has made it.
     pub fn of(container: &Container, mounts: &[MountInfo], cap_sys_admin: Option<bool>) -> Option<Self> {

@@ -119,6 +119,21 @@ fn memory_counts_as_the_containers_where_the_specification_gave_it_and_not_where
 }
 
 #[test]
+fn who_keeps_what_was_seen_keeps_the_memory_and_the_number_of_the_others() {
+    let mut seen = seen_in(TABLE, true);
+    let memory = Memory { size_bytes: 1 << 20, used_bytes: Some(4096) };
+    seen.writable.iter_mut().filter(|mount| mount.is_tmpfs()).for_each(|mount| mount.memory = Some(memory));
+    let counted = seen.clone().counted();
+    assert!(counted.writable.len() < seen.writable.len());
+    assert_eq!(counted.writable.len() + counted.beyond, seen.writable.len() + seen.beyond);
+    let told = |seen: &Seen| {
+        let told = seen.writable.iter().filter_map(Writable::declared_memory);
+        told.map(|(point, memory)| (point.to_owned(), memory)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&counted), told(&seen));
+}
+
+#[test]
 fn a_tmpfs_behind_a_filesystem_that_may_not_answer_is_told_and_not_asked() {
     let table = format!(
         "{TABLE}140 97 0:80 / /mnt rw - fuse.sshfs x rw\n141 140 0:81 / /mnt/cache rw - tmpfs tmpfs rw\n142 143 0:82 / /a rw - tmpfs \

@@ -51,7 +51,8 @@ pub(super) struct Watcher {
     pub(super) found: mpsc::Sender<Event>,
     epoll: OwnedFd,
     /// By a number that is never used again; in epoll's data, twice that for the mount table, and one more for the exit.
-    watched: HashMap<u64, Watched>,
+    /// Apart from the table: half of that is room for more.
+    watched: HashMap<u64, Box<Watched>>,
     last: u64,
     /// The node's own root: a process that stands in it is not in its container.
     node_root: Option<(Vec<u8>, Vec<u8>)>,
@@ -158,8 +159,8 @@ impl Watcher {
             let all: Vec<u64> = self.watched.keys().copied().collect();
             all.into_iter().for_each(|number| self.look_soon(number, now));
         }
-        let due_at = |(number, watched): (&u64, &Watched)| Some((watched.due.filter(|due| *due <= now)?, *number));
-        let mut due: Vec<(Instant, u64)> = self.watched.iter().filter_map(due_at).collect();
+        let due = self.watched.iter().filter_map(|(number, watched)| Some((watched.due?, *number)));
+        let mut due: Vec<(Instant, u64)> = due.filter(|(due, _)| *due <= now).collect();
         if due.is_empty() {
             return Ok(());
         }
@@ -230,7 +231,7 @@ impl Watcher {
         let sealed = |container: &Arc<Container>| {
             container.role != Role::Sandbox && container.readonly_rootfs == Some(true) && first(container).is_some()
         };
-        let containers: HashMap<(String, String), Arc<Container>> = self
+        let containers: HashMap<(Arc<str>, String), Arc<Container>> = self
             .identity
             .containers()
             .into_iter()
@@ -267,7 +268,7 @@ impl Watcher {
         match Target::open(&self.host_proc, pid, start_time_ns) {
             Ok(Some(target)) => {
                 self.last += 1;
-                let watched = Watched {
+                let watched = Box::new(Watched {
                     container,
                     target,
                     seal: Seal::default(),
@@ -276,7 +277,7 @@ impl Watcher {
                     pace: Pace::new(),
                     looked: false,
                     due: Some(now),
-                };
+                });
                 let number = self.last;
                 match descriptors::await_table(&self.epoll, number, &watched.target)
                     .and_then(|()| descriptors::await_exit(&self.epoll, number, &watched.target))
@@ -353,8 +354,8 @@ fn first(container: &Container) -> Option<(u32, u64)> {
     Some((container.init_pid?, container.init_start_time_ns?))
 }
 
-fn key(container: &Container) -> (String, String) {
-    (container.runtime_namespace.clone(), container.id.clone())
+fn key(container: &Container) -> (Arc<str>, String) {
+    (Arc::clone(&container.runtime_namespace), container.id.clone())
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -125,7 +125,7 @@ impl Witness {
 fn container(cgroup: &Cgroup) -> Container {
     Container {
         id: cgroup.name.clone(),
-        runtime_namespace: "rosentry-demo".to_owned(),
+        runtime_namespace: "rosentry-demo".into(),
         role: Role::Plain,
         name: Some("demo".to_owned()),
         image: None,

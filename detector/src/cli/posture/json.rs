@@ -29,7 +29,7 @@ fn container(row: &Row) -> Value {
         "workload": pod.map(|pod| text(pod.workload.as_bytes())),
         "container": container.name.as_ref().map(|name| text(name.as_bytes())),
         "id": text(container.id.as_bytes()),
-        "image": container.image.as_ref().map(|image| text(image.as_bytes())),
+        "image": container.image.as_deref().map(|image| text(image.as_bytes())),
         "declared_readonly": container.readonly_rootfs,
         "privileged": container.privileged,
         "seen": seen.as_ref().ok().map(of_seen),

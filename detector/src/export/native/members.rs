@@ -250,9 +250,9 @@ impl<'a> From<&'a Container> for ContainerLine<'a> {
     fn from(container: &'a Container) -> Self {
         ContainerLine {
             id: text(&container.id),
-            name: string(&container.name),
-            image: string(&container.image),
-            image_digest: string(&container.image_digest),
+            name: string(container.name.as_deref()),
+            image: string(container.image.as_deref()),
+            image_digest: string(container.image_digest.as_deref()),
             readonly_rootfs: container.readonly_rootfs,
             privileged: container.privileged,
             started_at: container.started_at_unix_ns.map(Time),
@@ -274,6 +274,6 @@ impl<'a> From<&'a Pod> for PodLine<'a> {
 
 impl<'a> From<&'a Cgroup> for CgroupLine<'a> {
     fn from(cgroup: &'a Cgroup) -> Self {
-        CgroupLine { id: cgroup.id, path: string(&cgroup.path) }
+        CgroupLine { id: cgroup.id, path: string(cgroup.path.as_deref()) }
     }
 }

@@ -202,8 +202,8 @@ fn bytes(bytes: &Option<Vec<u8>>) -> Option<Text<'_>> {
     bytes.as_deref().map(Text)
 }
 
-fn string(string: &Option<String>) -> Option<Text<'_>> {
-    string.as_deref().map(text)
+fn string(string: Option<&str>) -> Option<Text<'_>> {
+    string.map(text)
 }
 
 fn line<'a>(event: &'a Event, node: &'a str) -> Line<'a> {

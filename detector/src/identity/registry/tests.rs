@@ -16,7 +16,7 @@ fn key(namespace: &str, id: &str) -> Key {
 fn loaded(namespace: &str, id: &str, name: &str, cgroup: Option<&str>) -> Loaded {
     let container = Container {
         id: id.to_owned(),
-        runtime_namespace: namespace.to_owned(),
+        runtime_namespace: namespace.into(),
         role: Role::Container,
         name: Some(name.to_owned()),
         image: None,

@@ -33,7 +33,7 @@ async fn a_container_of_a_pod_is_known_with_all_that_events_tell_of_it() {
     let known = container(&identity, id).await;
     println!("known {:?} after the first question", start.elapsed());
 
-    assert_eq!((known.id.as_str(), known.runtime_namespace.as_str()), (app.id.as_str(), NAMESPACE));
+    assert_eq!((known.id.as_str(), &*known.runtime_namespace), (app.id.as_str(), NAMESPACE));
     assert_eq!((known.role, known.name.as_deref()), (Role::Container, Some("app")));
     assert_eq!(known.image.as_deref(), Some(IMAGE));
     assert_eq!(known.image_digest.as_deref(), Some(lab.containerd.image_digest().as_str()));
@@ -47,7 +47,7 @@ async fn a_container_of_a_pod_is_known_with_all_that_events_tell_of_it() {
 
     let of = known.pod.as_ref().expect("it is in a pod");
     assert_eq!((of.namespace.as_str(), of.name.as_str(), of.uid.as_str()), ("prod", "web", pod.uid.as_str()));
-    assert_eq!(of.labels.iter().collect::<Vec<_>>(), [(&"app".to_owned(), &"web".to_owned())]);
+    assert_eq!(*of.labels, [("app".into(), "web".into())]);
     assert_eq!(of.workload, "web");
 
     patiently(DEADLINE, "the task is told", async || container(&identity, id).await.task == TaskState::Running).await;
@@ -82,7 +82,7 @@ async fn containers_that_ran_before_are_known_as_well_as_those_that_came_after()
     assert!(known.init_pid.is_some());
     let off_ns = (started - known.started_at_unix_ns.expect("the process tells when it started")).abs();
     assert!(off_ns < 10_000_000_000, "{off_ns} ns off");
-    assert_eq!(known.pod.as_ref().unwrap().labels["app"], "web");
+    assert_eq!(*known.pod.as_ref().unwrap().labels, [("app".into(), "web".into())]);
 }
 
 // ctr blocks the test's own thread.
@@ -102,7 +102,7 @@ async fn a_container_of_ctr_is_known_by_whatever_name_it_has_and_so_are_cgroups_
 
     for path in [&cgroup, &nested] {
         let known = container(&identity, cgroup_id(path)).await;
-        assert_eq!((known.id.as_str(), known.runtime_namespace.as_str()), (name.as_str(), "default"));
+        assert_eq!((known.id.as_str(), &*known.runtime_namespace), (name.as_str(), "default"));
         assert_eq!((known.role, known.pod.is_none()), (Role::Plain, true));
         assert_eq!((known.readonly_rootfs, known.privileged), (Some(true), Some(true)));
         assert_eq!(known.image_digest.as_deref(), Some(image().digest.as_str()));

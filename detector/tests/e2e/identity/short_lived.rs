@@ -50,7 +50,7 @@ async fn fifty_containers_deleted_at_once_are_known_when_their_records_come_in()
         let known = container(&identity, cgroup_id).await;
         assert_eq!((known.id.as_str(), known.name.as_deref()), (id.as_str(), Some(name.as_str())));
         assert_eq!(known.pod.as_ref().unwrap().uid, pod.uid);
-        assert_eq!(known.pod.as_ref().unwrap().labels["app"], "jobs");
+        assert_eq!(*known.pod.as_ref().unwrap().labels, [("app".into(), "jobs".into())]);
         assert!(known.init_pid.is_some() && known.image_digest.is_some());
         assert_eq!(known.task, TaskState::Ended);
     }

@@ -125,7 +125,7 @@ pub fn shown(attempt: &Attempt) -> String {
 pub fn event(attempt: &Attempt) -> Event {
     let container = Container {
         id: "c".repeat(64),
-        runtime_namespace: "k8s.io".to_owned(),
+        runtime_namespace: "k8s.io".into(),
         role: Role::Container,
         name: Some("app".to_owned()),
         image: None,
