@@ -27,9 +27,19 @@ macro_rules! offsets {
             pub fn from_lookup<E>(mut look_up: impl FnMut(&'static str, &'static str) -> Result<u32, E>) -> Result<Self, E> {
                 Ok(Self { $( $field: offsets!(@found look_up $type_name $member $($optional)?), )+ })
             }
+
+            /// All of them, in the order of the fields.
+            #[cfg(feature = "user")]
+            pub fn all(&self) -> impl ExactSizeIterator<Item = u32> {
+                [$( self.$field ),+].into_iter()
+            }
         }
     };
 }
+
+/// In the programs some loads have in place of an offset this and the field's number in [`Offsets`]: user space puts the offset there
+/// before it loads them. No other load has such an offset: a program's stack has 512 bytes.
+pub const PLACEHOLDER: i16 = i16::MIN;
 
 /// The value of an offset that this kernel does not have.
 pub const UNAVAILABLE: u32 = u32::MAX;
@@ -185,6 +195,8 @@ offsets! {
     kernfs_node_id: "kernfs_node"."id";
     /// The kernel's copy of a path.
     filename_name: "filename"."name", optional;
+    /// A short path itself: then `filename_name` points to it.
+    filename_short: "filename"."iname", optional;
     /// The file that an io_uring request is on.
     kiocb_file: "io_kiocb"."file", optional;
     /// What an io_uring request asks for.

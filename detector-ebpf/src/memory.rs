@@ -55,6 +55,19 @@ impl Structure {
         registers_of(self.0.as_ptr().cast())
     }
 
+    /// What a member points to, that was loaded as a number.
+    #[inline(always)]
+    pub fn at(address: u64) -> Option<Self> {
+        Self::parameter(address as *const u8)
+    }
+
+    /// What stands at `offset` within it.
+    #[inline(always)]
+    pub fn part(self, offset: u32) -> Self {
+        // SAFETY: not null, and far from the end of the address space.
+        Self(unsafe { self.0.add(offset as usize) })
+    }
+
     /// The same, as a number.
     #[inline(always)]
     pub fn untyped(self) -> Untyped {
@@ -154,13 +167,6 @@ pub fn kernel_words(base: u64, first: u32, second: u32) -> [u64; 2] {
     } else {
         [kernel_at(base, first), kernel_at(base, second)]
     }
-}
-
-/// Reads the `T` at `address` in kernel memory to where it is kept; zeros where it can't be read.
-#[inline(always)]
-pub fn kernel_to<T: Plain>(to: &mut T, address: u64) {
-    // SAFETY: `to` is writable for its size; the helper checks the address, and zeroes it on a fault.
-    unsafe { bpf_probe_read_kernel(core::ptr::from_mut(to).cast(), size_of::<T>() as u32, address as *const _) };
 }
 
 /// Reads a `T` of the process's memory; a page that is not resident is a failure.

@@ -13,6 +13,7 @@ use core::{
 use aya_ebpf::bindings::pt_regs;
 use detector_common::{
     fold::FIXED_WORDS,
+    offsets::UNAVAILABLE,
     operation::Operation,
     syscalls::{Call, NONE, TABLE_LEN},
     takeover::Kind,
@@ -23,7 +24,7 @@ use crate::{
     fold,
     hooks::{covers, sys_exit},
     memory::{self, Readable, Structure},
-    offsets::offset,
+    offsets::{member, offset},
     scratch::{self, Scratch},
 };
 
@@ -31,6 +32,10 @@ use crate::{
 pub const WORDS: usize = 8;
 /// Of these, what most paths have room in.
 const HALF: usize = WORDS / 2;
+
+/// What nearly every program and library opens with (`arch/x86/entry/syscalls/syscall_64.tbl`); of 32-bit calls this is
+/// `remap_file_pages`.
+const OPENAT: u64 = 257;
 
 /// Nobody has asked, not even whether it is these programs' to report.
 pub const UNASKED: u32 = 0;
@@ -51,7 +56,7 @@ pub const NEW: u32 = 3;
 pub extern "C" fn ask_at_function(name: u64) -> u32 {
     let Some(task) = Structure::current_task() else { return NOT_QUICK };
     let Some(call) = Asked::of_current(task) else { return NOT_QUICK };
-    ask(task, name, call)
+    ask_of_string(task, name, call)
 }
 
 /// The same at the exit of the syscall, which counts nothing that such a function does.
@@ -60,25 +65,38 @@ pub fn ask_at_exit(registers: &pt_regs) -> u32 {
     let Some(task) = Structure::current_task() else { return UNASKED };
     match Asked::of(task, registers) {
         Some(call) if covers::syscalls(call.operation, Kind::Refused) => DONE,
-        Some(call) => ask(task, 0, call),
+        Some(call) => ask_of_string(task, 0, call),
         None => UNASKED,
     }
 }
 
-/// The same at the end of the function that opens, with this path and these arguments.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn ask_at_open(name: u64, dirfd: u32, flags: u32) -> u32 {
-    let Some(task) = Structure::current_task() else { return NOT_QUICK };
-    if process::is_io_worker(task) {
+/// The same at the end of the function that opens, with the kernel's copy of the path and these arguments.
+///
+/// A short path stands in its `struct filename` itself, from where a word is one load.
+#[inline(always)]
+pub fn ask_at_open(task: Structure, filename: Structure, dirfd: u32, flags: u32) -> u32 {
+    if offset!(filename_short) == UNAVAILABLE || process::is_current_io_worker(task) {
         return NOT_QUICK;
     }
-    match Asked::of_current(task) {
-        Some(call) if call.operation == Operation::Open as u8 => {
-            ask(task, name, Asked { dirfd, flags: flags.into(), ..call })
+    let registers = task.registers();
+    // A 32-bit call of this number opens nothing, so this is the 64-bit one.
+    let call = if registers.orig_rax == OPENAT {
+        OPENAT as u32
+    } else {
+        match Asked::of(task, registers) {
+            Some(call) if call.operation == Operation::Open as u8 => call.call,
+            _ => return NOT_QUICK,
         }
-        _ => NOT_QUICK,
+    };
+    let call = Asked { operation: Operation::Open as u8, call, path: 0, dirfd, flags: flags.into() };
+    let name = member!(filename, "u64", filename_name);
+    let text = filename.part(offset!(filename_short));
+    if name != text.address() {
+        return NOT_QUICK;
     }
+    let word = |index: usize| Some(text.load(index as u32 * 8));
+    // It is the kernel's, which nobody changes: read once more it is the same.
+    ask(task, call, word, |scratch| scratch.text = memory::kernel_at(name, 0))
 }
 
 /// A call that has one path, as its key takes it.
@@ -102,8 +120,6 @@ impl Asked {
     /// The same, with the registers that it began with.
     #[inline(always)]
     fn of(task: Structure, registers: &pt_regs) -> Option<Self> {
-        /// What nearly every program and library opens with (`arch/x86/entry/syscalls/syscall_64.tbl`).
-        const OPENAT: u64 = 257;
         let number = registers.orig_rax;
         let compat = sys_exit::is_compat(task);
         if number == OPENAT && !compat {
@@ -144,17 +160,16 @@ impl Asked {
     }
 }
 
+/// The same, where the path is read to the stack first: by `name`, or where that is 0, by the program's own string.
 #[inline(always)]
-fn ask(task: Structure, name: u64, call: Asked) -> u32 {
-    let Asked { operation, call, path, dirfd, flags } = call;
+fn ask_of_string(task: Structure, name: u64, call: Asked) -> u32 {
     let mut text = MaybeUninit::<[u64; WORDS]>::uninit();
     let text = text.as_mut_ptr().cast::<u64>();
     // Of the kernel's memory a copy costs by its length, of the program's hardly.
-    let at_first = if name == 0 { WORDS } else { HALF };
     // SAFETY: both are as long as the text, or shorter; volatile, or the compiler would make a `memset` of the zeros.
     let is_read = unsafe {
         if name == 0 {
-            memory::user_bytes(text.cast(), WORDS as u32 * 8, path)
+            memory::user_bytes(text.cast(), WORDS as u32 * 8, call.path)
         } else {
             for word in HALF..WORDS {
                 write_volatile(text.add(word), 0);
@@ -165,44 +180,60 @@ fn ask(task: Structure, name: u64, call: Asked) -> u32 {
     if !is_read {
         return NOT_QUICK;
     }
-    // SAFETY: the first word of the text.
-    let first = unsafe { read_volatile(text) } as u8;
-    let is_absolute = first == b'/';
-    if !is_absolute {
-        if first == 0 {
-            return NOT_QUICK;
+    let word = |index: usize| {
+        if index == HALF && name != 0 {
+            let rest = name.wrapping_add(HALF as u64 * 8);
+            // SAFETY: the second half of the text.
+            if !unsafe { memory::kernel_bytes(text.add(HALF).cast(), HALF as u32 * 8, rest) } {
+                return None;
+            }
         }
-        if dirfd != AT_FDCWD {
-            return NOT_QUICK;
+        // SAFETY: within the text.
+        Some(unsafe { read_volatile(text.add(index)) })
+    };
+    ask(task, call, word, |scratch| {
+        for word in 0..WORDS {
+            // SAFETY: within both; volatile, or the compiler would make a `memcpy` of this, which goes byte by byte.
+            unsafe { write_volatile(&raw mut scratch.text[word], read_volatile(text.add(word))) };
         }
+    })
+}
+
+/// The same with a path whose words `word` reads in turn, as long as it has not come to the end; `note` keeps them in a scratch.
+#[inline(always)]
+fn ask(
+    task: Structure,
+    call: Asked,
+    mut word: impl FnMut(usize) -> Option<u64>,
+    note: impl FnOnce(&mut Scratch),
+) -> u32 {
+    let Asked { operation, call, dirfd, flags, path: _ } = call;
+    let Some(first) = word(0) else { return NOT_QUICK };
+    let is_absolute = first as u8 == b'/';
+    if !is_absolute && (first as u8 == 0 || dirfd != AT_FDCWD) {
+        return NOT_QUICK;
     }
     // With the flags it tells the operation, too.
     let asked = flags << 32 | u64::from(call);
     let mut hash = 0;
+    let mut this = first;
     let mut index = 0;
     loop {
-        if index == at_first && index == HALF {
-            let rest = name.wrapping_add(HALF as u64 * 8);
-            // SAFETY: the second half of the text.
-            if !unsafe { memory::kernel_bytes(text.add(HALF).cast(), HALF as u32 * 8, rest) } {
-                return NOT_QUICK;
-            }
-        }
-        if index == WORDS {
-            return NOT_QUICK;
-        }
-        // SAFETY: within the text.
-        let word = unsafe { read_volatile(text.add(index)) };
         // The highest bit of each byte that is NUL, and of none before the first that is.
-        let ends = word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080;
+        let ends = this.wrapping_sub(0x0101_0101_0101_0101) & !this & 0x8080_8080_8080_8080;
         if ends != 0 {
             // Without what stands behind the path.
             let before_end = ((ends & ends.wrapping_neg()) >> 7).wrapping_sub(1);
-            fold::add_to_lane(&mut hash, index + FIXED_WORDS, word & before_end);
+            fold::add_to_lane(&mut hash, index + FIXED_WORDS, this & before_end);
             break;
         }
-        fold::add_to_lane(&mut hash, index + FIXED_WORDS, word);
+        fold::add_to_lane(&mut hash, index + FIXED_WORDS, this);
         index += 1;
+        if index == WORDS {
+            return NOT_QUICK;
+        }
+        let Some(next) = word(index) else { return NOT_QUICK };
+        this = next;
     }
     let Some(chosen) = chosen_by_kernel(task, is_absolute, asked) else { return NOT_QUICK };
     let key = [hash, chosen];
@@ -210,7 +241,9 @@ fn ask(task: Structure, name: u64, call: Asked) -> u32 {
         return DONE;
     }
     let Some((scratch, place)) = scratch::claim() else { return NOT_QUICK };
-    note(scratch, key, text.cast());
+    scratch.is_new = 1;
+    scratch.key = key;
+    note(scratch);
     NEW + place
 }
 
@@ -223,33 +256,24 @@ pub fn does(operation: u32, row: &Call) -> bool {
     of_row == operation || removes(of_row) && removes(operation)
 }
 
-#[inline(always)]
-fn note(scratch: &mut Scratch, key: [u64; 2], text: *const [u64; WORDS]) {
-    scratch.is_new = 1;
-    scratch.key = key;
-    for word in 0..WORDS {
-        // SAFETY: within both; volatile, or the compiler would make a `memcpy` of this, which goes byte by byte.
-        unsafe { write_volatile(&raw mut scratch.text[word], read_volatile(text.cast::<u64>().add(word))) };
-    }
-}
-
 /// The descriptor that stands for the working directory.
 const AT_FDCWD: u32 = -100_i32 as u32;
 
 /// What the path is relative to, root or working directory, what is executed, and what was `asked`, in one number.
 #[inline(always)]
 fn chosen_by_kernel(task: Structure, is_absolute: bool, asked: u64) -> Option<u64> {
-    let fs = task.follow(offset!(task_fs))?;
+    let fs = Structure::at(member!(task, "u64", task_fs))?;
     // Not its mount: the same path of another mount namespace is the same attempt.
-    let base: u64 = if is_absolute { fs.load(offset!(fs_root_dentry)) } else { fs.load(offset!(fs_pwd_dentry)) };
-    let file = task.follow(offset!(task_mm))?.follow(offset!(mm_exe_file))?;
-    let executable: u64 = file.load(offset!(file_dentry));
-    let inode = file.follow(offset!(file_inode))?;
-    let generation: u32 = inode.load(offset!(inode_generation));
-    let number: u64 = inode.load(offset!(inode_number));
+    let base = if is_absolute { member!(fs, "u64", fs_root_dentry) } else { member!(fs, "u64", fs_pwd_dentry) };
+    let mm = Structure::at(member!(task, "u64", task_mm))?;
+    let file = Structure::at(member!(mm, "u64", mm_exe_file))?;
+    let executable = member!(file, "u64", file_dentry);
+    let inode = Structure::at(member!(file, "u64", file_inode))?;
+    let generation = member!(inode, "u32", inode_generation);
+    let number = member!(inode, "u64", inode_number);
     // Nobody can choose these, so a sum does, each with a factor of its own. What was asked is chosen, but with all else the same
     // another number makes another sum.
-    let inode = number ^ u64::from(generation) << 32;
+    let inode = number ^ generation << 32;
     let sum = [memory::number(base), memory::number(executable), inode, asked]
         .into_iter()
         .zip(FACTORS)

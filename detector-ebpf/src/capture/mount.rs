@@ -4,7 +4,6 @@
 //! for write access on the way (`mnt_want_write`), and the mount that refuses is noted for the running task until the
 //! operation's end: by then a `struct path` of it is gone, and the mount itself may be.
 
-use aya_ebpf::{macros::map, maps::Array};
 use detector_common::{
     offsets::UNAVAILABLE,
     record::{FSTYPE_LEN, MountRecord},
@@ -14,10 +13,10 @@ use crate::{
     atomic::Claim,
     capture::{
         names, path,
-        slots::{self, SLOTS, Slot},
+        slots::{self, SLOTS, Slot, Static},
     },
     memory::{self, Plain, Readable, Structure, Untyped},
-    offsets::offset,
+    offsets::{member, offset},
 };
 
 /// A mount, and its root as a `struct path`, from where its point is walked to.
@@ -25,53 +24,23 @@ use crate::{
 #[repr(C)]
 pub struct Refused {
     place: [u64; 2],
-    /// Address of the name of its type of file system.
-    fstype: u64,
     pub mount: MountRecord,
 }
 
-// SAFETY of what it allows: numbers and arrays of them, without padding.
-impl Plain for Refused {}
-
 impl Refused {
-    /// Where it is; 0 where it is not known.
-    #[inline(always)]
-    pub fn address(&self) -> u64 {
-        if self.mount.known == 0 { 0 } else { core::ptr::from_ref(self) as u64 }
-    }
-
     /// Address of its root, as a `struct path`; 0 where it is not known.
     #[inline(always)]
     pub fn root(&self) -> u64 {
         if self.mount.known == 0 { 0 } else { self.place.as_ptr() as u64 }
     }
 
-    /// Notes a `vfsmount` with what costs next to nothing to read, while it can't go; the rest is read when it is
-    /// [completed](Self::complete).
+    /// Fills it from what was noted. Nothing is known of a mount of the kernel's own, which has no place in any namespace (a layer of
+    /// an overlay), nor of one that has gone since it was noted.
     #[inline(always)]
-    fn note<S: Readable>(&mut self, vfsmount: S) {
+    pub fn fill(&mut self, Noted { vfsmount, root }: Noted) {
         self.mount.known = 0;
-        self.place[path::word(offset!(path_mnt))] = vfsmount.address();
-        self.place[path::word(offset!(path_dentry))] = vfsmount.load(offset!(vfsmount_root));
-        self.mount.flags = vfsmount.load(offset!(vfsmount_flags));
-        self.mount.super_flags = 0;
-        self.fstype = 0;
-        let Some(superblock) = vfsmount.follow(offset!(vfsmount_sb)) else { return };
-        self.mount.super_flags = superblock.load::<u64>(offset!(sb_flags)) as u32;
-        let Some(fstype) = superblock.follow(offset!(sb_type)) else { return };
-        self.fstype = fstype.load(offset!(fstype_name));
-        self.mount.known = NOTED;
-    }
-
-    /// Reads the rest of what was noted, if anything was. Nothing is known of a mount of the kernel's own, which has no place in any
-    /// namespace (a layer of an overlay), nor of one that has gone since it was noted.
-    #[inline(always)]
-    pub fn complete(&mut self) {
-        if self.mount.known != NOTED {
-            return;
-        }
-        self.mount.known = 0;
-        let vfsmount = self.place[path::word(offset!(path_mnt))];
+        self.place[path::word(offset!(path_mnt))] = vfsmount;
+        self.place[path::word(offset!(path_dentry))] = root;
         // The verifier knows no way from a part to the whole.
         let mount = Untyped(vfsmount.wrapping_sub(u64::from(offset!(mount_mnt))));
         let namespace: u64 = mount.load(offset!(mount_ns));
@@ -79,54 +48,75 @@ impl Refused {
             return;
         }
         self.mount.id = mount.load(offset!(mount_id));
+        let vfsmount = Untyped(vfsmount);
+        self.mount.flags = vfsmount.load(offset!(vfsmount_flags));
+        let Some(superblock) = vfsmount.follow(offset!(vfsmount_sb)) else { return };
+        self.mount.super_flags = superblock.load::<u64>(offset!(sb_flags)) as u32;
+        let fstype = superblock.follow(offset!(sb_type)).map_or(0, |fstype| fstype.load(offset!(fstype_name)));
         memory::fill(&mut self.mount.fstype, 0);
         let to = self.mount.fstype.as_mut_ptr();
         // SAFETY: as long as it says. Where it can't be read, it stays empty.
-        unsafe { memory::kernel_string(to, FSTYPE_LEN as u32, self.fstype) };
-        let root: u64 = Untyped(vfsmount).load(offset!(vfsmount_root));
-        self.mount.known = u32::from(root == self.place[path::word(offset!(path_dentry))]);
+        unsafe { memory::kernel_string(to, FSTYPE_LEN as u32, fstype) };
+        // Last: what was read before is this mount's only if it still is.
+        self.mount.known = u32::from(vfsmount.load::<u64>(offset!(vfsmount_root)) == root);
     }
 
     /// Fills it from the `struct path` at `path`.
     #[inline(always)]
     pub fn fill_from_path(&mut self, path: u64) {
-        self.note(Untyped(memory::kernel_at(path, offset!(path_mnt))));
-        self.complete();
+        let vfsmount = Untyped(memory::kernel_at(path, offset!(path_mnt)));
+        self.fill(Noted { vfsmount: vfsmount.0, root: vfsmount.load(offset!(vfsmount_root)) });
     }
 }
 
-/// `known` of what was noted, and is not complete yet.
-const NOTED: u32 = 2;
+/// A mount that has refused: what can't be read any more when the operation has ended, and no more, because most operations are
+/// repeats.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Noted {
+    /// Address of the `vfsmount`; 0: none has refused.
+    vfsmount: u64,
+    /// Address of its root, by which another mount in the same place is told from it.
+    root: u64,
+}
+
+// SAFETY of what it allows: numbers, without padding.
+impl Plain for Noted {}
+
+impl Noted {
+    /// None has refused.
+    pub const NONE: Self = Self { vfsmount: 0, root: 0 };
+
+    /// Where it is; 0 where none has refused.
+    #[inline(always)]
+    pub fn address(&self) -> u64 {
+        if self.vfsmount == 0 { 0 } else { core::ptr::from_ref(self) as u64 }
+    }
+
+    #[inline(always)]
+    fn note(&mut self, vfsmount: Structure) {
+        self.vfsmount = vfsmount.address();
+        self.root = member!(vfsmount, "u64", vfsmount_root);
+    }
+}
+
 /// Pointers from there on are errors (`MAX_ERRNO`, `include/linux/err.h`).
 const ERRORS: u64 = -4096_i64 as u64;
 
-/// What tells one operation of a task from another.
-#[derive(Clone, Copy, Eq, PartialEq)]
-#[repr(C)]
-struct Operation {
-    /// Address of the `struct filename` that is looked up; 0 for none.
-    filename: u64,
-    /// Number of the syscall.
-    syscall: u64,
-}
-
-impl Operation {
-    #[inline(always)]
-    fn of(filename: u64) -> Self {
-        Self { filename, syscall: memory::current_registers().orig_rax }
-    }
-}
-
 /// A refusal on the way, of a call whose names are not kept.
 #[repr(C)]
-struct Noted {
-    by: Operation,
+struct OnTheWay {
+    /// What tells its operation from others of the task: address of the `struct filename` that is looked up, else the number of the
+    /// syscall.
+    by: u64,
     /// 1 where it is one of [`OF_OPENS`].
     counted: u64,
-    refused: Refused,
+    noted: Noted,
 }
 
-impl Noted {
+impl OnTheWay {
+    const NOTHING: Self = Self { by: 0, counted: 0, noted: Noted::NONE };
+
     #[inline(always)]
     fn count(&mut self, is_open: bool) {
         let counted = u64::from(is_open);
@@ -143,39 +133,38 @@ const LEFT_BEHIND: u64 = 2_500;
 /// How many notes are of opens: hardly ever any, so that an open which succeeds need not look for its own.
 static OF_OPENS: Claim = Claim::new();
 
-#[map]
-static REFUSED: Array<Slot<Noted>> = Array::with_max_entries(SLOTS, 0);
+static REFUSED: Static<OnTheWay> = Static::of([const { Slot::free_with(OnTheWay::NOTHING) }; SLOTS as usize]);
 
 /// Whether a mount refuses to be written to: by its own flags, or by those of its superblock (`mnt_want_write`, `fs/namespace.c`).
 #[inline(always)]
 pub fn refuses(vfsmount: Structure) -> bool {
     const MNT_READONLY: u32 = 0x40;
     const SB_RDONLY: u64 = 0x1;
-    vfsmount.load::<u32>(offset!(vfsmount_flags)) & MNT_READONLY != 0
-        || vfsmount
-            .follow(offset!(vfsmount_sb))
-            .is_some_and(|superblock| superblock.load::<u64>(offset!(sb_flags)) & SB_RDONLY != 0)
+    member!(vfsmount, "u32", vfsmount_flags) as u32 & MNT_READONLY != 0
+        || Structure::at(member!(vfsmount, "u64", vfsmount_sb))
+            .is_some_and(|superblock| member!(superblock, "u64", sb_flags) & SB_RDONLY != 0)
 }
 
 /// Notes for the running task that its operation is refused by the mount. Whether the operation itself ends so is not said:
 /// it may find that there is nothing to be written.
 #[inline(always)]
 pub fn note(vfsmount: Structure) {
-    let task = slots::current();
-    let filename = looked_up();
+    let Some(task) = Structure::current_task() else { return };
+    let owner = slots::of(task);
+    let filename = looked_up(task);
     // Of what is looked up still, the names are not kept.
     if filename == 0
-        && let Some(refused) = names::refused(task)
+        && let Some(noted) = names::refused(owner)
     {
-        refused.note(vfsmount);
-    } else if let Some(Slot { value: noted, .. }) = slots::claim(&REFUSED, task, LEFT_BEHIND) {
-        noted.by = Operation::of(filename);
-        noted.count(filename != 0);
-        noted.refused.note(vfsmount);
+        noted.note(vfsmount);
+    } else if let Some(Slot { value: on_the_way, .. }) = slots::claim(&REFUSED, owner, LEFT_BEHIND) {
+        on_the_way.by = if filename == 0 { syscall() } else { filename };
+        on_the_way.count(filename != 0);
+        on_the_way.noted.note(vfsmount);
     }
 }
 
-/// Hands the address of the [`Refused`] that was noted for the running task to `with` (0: none), then frees its place.
+/// Hands the address of the [`Noted`] of the running task to `with` (0: none), then frees its place.
 ///
 /// `filename` is that of the operation, as it was when it was noted; 0 where the kernel had done with it by then. A note that is
 /// of another operation, whose end nobody watches, is none.
@@ -183,9 +172,10 @@ pub fn note(vfsmount: Structure) {
 pub fn take(filename: u64, with: impl Fn(u64)) {
     match slots::find(&REFUSED, slots::current()) {
         Some(slot) => {
-            let noted = &mut slot.value;
-            noted.count(false);
-            with(if noted.by == Operation::of(filename) { noted.refused.address() } else { 0 });
+            let on_the_way = &mut slot.value;
+            on_the_way.count(false);
+            let by = if filename == 0 { syscall() } else { filename };
+            with(if on_the_way.by == by { on_the_way.noted.address() } else { 0 });
             slot.free();
         }
         None => with(0),
@@ -195,7 +185,13 @@ pub fn take(filename: u64, with: impl Fn(u64)) {
 /// Forgets what was noted for the running task: the operation did not end so.
 #[inline(always)]
 pub fn drop() {
-    if let Some(slot) = slots::find(&REFUSED, slots::current()) {
+    drop_of(slots::current());
+}
+
+/// The same, for the running task that has this number.
+#[inline(always)]
+pub fn drop_of(task: u64) {
+    if let Some(slot) = slots::find(&REFUSED, task) {
         slot.value.count(false);
         slot.free();
     }
@@ -207,13 +203,17 @@ pub fn is_any_of_an_open() -> bool {
     OF_OPENS.get() != 0
 }
 
+/// The number of the syscall that the running task is in.
+#[inline(always)]
+fn syscall() -> u64 {
+    memory::current_registers().orig_rax
+}
+
 /// Address of the `struct filename` that the running task is looking up; 0 for none.
 #[inline(always)]
-fn looked_up() -> u64 {
+fn looked_up(task: Structure) -> u64 {
     if offset!(task_nameidata) == UNAVAILABLE || offset!(nameidata_name) == UNAVAILABLE {
         return 0;
     }
-    Structure::current_task()
-        .and_then(|task| task.follow(offset!(task_nameidata)))
-        .map_or(0, |nameidata| nameidata.load(offset!(nameidata_name)))
+    Structure::at(member!(task, "u64", task_nameidata)).map_or(0, |nameidata| member!(nameidata, "u64", nameidata_name))
 }

@@ -10,7 +10,7 @@ use detector_common::record::PATH_MAX;
 
 use crate::{
     capture::{
-        mount::Refused,
+        mount::Noted,
         slots::{self, SLOTS, Slot},
     },
     memory::{self, Readable as _, Structure},
@@ -22,7 +22,7 @@ use crate::{
 pub struct Names {
     names: [[u8; PATH_MAX]; 2],
     /// The mount that has refused in the course of the call.
-    refused: Refused,
+    refused: Noted,
 }
 
 /// An hour, at 1000 ticks a second. A call that did last longer goes out without its paths.
@@ -36,7 +36,7 @@ static NAMES: Array<Slot<Names>> = Array::with_max_entries(SLOTS, 0);
 pub struct Kept {
     /// Addresses of the names. 0 where no slot was free, or where the program at the entry was not run.
     pub names: [u64; 2],
-    /// Address of the mount that has refused, as [`Refused`]; 0 where none has.
+    /// Address of the mount that has refused, as [`Noted`]; 0 where none has.
     pub refused: u64,
 }
 
@@ -46,7 +46,7 @@ pub fn keep(first: Option<Structure>, second: Option<Structure>) {
     let Some(Slot { value: kept, .. }) = slots::claim(&NAMES, slots::current(), LEFT_BEHIND) else {
         return;
     };
-    kept.refused.mount.known = 0;
+    kept.refused = Noted::NONE;
     copy(&mut kept.names[0], first);
     if second.is_some() {
         copy(&mut kept.names[1], second);
@@ -76,7 +76,7 @@ pub fn drop() {
 
 /// Where to note the mount that refuses `task`, if it is in a call whose names are kept.
 #[inline(always)]
-pub fn refused(task: u64) -> Option<&'static mut Refused> {
+pub fn refused(task: u64) -> Option<&'static mut Noted> {
     slots::find(&NAMES, task).map(|slot| &mut slot.value.refused)
 }
 

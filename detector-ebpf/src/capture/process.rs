@@ -11,7 +11,7 @@ use detector_common::{
 
 use crate::{
     memory::{self, Readable, Structure, Untyped},
-    offsets::offset,
+    offsets::{member, offset},
     scratch::Scratch,
 };
 
@@ -87,6 +87,12 @@ fn describe<S: Readable>(process: &mut ProcessRecord, task: S) {
 #[inline(always)]
 pub fn is_io_worker<S: Readable>(task: S) -> bool {
     task.load::<u32>(offset!(task_flags)) & PF_IO_WORKER != 0
+}
+
+/// The same of the running thread.
+#[inline(always)]
+pub fn is_current_io_worker(task: Structure) -> bool {
+    member!(task, "u32", task_flags) as u32 & PF_IO_WORKER != 0
 }
 
 /// Lets a thread of the program's speak for a worker, which the kernel made: the one that submitted, or where that is the

@@ -1,11 +1,13 @@
 //! Places that belong to a task for as long as it is in a call, found again by the address of the task.
 
-use aya_ebpf::{
-    helpers::generated::{bpf_get_current_task, bpf_jiffies64},
-    maps::Array,
-};
+use core::cell::UnsafeCell;
 
-use crate::atomic::Claim;
+use aya_ebpf::{helpers::generated::bpf_jiffies64, maps::Array};
+
+use crate::{
+    atomic::Claim,
+    memory::{self, Readable as _, Structure},
+};
 
 /// How many slots a map of them has; a power of two.
 pub const SLOTS: u32 = 512;
@@ -23,6 +25,11 @@ pub struct Slot<T> {
 }
 
 impl<T> Slot<T> {
+    /// Nobody's, with what is in it then.
+    pub const fn free_with(value: T) -> Self {
+        Self { owner: Claim::new(), claimed_at: 0, value }
+    }
+
     /// Frees it.
     #[inline(always)]
     pub fn free(&self) {
@@ -30,23 +37,66 @@ impl<T> Slot<T> {
     }
 }
 
-/// The address of the running task. A number, not a pointer to the verifier.
+/// Slots, by their numbers.
+pub trait Slots<T>: Sync {
+    /// The one of this number, which is masked.
+    fn at(&self, number: u32) -> Option<*mut Slot<T>>;
+}
+
+/// In a map: slots of many pages.
+impl<T> Slots<T> for Array<Slot<T>>
+where
+    Self: Sync,
+{
+    #[inline(always)]
+    fn at(&self, number: u32) -> Option<*mut Slot<T>> {
+        self.get_ptr_mut(number & (SLOTS - 1))
+    }
+}
+
+/// In the programs' own memory, where a slot is found without a look-up.
+pub struct Static<T>(UnsafeCell<[Slot<T>; SLOTS as usize]>);
+
+// SAFETY: a slot is claimed by exchanging its owner, who alone touches the rest.
+unsafe impl<T> Sync for Static<T> {}
+
+impl<T> Static<T> {
+    /// All the same, which is nobody's.
+    pub const fn of(slots: [Slot<T>; SLOTS as usize]) -> Self {
+        Self(UnsafeCell::new(slots))
+    }
+}
+
+impl<T> Slots<T> for Static<T> {
+    #[inline(always)]
+    fn at(&self, number: u32) -> Option<*mut Slot<T>> {
+        // SAFETY: within the slots.
+        Some(unsafe { self.0.get().cast::<Slot<T>>().add(number as usize & (SLOTS as usize - 1)) })
+    }
+}
+
+/// The running task, by a number that no other task has.
 #[inline(always)]
 pub fn current() -> u64 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_get_current_task() }
+    Structure::current_task().map_or(0, of)
+}
+
+/// The same of a task.
+#[inline(always)]
+pub fn of(task: Structure) -> u64 {
+    memory::number(task.address())
 }
 
 /// Claims a slot for `task`: its own, a free one, or one that was claimed more than `left_behind` ticks ago, because the end of
 /// that call was missed.
 #[inline(always)]
 #[expect(clippy::mut_from_ref, reason = "a map gives the value that a key names, and its owner alone touches it")]
-pub fn claim<T>(map: &'static Array<Slot<T>>, task: u64, left_behind: u64) -> Option<&'static mut Slot<T>> {
+pub fn claim<T>(slots: &'static impl Slots<T>, task: u64, left_behind: u64) -> Option<&'static mut Slot<T>> {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_jiffies64() };
     let mut probe = 0;
     while probe < PROBES {
-        let slot = slot(map, task, probe)?;
+        let slot = slot(slots, task, probe)?;
         let owner = slot.owner.get();
         let free = owner == 0 || owner == task || now.wrapping_sub(slot.claimed_at) > left_behind;
         if free && slot.owner.replace(owner, task) {
@@ -60,10 +110,10 @@ pub fn claim<T>(map: &'static Array<Slot<T>>, task: u64, left_behind: u64) -> Op
 
 /// The slot of `task`, if it has one.
 #[inline(always)]
-pub fn find<T>(map: &'static Array<Slot<T>>, task: u64) -> Option<&'static mut Slot<T>> {
+pub fn find<T>(slots: &'static impl Slots<T>, task: u64) -> Option<&'static mut Slot<T>> {
     let mut probe = 0;
     while probe < PROBES {
-        let slot = slot(map, task, probe)?;
+        let slot = slot(slots, task, probe)?;
         if slot.owner.get() == task {
             return Some(slot);
         }
@@ -74,9 +124,9 @@ pub fn find<T>(map: &'static Array<Slot<T>>, task: u64) -> Option<&'static mut S
 
 #[inline(always)]
 #[expect(clippy::mut_from_ref, reason = "a map gives the value that a key names, and its owner alone touches it")]
-fn slot<T>(map: &'static Array<Slot<T>>, task: u64, probe: u32) -> Option<&'static mut Slot<T>> {
+fn slot<T>(slots: &'static impl Slots<T>, task: u64, probe: u32) -> Option<&'static mut Slot<T>> {
     let first = (task.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32;
-    let slot = map.get_ptr_mut(first.wrapping_add(probe) & (SLOTS - 1))?;
-    // SAFETY: a live map value; what is in it is touched by its owner alone.
+    let slot = slots.at(first.wrapping_add(probe))?;
+    // SAFETY: a live slot; what is in it is touched by its owner alone.
     Some(unsafe { &mut *slot })
 }

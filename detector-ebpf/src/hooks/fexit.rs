@@ -17,7 +17,7 @@ use crate::{
     capture::{
         mount,
         names::{self, Kept},
-        path,
+        path, slots,
     },
     hooks::{
         covers,
@@ -25,7 +25,7 @@ use crate::{
         sys_exit::EROFS,
     },
     memory::{Readable as _, Structure},
-    offsets::offset,
+    offsets::{member, offset},
     quick, scratch,
 };
 
@@ -129,15 +129,10 @@ keeps_names! {
 /// it is not noted, or the operation goes well and drops the note.
 #[fentry]
 fn enter_want_write(context: FEntryContext) -> i32 {
-    /// Apart for the reason of [`apart`].
-    #[inline(never)]
-    fn refused(context: *mut c_void) {
-        if let Some(vfsmount) = Structure::parameter(FEntryContext::new(context).arg(0)) {
-            mount::note(vfsmount);
-        }
-    }
-    if Structure::parameter(context.arg(0)).is_some_and(mount::refuses) {
-        refused(context.as_ptr());
+    if let Some(vfsmount) = Structure::parameter(context.arg(0))
+        && mount::refuses(vfsmount)
+    {
+        mount::note(vfsmount);
     }
     0
 }
@@ -160,24 +155,34 @@ fn exit_open(context: FExitContext) -> i32 {
 
 #[inline(always)]
 fn refuse_open(context: &FExitContext) {
-    let (Some(filename), Some(how)) = (structure(context, 1), structure(context, 2)) else { return };
-    let (name, dirfd, flags) =
-        (filename.load(offset!(filename_name)), context.arg(0), how.load(offset!(open_flags_flags)));
-    if !covers::report(Kind::Refused) {
-        mount::drop();
+    let (Some(filename), Some(how), Some(task)) =
+        (structure(context, 1), structure(context, 2), Structure::current_task())
+    else {
         return;
+    };
+    let answer = if covers::report(Kind::Refused) {
+        quick::ask_at_open(task, filename, context.arg(0), member!(how, "u32", open_flags_flags) as u32)
+    } else {
+        quick::DONE
+    };
+    if answer != quick::DONE {
+        tell_open(context.as_ptr(), answer);
+    } else if mount::is_any_of_an_open() {
+        mount::drop_of(slots::of(task));
     }
-    let answer = quick::ask_at_open(name, dirfd, flags);
-    if answer == quick::DONE {
-        mount::drop();
-        return;
-    }
+}
+
+/// Tells an open that is refused, and of which `answer` is known. A function of its own, so that a repeat saves no registers for it.
+#[inline(never)]
+fn tell_open(context: *mut c_void, answer: u32) {
+    let context = FExitContext::new(context);
+    let (Some(filename), Some(how)) = (structure(&context, 1), structure(&context, 2)) else { return };
     mount::take(filename.address(), |refused| {
         gate::report(Request {
-            name,
+            name: filename.load(offset!(filename_name)),
             refused,
-            dirfd,
-            flags,
+            dirfd: context.arg(0),
+            flags: how.load(offset!(open_flags_flags)),
             mode: u32::from(how.load::<u16>(offset!(open_flags_mode)) & 0o7777),
             has_how: 1,
             resolve: resolve(how.load(offset!(open_flags_lookup))),

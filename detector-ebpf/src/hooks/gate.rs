@@ -53,7 +53,7 @@ pub struct Request {
     pub source: u64,
     /// Address of the `struct path` of the object itself, where the function has that instead of a name; else 0.
     pub path: u64,
-    /// Address of the mount that has refused, as [`Refused`](crate::capture::mount::Refused); 0 where none has.
+    /// Address of the mount that has refused, as [`Noted`](crate::capture::mount::Noted); 0 where none has.
     pub refused: u64,
     /// What the function returned.
     pub result: i64,
@@ -139,7 +139,7 @@ fn take(request: &Request) {
     let Some(task) = Structure::current_task() else { return };
     let registers = memory::current_registers();
     let number = registers.orig_rax & !X32_BIT;
-    let is_worker = process::is_io_worker(task);
+    let is_worker = process::is_current_io_worker(task);
     let compat = sys_exit::is_compat(task);
     let index = memory::opaque(number) as usize & (TABLE_LEN - 1);
     let row = sys_exit::row(compat, index);
@@ -302,8 +302,7 @@ fn find_mount(scratch: &mut Scratch, request: &Request, call: &Call) {
         return;
     }
     if request.refused != 0 {
-        memory::kernel_to(&mut scratch.refused, request.refused);
-        scratch.refused.complete();
+        scratch.refused.fill(memory::kernel_at(request.refused, 0));
     } else {
         let is_on_file = request.by_syscall_alone != 0 && scratch.record.call.base == Base::File as u8;
         let path = if is_on_file { scratch.walk.places[0] } else { request.path };

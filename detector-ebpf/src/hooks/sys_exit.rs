@@ -20,8 +20,8 @@ use crate::{
     capture::{call, process, text},
     fold,
     hooks::covers,
-    memory::{self, Readable as _, Structure},
-    offsets::offset,
+    memory::{self, Structure},
+    offsets::member,
     quick, ring,
     scratch::{self, Scratch},
 };
@@ -137,7 +137,7 @@ fn describe(context: &BtfTracePointContext, is_unasked: bool, claimed: Option<u3
 /// Whether the task is in a 32-bit call.
 #[inline(always)]
 pub fn is_compat(task: Structure) -> bool {
-    task.load::<u32>(offset!(task_status)) & TS_COMPAT != 0
+    member!(task, "u32", task_status) as u32 & TS_COMPAT != 0
 }
 
 /// The row of the table for a syscall; `number` must be less than [`TABLE_LEN`].

@@ -110,7 +110,8 @@ async fn round<'a>(work: &Work, pods: &'a [Pod], containers: usize, round: &str)
         for step in 0..containers {
             let name = format!("step-{round}-{step}");
             let path = format!("/etc/{}-{name}", pod.name);
-            let spec = work.container(["/proof/writer", "blink", &path]).named(&name).with_cpu_shares(SHARES);
+            let mut spec = work.container(["/proof/writer", "blink", &path]).named(&name);
+            spec.cpu_shares = SHARES;
             ended.push((path, pod.run(spec).await, pod));
         }
         ended

@@ -164,6 +164,7 @@ impl Pipeline {
     }
 
     /// Takes attempts, and leaves none.
+    #[expect(clippy::vec_box, reason = "they go on one by one, each some kilobytes")]
     async fn attempts(&mut self, attempts: &mut Vec<Box<Attempt>>, now: Instant) {
         let Some(last) = attempts.last() else { return };
         self.lag = clock::since_boot().saturating_sub(Duration::from_nanos(last.time_ns));

@@ -53,6 +53,11 @@ pub enum KernelError {
     /// A map of the object is not there or not as expected: object and binary don't belong together.
     #[error("the kernel object does not belong to this binary ({0}): build both with `cargo xtask build`")]
     Mismatch(String),
+    /// A member stands too far from the start of its structure.
+    #[error(
+        "a member of this kernel's structures stands {0} bytes from the start, and 32 767 are the most; please report the kernel version"
+    )]
+    FarMember(u32),
     /// The folder for what outlives the agent.
     #[error(transparent)]
     Pins(#[from] PinError),

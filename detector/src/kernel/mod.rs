@@ -17,6 +17,7 @@ mod layout;
 mod links;
 mod load;
 mod maps;
+mod members;
 pub mod pins;
 pub mod plan;
 pub mod points;

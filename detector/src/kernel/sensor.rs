@@ -18,6 +18,7 @@ use super::{
     layout::{self, Layout, LayoutError},
     load::{KernelError, Verified, attach},
     maps::{self, Maps},
+    members,
     pins::{Build, Pins},
     plan::{self, Group, Hooks, Observing},
     preflight,
@@ -139,7 +140,7 @@ impl Sensor {
             .override_global("GATE_KEY", &gate_key, true)
             .override_global("FOLD_SECRET", &*secret, true)
             .override_global(aya_log::LEVEL, &log_level, false)
-            .load(OBJECT)?;
+            .load(&members::put_offsets(OBJECT, &layout.offsets)?)?;
         // It has a copy of the kernel's types, some 25 MiB, and the programs need another.
         drop(loader);
         let mut maps = Maps::of_object(&mut ebpf)?;

@@ -71,6 +71,43 @@ async fn long_paths_that_differ_anywhere_are_told_apart() {
 }
 
 #[tokio::test]
+async fn short_paths_that_differ_anywhere_are_told_apart() {
+    const FOLDER: &str = "/mnt/etc/";
+    let mut attached = Attached::new();
+    // From one word of the text to one more than the quick way reads.
+    let paths: Vec<String> = (FOLDER.len() + 2..=72)
+        .flat_map(|length| {
+            let [first, last] = [FOLDER.len(), length - 2];
+            let mut places = vec![first, (first + last) / 2, last];
+            places.dedup();
+            let path = move |different_at: Option<usize>| {
+                (0..length)
+                    .map(|at| match FOLDER.chars().nth(at) {
+                        Some(character) => character,
+                        None if at == length - 1 => 'x',
+                        None if Some(at) == different_at => '.',
+                        None => '/',
+                    })
+                    .collect::<String>()
+            };
+            std::iter::once(path(None)).chain(places.into_iter().map(move |at| path(Some(at)))).collect::<Vec<_>>()
+        })
+        .collect();
+    let seen = attached.watch(|| {
+        Sealed::new();
+        begin();
+        for path in &paths {
+            for _ in 0..3 {
+                write(path);
+            }
+        }
+    });
+    let mut expected: Vec<_> = paths.iter().map(|path| (path.clone(), 3)).collect();
+    expected.sort();
+    assert_eq!(by_path(&seen.counted), expected);
+}
+
+#[tokio::test]
 async fn operations_are_told_apart() {
     let mut attached = Attached::new();
     let seen = attached.watch(|| {

@@ -217,3 +217,93 @@ async fn an_operation_that_is_refused_in_part_and_fails_otherwise_is_not_told_of
         assert_eq!(point(attempt), "/mnt/elsewhere-ro", "{}", attempt.syscall.name);
     }
 }
+
+/// Beside [`with_a_read_only_part`]: a file that is a read-only mount of its own, `/mnt/elsewhere-ro`.
+fn with_a_read_only_file() {
+    fs::write("/mnt/elsewhere-ro", "x").unwrap();
+    mount_bind("/mnt/elsewhere", "/mnt/elsewhere-ro").unwrap();
+    mount_remount("/mnt/elsewhere-ro", Flags::BIND | Flags::RDONLY, "").unwrap();
+}
+
+/// Another path to it each time, so that none is a repeat.
+fn read_only_file(index: usize) -> CString {
+    cstring(&format!("/mnt/{}elsewhere-ro", "./".repeat(index)))
+}
+
+#[tokio::test]
+async fn a_mount_that_refused_a_repeat_is_not_told_of_what_comes_next() {
+    if !is_told() {
+        return;
+    }
+    let mut attached = Attached::new();
+    let seen = attached.watch(|| {
+        with_a_read_only_part();
+        with_a_read_only_file();
+        begin();
+        // SAFETY: NUL-terminated paths.
+        unsafe {
+            for index in 0..20 {
+                refused(|| libc::open(c"/mnt/ro/new".as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o644));
+                // Nothing is asked for write access by a name here.
+                refused(|| libc::open(read_only_file(index).as_ptr(), libc::O_WRONLY));
+                refused(|| libc::open(c"/mnt/ro/new".as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o644));
+                refused(|| libc::truncate(read_only_file(index).as_ptr(), 0));
+                refused(|| libc::open(c"/mnt/ro/new".as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o644));
+                refused(|| libc::rename(c"/mnt/ro/file".as_ptr(), cstring(&format!("/mnt/ro/{index}")).as_ptr()));
+            }
+        }
+    });
+    assert_eq!(seen.attempts.len(), 120, "{:?}", seen.attempts);
+    for attempt in seen.attempts.iter().filter(|attempt| attempt.mount.is_some()) {
+        let name = named(attempt);
+        let expected = if name.ends_with("elsewhere-ro") { "/mnt/elsewhere-ro" } else { "/mnt/ro" };
+        assert_eq!(point(attempt), expected, "{name}");
+    }
+    let with_mount = seen.counted.iter().filter(|(attempt, _)| attempt.mount.is_some());
+    // One open and one truncate, whose object is the same by each path, and each rename.
+    assert_eq!(with_mount.count(), 22, "{:?}", seen.counted);
+}
+
+#[tokio::test]
+async fn a_mount_that_refused_an_operation_nobody_watches_is_not_told_of_the_next() {
+    if !is_told() {
+        return;
+    }
+    let mut attached = Attached::new();
+    let seen = attached.watch(|| {
+        with_a_read_only_part();
+        with_a_read_only_file();
+        let map = bpf_map();
+        begin();
+        for index in 0..20 {
+            assert_eq!(pin(map, c"/mnt/ro/map"), EROFS);
+            // SAFETY: a NUL-terminated path.
+            refused(|| unsafe { libc::open(read_only_file(index).as_ptr(), libc::O_WRONLY) });
+        }
+    });
+    assert_eq!(seen.attempts.len(), 20, "{:?}", seen.attempts);
+    for attempt in seen.attempts.iter().filter(|attempt| attempt.mount.is_some()) {
+        assert_eq!(point(attempt), "/mnt/elsewhere-ro");
+    }
+}
+
+/// `bpf(2)` with the beginning of its attributes, the rest being zero.
+fn bpf(command: libc::c_long, attributes: [u32; 4]) -> libc::c_long {
+    // SAFETY: as many readable bytes as it says.
+    unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(&attributes)) }
+}
+
+/// The descriptor of a map.
+fn bpf_map() -> u32 {
+    const BPF_MAP_CREATE: libc::c_long = 0;
+    const BPF_MAP_TYPE_ARRAY: u32 = 2;
+    u32::try_from(bpf(BPF_MAP_CREATE, [BPF_MAP_TYPE_ARRAY, 4, 4, 1])).expect("a map can be made")
+}
+
+/// Asks for a map to be pinned, which asks the mount for write access; the error.
+fn pin(map: u32, path: &'static CStr) -> Option<i32> {
+    const BPF_OBJ_PIN: libc::c_long = 6;
+    let address = path.as_ptr() as u64;
+    let result = bpf(BPF_OBJ_PIN, [address as u32, (address >> 32) as u32, map, 0]);
+    if result < 0 { std::io::Error::last_os_error().raw_os_error() } else { None }
+}

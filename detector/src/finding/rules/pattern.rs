@@ -116,13 +116,16 @@ fn base(pattern: &str) -> Option<Vec<u8>> {
     (!folder.is_empty()).then(|| folder.as_bytes().to_vec())
 }
 
+/// Values and what fits them, the oldest first.
+type Recent = VecDeque<(Vec<u8>, Hits)>;
+
 /// Patterns of one field.
 #[derive(Debug)]
 pub struct Patterns {
     set: GlobSet,
     globs: Vec<Member>,
     /// The last values and what fits them; none of paths, of which nearly each is another.
-    recent: Option<Mutex<VecDeque<(Vec<u8>, Hits)>>>,
+    recent: Option<Mutex<Recent>>,
 }
 
 impl Patterns {

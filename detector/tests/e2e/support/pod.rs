@@ -55,7 +55,8 @@ pub struct ContainerSpec {
     read_only: bool,
     privileged: bool,
     user: Option<i64>,
-    cpu_shares: i64,
+    /// Of the processors where others want them, too; 1024 is what one gets by default, as with 0.
+    pub cpu_shares: i64,
     mounts: Vec<Mount>,
     attempt: u32,
 }
@@ -89,12 +90,6 @@ impl ContainerSpec {
     /// With a variable in its environment.
     pub fn with_variable(mut self, key: &str, value: &str) -> Self {
         self.variables.push(KeyValue { key: key.to_owned(), value: value.to_owned() });
-        self
-    }
-
-    /// With this share of the processors where others want them, too; 1024 is what one gets by default.
-    pub const fn with_cpu_shares(mut self, shares: i64) -> Self {
-        self.cpu_shares = shares;
         self
     }
 
@@ -146,7 +141,6 @@ impl ContainerSpec {
                     cpu_shares: self.cpu_shares,
                     ..LinuxContainerResources::default()
                 }),
-                ..LinuxContainerConfig::default()
             }),
             ..ContainerConfig::default()
         }
