@@ -101,8 +101,8 @@ async fn a_hundred_thousand_paths_of_one_pod_cost_no_series_and_no_memory_that_s
         told(&after) >= PATHS as f64
     })
     .await;
-    // Those of a second container, and of what was lost.
-    assert!(after.len() <= before.len() + 20, "{} series, then {}", before.len(), after.len());
+    // Those of a second container, of the tmpfs that it has if it was looked at in time, and of what was lost or ignored.
+    assert!(after.len() <= before.len() + 50, "{} series, then {}", before.len(), after.len());
     let grown = resident_kib(agent.pid()).saturating_sub(resident_before);
     println!("{PATHS} paths: {grown} KiB more, {} lost", after.sum("rosentry_events_lost_total", &[]).unwrap_or(0.0));
     assert!(grown < 64 << 10, "{grown} KiB");
