@@ -4,12 +4,12 @@ use std::{
     fs,
     os::fd::AsFd as _,
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::Duration,
 };
 
-use aya::maps::MapData;
+use aya::maps::{Array, Map, MapData};
 use detector::kernel::{
     Restart, Sensor,
     attempt::Standing,
@@ -18,7 +18,11 @@ use detector::kernel::{
     plan::{Hooks, Observing},
     stream::Stream,
 };
-use detector_common::{operation::Operation, record::RecordKind};
+use detector_common::{
+    operation::Operation,
+    record::RecordKind,
+    takeover::{LEAVING, OFF},
+};
 use rustix::{
     mm::{MapFlags, ProtFlags, mmap},
     process::{Signal, nice, set_parent_process_death_signal},
@@ -124,7 +128,17 @@ impl Writers {
     }
 }
 
-/// Has two builds take over from each other in turn, while there are writes: how many were told too many (or too few, where it is negative), of each take-over.
+/// What the programs do of the one build that is pinned there: the third word of what they are told.
+fn party_of_the_build_in(pins: &Path) -> impl Fn() -> u64 {
+    let build = fs::read_dir(pins).unwrap().next().unwrap().unwrap().path();
+    let covered = Map::from_map_data(MapData::from_pin(build.join("map_data_covered")).unwrap()).unwrap();
+    let covered: Array<MapData, [u64; 3]> = Array::try_from(covered).unwrap();
+    move || covered.get(&0, 0).unwrap()[2]
+}
+
+/// Has two builds take over from each other in turn, while there are writes: how many were told too many (or too few, where it is
+/// negative), of each take-over. Where both are at functions the writes are those between their attachment and their detachment: the
+/// kernel itself leaves out all programs at the end of a call in whose midst those at its function change.
 fn miscounted(builds: [(Hooks, Option<Observing>); 2], times: usize) -> Vec<i64> {
     if is_emulated() {
         // While programs come and go the kernel patches the code at the exit of syscalls, and QEMU's other processor may go on with
@@ -142,11 +156,33 @@ fn miscounted(builds: [(Hooks, Option<Observing>); 2], times: usize) -> Vec<i64>
     let mut miscounted = Vec::new();
     for build in (1..=times).map(|number| builds[number % 2]) {
         let written_before = writers.written.load(Ordering::SeqCst);
-        writers.go_on();
         sensor.leave();
         drop((stream, counters, restart));
-        (sensor, stream, counters, restart) = attach(build);
-        writers.pause();
+        let party = party_of_the_build_in(&path);
+        let is_over = AtomicBool::new(false);
+        (sensor, stream, counters, restart) = thread::scope(|scope| {
+            if hooks_under_test() == Hooks::Fexit {
+                scope.spawn(|| {
+                    let wait_for = |wanted| {
+                        while party() != wanted && !is_over.load(Ordering::SeqCst) {
+                            thread::sleep(Duration::from_millis(1));
+                        }
+                    };
+                    wait_for(LEAVING);
+                    writers.go_on();
+                    wait_for(OFF);
+                    writers.pause();
+                });
+                let attached = attach(build);
+                is_over.store(true, Ordering::SeqCst);
+                attached
+            } else {
+                writers.go_on();
+                let attached = attach(build);
+                writers.pause();
+                attached
+            }
+        });
         assert!(!restart.before.same);
         let written = writers.written.load(Ordering::SeqCst);
         assert!(written > written_before, "it is about writes meanwhile");
