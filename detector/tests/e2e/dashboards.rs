@@ -87,11 +87,16 @@ async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
         let of_alert = rules.iter().filter(|rule| rule["name"] == alert);
         of_alert.filter_map(|rule| rule["state"].as_str().map(str::to_owned)).collect()
     };
+    // Rules are evaluated one after the other, and what a panel shows may be younger than the last round.
+    let becomes = async |alert: &str, wanted: &str| {
+        patiently(SHOWN_DEADLINE, &format!("{alert} is {wanted}"), async || state(alert).await == [wanted]).await;
+    };
     for alert in ["RosentrySealBroken", "RosentryUnsealSucceeded", "RosentryRemountAttempt"] {
-        assert_eq!(state(alert).await, ["firing"], "{alert}");
+        becomes(alert, "firing").await;
     }
+    // These wait whether it lasts.
     for alert in ["RosentryPodCannotStart", "RosentryTmpfsNearlyFull", "RosentryAgentDown", "RosentryAgentMissing"] {
-        assert_eq!(state(alert).await, ["pending"], "{alert}, which waits whether it lasts");
+        becomes(alert, "pending").await;
     }
     for alert in ["RosentryBlind", "RosentryEventsLost", "RosentryContainerdDown", "RosentryAgentAbsent"] {
         assert_eq!(state(alert).await, ["inactive"], "{alert}");

@@ -1,6 +1,9 @@
 //! `cargo xtask test-vm`: the tests of the kernel side, inside other kernels than this machine's.
 //!
 //! The test program is the one that `cargo xtask test` runs too: same profile, same features, so that it is not built twice.
+//!
+//! What fails is run once more in a fresh machine, and is named in the count if it passes there: an emulated processor may run
+//! what it had translated before the kernel patched it, and then the machine panics, whatever test was running.
 
 use std::{
     collections::BTreeSet,
@@ -51,24 +54,19 @@ pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Res
     let runs: Vec<String> =
         HOOKS.iter().flat_map(|hooks| tests.iter().map(move |test| format!("{hooks} {test}"))).collect();
     let program = program::stripped(workspace, &built, TEST)?;
-    let initramfs = workspace.target().join("vm/tests.cpio");
-    initramfs::write(
-        &initramfs,
-        &initramfs::Contents {
-            program: &program,
-            job: include_str!("../vm/tests.sh"),
-            words: &runs,
-            modules: &[],
-            others: &[],
-        },
-    )?;
 
     let kernels = if kernels.is_empty() { &[Series::V6_1, Series::V6_12] } else { kernels };
     let images = kernels.iter().map(|&series| Ok((series, series.image(workspace)?))).collect::<Result<Vec<_>>>()?;
     // At once: a machine hardly ever has work for both its processors.
     let tallies = thread::scope(|scope| {
-        let machines: Vec<_> =
-            images.iter().map(|(series, kernel)| scope.spawn(|| run_in(*series, kernel, &initramfs, &runs))).collect();
+        let machines: Vec<_> = images
+            .iter()
+            .map(|(series, kernel)| {
+                let initramfs = workspace.target().join(format!("vm/tests-{}.cpio", series.name()));
+                let (program, runs) = (&program, &runs);
+                scope.spawn(move || run_in(*series, kernel, &initramfs, program, runs))
+            })
+            .collect();
         machines
             .into_iter()
             .map(|machine| machine.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
@@ -79,20 +77,40 @@ pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Res
     }
     let sum = |part: fn(&Tally) -> usize| tallies.iter().map(part).sum::<usize>();
     println!(
-        "test-vm: {} passed, {} failed, {} not run",
+        "test-vm: {} passed{}, {} failed, {} not run",
         sum(|tally| tally.passed),
+        flaky_words(sum(|tally| tally.flaky)),
         sum(|tally| tally.failed),
         sum(|tally| tally.not_run)
     );
     Ok(if tallies.iter().all(Tally::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the tests in one kernel, and reports each as it ends.
-fn run_in(series: Series, kernel: &Path, initramfs: &Path, runs: &[String]) -> Result<Tally> {
-    let mut results = Results::new(series, runs);
-    let machine = Machine { kernel, initramfs, memory_mib: MEMORY_MIB, time: Time::Real, silence: SILENCE };
-    let end = machine.run(|line| results.take(line))?;
-    Ok(results.finish(&end))
+/// Runs the tests in one kernel, those that fail once more, and reports each as it ends.
+fn run_in(series: Series, kernel: &Path, initramfs: &Path, program: &Path, runs: &[String]) -> Result<Tally> {
+    let once = |runs: &[String]| -> Result<Tally> {
+        initramfs::write(
+            initramfs,
+            &initramfs::Contents {
+                program,
+                job: include_str!("../vm/tests.sh"),
+                words: runs,
+                modules: &[],
+                others: &[],
+            },
+        )?;
+        let mut results = Results::new(series, runs);
+        let machine = Machine { kernel, initramfs, memory_mib: MEMORY_MIB, time: Time::Real, silence: SILENCE };
+        let end = machine.run(|line| results.take(line))?;
+        Ok(results.finish(&end))
+    };
+    let tally = once(runs)?;
+    if tally.unpassed.is_empty() {
+        return Ok(tally);
+    }
+    println!("    {}: once more in a fresh machine: {}", series.name(), tally.unpassed.join(", "));
+    let again = once(&tally.unpassed)?;
+    Ok(tally.with_second_try(again))
 }
 
 /// The tests of the program whose name contains one of `filters`, those apart that are ignored. Asked here and not in the
@@ -123,6 +141,10 @@ struct Tally {
     failed: usize,
     /// Those that should have been run and were not.
     not_run: usize,
+    /// Those of the passed that passed at the second try only.
+    flaky: usize,
+    /// What failed or was not run.
+    unpassed: Vec<String>,
     /// Why not all tests were run, where the machine did not come to its end.
     cut_short: Option<&'static str>,
 }
@@ -132,11 +154,23 @@ impl Tally {
         self.cut_short.is_none() && self.failed == 0 && self.not_run == 0 && self.passed > 0
     }
 
-    fn sentence(&self) -> String {
-        let Self { kernel, passed, failed, not_run, cut_short } = self;
-        let note = cut_short.map(|why| format!("; {why}")).unwrap_or_default();
-        format!("kernel {kernel}: {passed} passed, {failed} failed, {not_run} not run{note}")
+    /// What came of both tries, `again` being that of the tests that had not passed.
+    fn with_second_try(self, again: Self) -> Self {
+        // What was never begun before is no flaky test.
+        let flaky = again.passed.saturating_sub(self.not_run);
+        Self { passed: self.passed + again.passed, flaky, ..again }
     }
+
+    fn sentence(&self) -> String {
+        let Self { kernel, passed, failed, not_run, flaky, unpassed: _, cut_short } = self;
+        let note = cut_short.map(|why| format!("; {why}")).unwrap_or_default();
+        format!("kernel {kernel}: {passed} passed{}, {failed} failed, {not_run} not run{note}", flaky_words(*flaky))
+    }
+}
+
+/// The words that nextest has for it.
+fn flaky_words(flaky: usize) -> String {
+    if flaky == 0 { String::new() } else { format!(" ({flaky} flaky)") }
 }
 
 /// Reads the console of a machine that runs tests, and reports as they come.
@@ -157,7 +191,15 @@ struct Test {
 
 impl Results {
     fn new(series: Series, runs: &[String]) -> Self {
-        let tally = Tally { kernel: series.name().to_owned(), passed: 0, failed: 0, not_run: 0, cut_short: None };
+        let tally = Tally {
+            kernel: series.name().to_owned(),
+            passed: 0,
+            failed: 0,
+            not_run: 0,
+            flaky: 0,
+            unpassed: Vec::new(),
+            cut_short: None,
+        };
         Self { series, tally, left: runs.iter().cloned().collect(), current: None }
     }
 
@@ -191,6 +233,7 @@ impl Results {
         } else {
             self.tally.failed += 1;
             test.report("FAIL", self.series, true);
+            self.tally.unpassed.push(test.name);
         }
     }
 
@@ -199,6 +242,8 @@ impl Results {
             self.left.remove(&test.name);
         }
         self.tally.not_run = self.left.len();
+        self.tally.unpassed.extend(self.current.iter().map(|test| test.name.clone()));
+        self.tally.unpassed.extend(self.left.iter().cloned());
         for run in &self.left {
             println!("    NOT RUN {} {run}", self.series.name());
         }
@@ -295,6 +340,30 @@ mod tests {
             let during = tally_of(&[kernel, test], &end);
             assert_eq!((during.passed, during.failed, during.not_run), (0, 1, 0));
         }
+    }
+
+    #[test]
+    fn what_passes_at_the_second_try_is_counted_and_named_flaky() {
+        let [kernel, test] = BEGINNING;
+        let failed = [kernel, test, Line::Other("thread 'a::b' panicked"), Line::Message("exit", "101")];
+        let first = tally_of(&failed, &End::Done);
+        assert_eq!(first.unpassed, ["fexit a::b"]);
+        let both = first.clone().with_second_try(tally_of(&[kernel, test, OK, Line::Message("exit", "0")], &End::Done));
+        assert_eq!(both.sentence(), "kernel 6.1.0-1-cloud-amd64: 1 passed (1 flaky), 0 failed, 0 not run");
+        assert!(both.is_good());
+        let twice = first.with_second_try(tally_of(&failed, &End::Done));
+        assert_eq!((twice.passed, twice.failed, twice.is_good()), (0, 1, false));
+    }
+
+    #[test]
+    fn what_a_machine_that_panicked_left_over_is_not_called_flaky_when_it_passes() {
+        let [kernel, test] = BEGINNING;
+        let first = tally_of(&[kernel], &End::Early(vec!["Kernel panic".into()]));
+        assert_eq!((first.not_run, first.unpassed.len()), (1, 1));
+        let both = first.with_second_try(tally_of(&[kernel, test, OK, Line::Message("exit", "0")], &End::Done));
+        assert_eq!((both.passed, both.flaky, both.is_good()), (1, 0, true));
+        let during = tally_of(&[kernel, test], &End::Early(vec!["Kernel panic".into()]));
+        assert_eq!(during.unpassed, ["fexit a::b"]);
     }
 
     #[test]
