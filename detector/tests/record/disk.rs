@@ -80,9 +80,8 @@ fn a_disk_that_fills_costs_no_line_as_long_as_the_queue_has_room() {
     feeder.wait("the disk is full", |feeder| feeder.metric(WRITTEN) > 0);
     assert!(feeder.metric(WRITTEN) < 1000);
     // It may be at one more try at this very moment.
-    feeder.wait("no half a line is left there", |_| {
-        fs::read(disk.path().join("events.json")).unwrap().ends_with(b"\n")
-    });
+    feeder
+        .wait("no half a line is left there", |_| fs::read(disk.path().join("events.json")).unwrap().ends_with(b"\n"));
     disk.empty();
     feeder.wait("all is written", |feeder| feeder.metric(WRITTEN) == 1000);
     feeder.close();
