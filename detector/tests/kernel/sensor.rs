@@ -73,7 +73,7 @@ impl Attached {
     pub fn begin_anew(&mut self) {
         self.stream.folds().release_all(until_published());
         if let Some(observed) = self.stream.observed() {
-            observed.release_all();
+            observed.release_all(until_published());
         }
         self.told.clear();
     }
