@@ -1,5 +1,5 @@
-//! What `deploy/` shows of a node on which much happens: a real Prometheus scrapes the agent, records the rules and answers
-//! every query of every dashboard.
+//! What `deploy/` shows of a node on which much happens: a real Prometheus scrapes the pod of the DaemonSet, records the rules and
+//! answers every query of every dashboard.
 //!
 //! Of kube-state-metrics a page with a few series stands in.
 
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::support::{
     Lab,
-    agent::{Agent, free_address},
+    agent::free_address,
+    daemonset::AgentPod,
     patiently,
     pod::{idle, writable},
     prometheus::{Prometheus, Target, deploy, serve_page},
@@ -31,7 +32,7 @@ kube_daemonset_status_updated_number_scheduled{namespace="rosentry",daemonset="r
 #[tokio::test]
 async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
     let lab = Lab::start().await;
-    let agent = Agent::watching(&lab).await;
+    let agent = AgentPod::ready(&lab).await;
     let sealed = lab.pod("prod", "web-7d4b9c6f5-x2x7p").await;
     let cache = lab.nearly_full_memory(&sealed.uid);
     let app = sealed.start_container(idle().with_volume(&cache, "/data")).await;
@@ -47,7 +48,7 @@ async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
         labels: json!({"node": node, "namespace": "rosentry", "pod": format!("rosentry-{node}"), "container": "agent"}),
     };
     let prometheus = Prometheus::watching(&[
-        of_node("n1", agent.address()),
+        of_node("n1", agent.metrics),
         of_node("n2", gone),
         Target { job: "kube-state-metrics", address: serve_page(STAND_IN.to_owned()), labels: json!({}) },
     ])
@@ -58,7 +59,8 @@ async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
     db.exec(["mount", "-o", "remount,rw", "/"]).await;
     refuse_a_write_of_the_node(&lab);
     refuse_a_write_of_a_foreign_container(&lab);
-    agent.wait_for_write(&sealed, "/etc/x").await;
+    let is_write = |event: &Value| event["pod"]["uid"] == sealed.uid.as_str() && event["file"]["path"] == "/etc/x";
+    agent.wait_for("the refused write is told", is_write).await;
 
     let queries = queries();
     assert!(queries.len() > 40, "{} queries", queries.len());
@@ -130,7 +132,7 @@ async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
     let enforcement = value("cluster_namespace:rosentry_enforcement:ratio").await;
     assert!(enforcement.iter().any(|(labels, ratio)| labels["namespace"] == "prod" && ratio == "1"), "{enforcement:?}");
     assert!(enforcement.iter().any(|(labels, ratio)| labels["namespace"] == "dev" && ratio == "0"), "{enforcement:?}");
-    agent.stop().await;
+    assert_eq!(agent.stop().await.0, 0);
 }
 
 /// The queries of all panels of all dashboards, for everything there is.
@@ -143,7 +145,7 @@ fn queries() -> Vec<(String, String)> {
             for target in panel["targets"].as_array().into_iter().flatten() {
                 let mut query = target["expr"].as_str().expect("a target has a query").to_owned();
                 for variable in ["cluster", "namespace", "workload", "node"] {
-                    query = query.replace(&format!("\"${variable}\""), "\".*\"");
+                    query = query.replace(&format!("${variable}"), ".*");
                 }
                 query = query.replace("$__rate_interval", "1m");
                 assert!(!query.replace("\"$1\"", "").contains('$'), "a variable is left in {query}");
