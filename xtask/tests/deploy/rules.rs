@@ -94,7 +94,8 @@ fn prometheus_takes_the_example_that_finds_the_agents() {
     // JSON is YAML too.
     std::fs::write(folder.path().join("scrape.yaml"), config.to_string()).expect("the configuration is written");
     let rules = "rosentry.rules.yaml";
-    std::fs::copy(root().join("deploy/prometheus").join(rules), folder.path().join(rules)).expect("the rules are there");
+    std::fs::copy(root().join("deploy/prometheus").join(rules), folder.path().join(rules))
+        .expect("the rules are there");
     run(Command::new("promtool").args(["check", "config"]).arg(folder.path().join("scrape.yaml")), "");
 }
 
