@@ -3,7 +3,9 @@
 //! attached for a moment, and agree on who reports a call.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::Array};
-use detector_common::takeover::{AGREED, ASK, COMING, Kind, LEAVING, NUMBERS, ON, TURN};
+use detector_common::takeover::{
+    AGREED, ASK, AT_EXIT, Asked, COMING, COMING_FIRST, Door, FIRST_AGREED, Kind, LEAVING, NUMBERS, ON, Place, TURN,
+};
 
 use crate::atomic::Claim;
 
@@ -14,9 +16,10 @@ use crate::atomic::Claim;
 #[unsafe(link_section = ".data.covered")]
 static COVERED: [Claim; 3] = [Claim::new(), Claim::new(), Claim::new()];
 
-/// What the programs of two builds agree on: user space gives both the same map.
+/// What the programs of two builds agree on: user space gives both the same map. Another name than that of a version which agrees
+/// otherwise.
 #[map]
-static AGREEMENT: Array<u64> = Array::with_max_entries(NUMBERS, 0);
+static TURNS: Array<u64> = Array::with_max_entries(NUMBERS, 0);
 
 /// Whether this call is none of the exits of syscalls' business: programs on kernel functions see it, or it is not reported by these.
 /// To be asked once for each call: see [`is_ours`].
@@ -24,7 +27,7 @@ static AGREEMENT: Array<u64> = Array::with_max_entries(NUMBERS, 0);
 pub fn syscalls(operation: u8, kind: Kind) -> bool {
     let covered = COVERED[0].get();
     // None, where there are no programs on functions: what costs least.
-    covered != 0 && (has(covered, operation) || covered & ASK != 0 && !is_ours(kind))
+    covered != 0 && (has(covered, operation) || covered & ASK != 0 && !is_ours(kind, Door::Syscall, operation))
 }
 
 /// Whether programs on kernel functions see this operation when it is queued on an io_uring.
@@ -40,8 +43,14 @@ fn has(covered: u64, operation: u8) -> bool {
 
 /// Whether these programs report this call. To be asked once for each: see [`is_ours`].
 #[inline(always)]
-pub fn report(kind: Kind) -> bool {
-    COVERED[2].get() == ON || is_ours(kind)
+pub fn report(kind: Kind, door: Door, operation: u8) -> bool {
+    COVERED[2].get() == ON || is_ours(kind, door, operation)
+}
+
+/// Whether these programs report a write that succeeded. The same.
+#[inline(always)]
+pub fn report_observed() -> bool {
+    report(Kind::Observed, Door::Syscall, AT_EXIT)
 }
 
 /// Whether user space wants to hear of anything.
@@ -50,31 +59,43 @@ pub fn is_armed() -> bool {
     COVERED[2].get() != 0
 }
 
-/// Whether a call that two builds see is these programs' to report. The first of the two to ask goes by whose turn it is, and notes
-/// that; the other goes by the note, and takes it away: so one of them reports it, though the turn may change in between.
+/// Whether a call that two builds see is these programs' to report: see [`Asked`].
 ///
 /// A function of its own: it is asked while programs are replaced, and never else.
 #[inline(never)]
-fn is_ours(kind: Kind) -> bool {
+fn is_ours(kind: Kind, door: Door, operation: u8) -> bool {
     let party = COVERED[2].get();
     if party != LEAVING && party != COMING {
         // User space writes word by word.
         return party == ON;
     }
     let thread = bpf_get_current_pid_tgid() as u32;
-    let at = |number| AGREEMENT.get_ptr_mut(number);
-    let (Some(turn), Some(noted)) = (at(TURN), at(1 + thread % AGREED)) else { return false };
-    // SAFETY: aligned, in maps that live as long as the programs, and touched by atomic operations alone.
-    let (turn, noted) = unsafe { (Claim::at(turn), Claim::at(noted)) };
-    let note = |party: u64, takes: bool| u64::from(thread) << 32 | (kind as u64) << 8 | party << 1 | u64::from(takes);
-    let other = if party == LEAVING { COMING } else { LEAVING };
-    let (taken, left) = (note(other, true), note(other, false));
-    let found = noted.get();
-    if found == taken || found == left {
-        noted.swap(0);
-        return found == left;
+    let at = |number| {
+        // SAFETY: aligned, in a map that lives as long as the programs, and touched by atomic operations alone.
+        TURNS.get_ptr_mut(number).map(|number| unsafe { Claim::at(number) })
+    };
+    let (Some(turn), Some(coming_first), Some(place)) =
+        (at(TURN), at(COMING_FIRST + door as u32), at(FIRST_AGREED + thread % AGREED))
+    else {
+        return false;
+    };
+    let (turn, coming_first) = (turn.get(), coming_first.get());
+    Asked { party, turn, coming_first, operation, kind, thread }.is_theirs(place)
+}
+
+impl Place for Claim {
+    #[inline(always)]
+    fn get(&self) -> u64 {
+        Self::get(self)
     }
-    let takes = turn.get() == party & 1;
-    noted.swap(note(party, takes));
-    takes
+
+    #[inline(always)]
+    fn put(&self, note: u64) {
+        self.swap(note);
+    }
+
+    #[inline(always)]
+    fn take(&self, note: u64) {
+        self.replace(note, 0);
+    }
 }

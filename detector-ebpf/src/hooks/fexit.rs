@@ -11,7 +11,11 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use detector_common::{operation::Operation, syscalls::NONE, takeover::Kind};
+use detector_common::{
+    operation::Operation,
+    syscalls::NONE,
+    takeover::{Door, Kind},
+};
 
 use crate::{
     capture::{
@@ -160,7 +164,8 @@ fn refuse_open(context: &FExitContext) {
     else {
         return;
     };
-    let answer = if covers::report(Kind::Refused) {
+    // Of requests on an io_uring the same ask first: what has this program has both.
+    let answer = if covers::report(Kind::Refused, Door::Syscall, Operation::Open as u8) {
         quick::ask_at_open(task, filename, context.arg(0), member!(how, "u32", open_flags_flags) as u32)
     } else {
         quick::DONE

@@ -13,7 +13,7 @@ use detector_common::{
     operation::Operation,
     record::{Base, Hook, Section},
     syscalls::{self, Call, Form, NONE, Report, TABLE_LEN},
-    takeover::Kind,
+    takeover::{Door, Kind},
     uring::OPCODES,
 };
 
@@ -154,7 +154,8 @@ fn take(request: &Request) {
     let call = if by_syscall { row } else { &IO_URING[opcode as usize & (OPCODES - 1)] };
     let mut answer = request.answer;
     let kind = if call.report == Report::Always as u8 { Kind::Mount } else { Kind::Refused };
-    if answer == quick::UNASKED && !covers::report(kind) {
+    let door = if by_syscall { Door::Syscall } else { Door::IoUring };
+    if answer == quick::UNASKED && !covers::report(kind, door, call.operation) {
         return;
     }
     // A path that should have been kept, and was not, is not the one that stands in the program's memory now.

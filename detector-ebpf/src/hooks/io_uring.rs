@@ -6,7 +6,7 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use detector_common::{
     record::{RecordKind, Section},
-    takeover::Kind,
+    takeover::{Door, Kind},
 };
 
 use crate::{
@@ -60,7 +60,7 @@ fn report(request: u64) {
     let Some((opcode, call)) = request::watched(request) else {
         return;
     };
-    if covers::io_uring(call.operation) || !covers::report(Kind::Refused) {
+    if covers::io_uring(call.operation) || !covers::report(Kind::Refused, Door::IoUring, call.operation) {
         return;
     }
     scratch::with(None, |scratch| {

@@ -21,7 +21,6 @@ use detector_common::{
     operation::Operation,
     record::{Base, FoldRecord, Hook, RecordKind},
     syscalls::{self, Call, Form, NONE, Report, TABLE_LEN},
-    takeover::Kind,
 };
 
 use crate::{
@@ -73,7 +72,7 @@ fn observe_exit(context: BtfTracePointContext) -> i32 {
 /// Tells the call, if it is a write. A function of its own for the reason of [`sys_exit`].
 #[inline(never)]
 fn observe(context: *mut c_void) {
-    if !covers::report(Kind::Observed) {
+    if !covers::report_observed() {
         return;
     }
     let context = BtfTracePointContext::new(context);

@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(ancestry.exe(&shell, now), Some(exe_of("sh")));
 
         child.stdin.take().unwrap().write_all(b"\n").unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while Stat::read(&folder).unwrap().comm != b"sleep" && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }

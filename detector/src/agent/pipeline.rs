@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-/// Attempts that go on at once, at most: what they are asked is answered within one deadline.
+/// Attempts that go on at once, at most: what is asked of those of one container is answered within one deadline.
 const AT_ONCE: usize = 64;
 
 /// An attempt that becomes an event, and whose it is.

@@ -8,7 +8,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use detector_common::{operation::Operation, record::RecordKind};
@@ -111,6 +111,8 @@ struct Kept {
     /// The last time that was told.
     until_ns: u64,
     idle_rounds: u32,
+    /// Whether it was to be given up when its slot was about to count.
+    is_over: bool,
     bytes: usize,
 }
 
@@ -202,13 +204,17 @@ impl Repeats {
             return;
         }
         table.remove(id.slot);
+        // One that can't be given up now comes back to the end of the queue.
+        let mut tries = table.by_slot.len();
         while table.bytes + bytes > MOST_BYTES
+            && tries > 0
             && let Some(slot) = table.next_to_give_up(&self.folds)
         {
-            self.release(table, slot, &mut tell);
+            tries -= 1;
+            self.release(table, slot, Instant::now(), &mut tell);
         }
         let (told_ns, until_ns) = (time_ns, time_ns);
-        table.insert(Kept { id, cgroup_id, operation, told, told_ns, until_ns, idle_rounds: 0, bytes });
+        table.insert(Kept { id, cgroup_id, operation, told, told_ns, until_ns, idle_rounds: 0, is_over: false, bytes });
     }
 
     /// Tells of all repeats since the last time, and gives up what has not been repeated for long.
@@ -218,15 +224,18 @@ impl Repeats {
         for (&slot, kept) in &mut table.by_slot {
             match self.folds.take(kept.id) {
                 Counted::Gone => over.push(slot),
-                Counted::None => kept.idle_rounds += 1,
+                Counted::None | Counted::Busy => kept.idle_rounds += 1,
                 Counted::Some(repeats) => tell_of(kept, repeats, &mut tell),
             }
-            if kept.idle_rounds >= IDLE_ROUNDS || matches!(kept.told, Told::Unattributed(_) | Told::Unknown(_)) {
+            let is_over = kept.is_over || kept.idle_rounds >= IDLE_ROUNDS;
+            if is_over || matches!(kept.told, Told::Unattributed(_) | Told::Unknown(_)) {
                 over.push(slot);
             }
         }
+        // Without waiting: what is about to count has its turn in the next round.
+        let now = Instant::now();
         for slot in over {
-            self.release(table, slot, &mut tell);
+            self.release(table, slot, now, &mut tell);
         }
     }
 
@@ -235,8 +244,9 @@ impl Repeats {
         let table = &mut *self.table();
         let slots: Vec<u32> =
             table.by_slot.iter().filter(|(_, kept)| kept.cgroup_id == cgroup_id).map(|(&slot, _)| slot).collect();
+        let deadline = folds::until_published();
         for slot in slots {
-            self.release(table, slot, &mut tell);
+            self.release(table, slot, deadline, &mut tell);
         }
     }
 
@@ -244,10 +254,11 @@ impl Repeats {
     pub fn finish(&self, mut tell: impl FnMut(&Repeated<'_>)) -> u64 {
         let table = &mut *self.table();
         let slots: Vec<u32> = table.by_slot.keys().copied().collect();
+        let deadline = folds::until_published();
         for slot in slots {
-            self.release(table, slot, &mut tell);
+            self.release(table, slot, deadline, &mut tell);
         }
-        self.folds.release_all()
+        self.folds.release_all(deadline)
     }
 
     /// Calls `read` with the events that repeats have been counted of and not told yet, and how many. None is told meanwhile.
@@ -265,14 +276,21 @@ impl Repeats {
         read(&untold)
     }
 
-    fn release(&self, table: &mut Table, slot: u32, tell: &mut impl FnMut(&Repeated<'_>)) {
+    /// Gives one up, or, where its slot is still about to count at the deadline, in the next round.
+    fn release(&self, table: &mut Table, slot: u32, deadline: Instant, tell: &mut impl FnMut(&Repeated<'_>)) {
         let Some(mut kept) = table.remove(slot) else { return };
+        if !self.folds.is_published_by(kept.id, deadline) {
+            // Or it would count for nobody.
+            kept.is_over = true;
+            table.insert(kept);
+            return;
+        }
         if let Some(records) = &self.kept
             && self.folds.is_current(kept.id)
         {
             records.forget_slot(self.kind, slot);
         }
-        if let Counted::Some(repeats) = self.folds.release(kept.id) {
+        if let Counted::Some(repeats) = self.folds.release(kept.id, deadline) {
             tell_of(&mut kept, repeats, tell);
         }
     }
@@ -374,6 +392,58 @@ mod tests {
         assert_eq!(told(|tell| repeats.forget(CGROUP + 1, tell)), [0; 0]);
         assert_eq!(told(|tell| repeats.forget(CGROUP, tell)), [3]);
         assert_eq!(folds.take(id), Counted::Gone, "the next is told in full");
+    }
+
+    /// Of one attempt whose record is there, and whose slot does not count yet.
+    fn about_to_count(slot: u32) -> (Arc<Folds>, Repeats, FoldId) {
+        let folds = Arc::new(folds());
+        let repeats = Repeats::new(RecordKind::WriteDenied, Arc::clone(&folds), None);
+        let before = testing::tell(&folds, slot);
+        assert!(testing::claim(&folds, slot));
+        let id = FoldId { generation: before.generation + 1, ..before };
+        repeats.keep(first(id, event()), |_| {});
+        (folds, repeats, id)
+    }
+
+    #[test]
+    fn one_whose_slot_counts_only_after_it_was_to_be_given_up_is_told_all_the_same() {
+        let (folds, repeats, id) = about_to_count(3);
+        assert_eq!(told(|tell| repeats.forget(CGROUP, tell)), [0; 0]);
+        assert_eq!(testing::publish(&folds, 3), Some(id));
+        testing::repeat(&folds, 3);
+        testing::repeat(&folds, 3);
+        assert_eq!(told(|tell| repeats.sweep(tell)), [2]);
+        assert_eq!(folds.take(id), Counted::Gone, "the slot is given back then");
+        assert!(repeats.is_empty());
+    }
+
+    #[test]
+    fn at_the_end_slots_that_never_count_are_waited_for_together() {
+        const LOST: u32 = 200;
+        let (folds, repeats, _) = about_to_count(0);
+        for slot in 1..LOST {
+            let before = testing::tell(&folds, slot);
+            assert!(testing::claim(&folds, slot));
+            let id = FoldId { generation: before.generation + 1, ..before };
+            repeats.keep(first(id, event()), |_| {});
+        }
+        let began = Instant::now();
+        assert_eq!(repeats.finish(|_| {}), 0);
+        // One by one it would be twice that.
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn where_there_is_no_room_one_that_cannot_be_given_up_yet_does_not_hold_up_the_next() {
+        let (folds, repeats, id) = about_to_count(0);
+        for slot in 1..1000 {
+            let mut long = touch();
+            long.file.get_or_insert_default().path = Some(vec![b'x'; 64 << 10]);
+            let id = testing::tell(&folds, slot);
+            repeats.keep(first(id, Told::Event(Box::new(long))), |_| {});
+        }
+        assert!(repeats.table().by_slot.get(&0).is_some_and(|kept| kept.id == id), "it is kept");
+        assert!(repeats.table().bytes <= MOST_BYTES);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     attempt::{Attempt, Standing},
     counters::Tally,
     decode,
-    folds::{Counted, FoldId, Tables},
+    folds::{Counted, FoldId, Tables, until_published},
     kept::{Kept, Told},
     load::KernelError,
     maps::Maps,
@@ -90,9 +90,10 @@ impl Before {
             records.push(Record::Attempt(attempt));
         }
         // Nobody knows what these repeat: they are counted, and the next is told in full.
+        let deadline = until_published();
         for (kind, id) in live.into_iter().filter(|slot| !known.contains(slot)) {
             if let Some(folds) = tables.of(kind) {
-                folds.release(id);
+                folds.release(id, deadline);
             }
         }
         records.sort_by_key(Record::time_ns);
@@ -125,9 +126,10 @@ impl Before {
         for cgroup_id in tallies.read().into_keys() {
             told.entry(cgroup_id).or_default();
         }
+        let deadline = until_published();
         for (mut attempt, is_told) in attempts {
             let folds = tables.of(attempt.kind);
-            let repeats = match attempt.fold.take().and_then(|id| Some(folds?.release(id))) {
+            let repeats = match attempt.fold.take().and_then(|id| Some(folds?.release(id, deadline))) {
                 Some(Counted::Some(repeats)) => repeats.count,
                 _ => 0,
             };

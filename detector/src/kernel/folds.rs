@@ -61,8 +61,15 @@ pub enum Counted {
     Gone,
     /// There were none.
     None,
+    /// Its record is there, and the slot begins to count at any moment. Nothing was taken, and nothing given back.
+    Busy,
     /// There were some; they are taken.
     Some(Repeats),
+}
+
+/// Until when to wait for slots that are about to count.
+pub fn until_published() -> Instant {
+    Instant::now() + UNTIL_PUBLISHED
 }
 
 /// The table of slots.
@@ -82,22 +89,27 @@ impl Folds {
         self.exchange(id, State::taken)
     }
 
-    /// Takes the repeats that were counted, and gives the slot back: the next repeat is told in full.
-    pub fn release(&self, id: FoldId) -> Counted {
-        self.release_by(id, Instant::now() + UNTIL_PUBLISHED)
+    /// Takes the repeats that were counted, and gives the slot back: the next repeat is told in full. Until the deadline it waits for a
+    /// slot that is about to count: see [`until_published`], to be called once for all that are given back together.
+    pub fn release(&self, id: FoldId, deadline: Instant) -> Counted {
+        self.is_published_by(id, deadline);
+        self.exchange(id, State::freed)
     }
 
-    fn release_by(&self, id: FoldId, deadline: Instant) -> Counted {
+    /// Waits until the slot counts, or is another attempt's; whether it came to that.
+    pub fn is_published_by(&self, id: FoldId, deadline: Instant) -> bool {
         // Its record comes an instant before the slot counts; to take it away from the program that is about to say so would
         // leave it to nobody. No program takes as long as the deadline, but one that was lost would hold up the agent for good.
-        while self.state(id.slot).is_some_and(|state| {
-            let state = State(state.load(Ordering::Acquire));
-            state.generation() == id.generation && state.is_busy()
-        }) && Instant::now() < deadline
-        {
+        loop {
+            let state = self.state(id.slot).map_or(State(0), |state| State(state.load(Ordering::Acquire)));
+            if state.generation() != id.generation || !state.is_busy() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
             std::thread::yield_now();
         }
-        self.exchange(id, State::freed)
     }
 
     /// Whether the slot is still the attempt's.
@@ -122,12 +134,11 @@ impl Folds {
     }
 
     /// Gives all slots back; how many repeats nobody has taken.
-    pub fn release_all(&self) -> u64 {
+    pub fn release_all(&self, deadline: Instant) -> u64 {
         let mut left = 0;
-        let deadline = Instant::now() + UNTIL_PUBLISHED;
         for slot in 0..u32::try_from(SLOTS).unwrap_or(u32::MAX) {
             let generation = self.state(slot).map_or(0, |state| State(state.load(Ordering::Acquire)).generation());
-            if let Counted::Some(repeats) = self.release_by(FoldId { slot, generation }, deadline) {
+            if let Counted::Some(repeats) = self.release(FoldId { slot, generation }, deadline) {
                 left += repeats.count;
             }
         }
@@ -139,11 +150,8 @@ impl Folds {
         let mut before = State(state.load(Ordering::Acquire));
         loop {
             if before.generation() != id.generation || !before.is_live() {
-                return if before.is_busy() && before.generation() == id.generation {
-                    Counted::None
-                } else {
-                    Counted::Gone
-                };
+                let is_busy = before.is_busy() && before.generation() == id.generation;
+                return if is_busy { Counted::Busy } else { Counted::Gone };
             }
             match state.compare_exchange(before.0, to(before).0, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => break,
@@ -322,7 +330,10 @@ mod tests {
         let first = tell(&folds, 7);
         let second = tell(&folds, 7);
         repeat(&folds, 7);
-        assert_eq!((folds.take(first), folds.release(first), folds.waiting(first)), (Counted::Gone, Counted::Gone, 0));
+        assert_eq!(
+            (folds.take(first), folds.release(first, until_published()), folds.waiting(first)),
+            (Counted::Gone, Counted::Gone, 0)
+        );
         assert_eq!(folds.waiting(second), 1);
     }
 
@@ -331,7 +342,7 @@ mod tests {
         let folds = folds();
         let first = tell(&folds, 7);
         repeat(&folds, 7);
-        assert!(matches!(folds.release(first), Counted::Some(Repeats { count: 1, .. })));
+        assert!(matches!(folds.release(first, until_published()), Counted::Some(Repeats { count: 1, .. })));
         assert_eq!(folds.take(first), Counted::Gone);
         assert_ne!(tell(&folds, 7), first);
     }
@@ -364,7 +375,13 @@ mod tests {
         let id = tell(&folds, 7);
         assert!(testing::claim(&folds, 7));
         let next = FoldId { generation: id.generation + 1, ..id };
-        assert_eq!((folds.release(next), folds.release_all()), (Counted::None, 0));
+        let now = Instant::now();
+        assert_eq!(
+            (folds.take(next), folds.release(next, now), folds.release_all(now)),
+            (Counted::Busy, Counted::Busy, 0)
+        );
+        assert_eq!(testing::publish(&folds, 7), Some(next), "nor is it taken away from who is about to publish it");
+        assert_eq!(folds.release(next, now), Counted::None);
     }
 
     #[test]
@@ -374,7 +391,8 @@ mod tests {
             tell(&folds, slot);
             repeat(&folds, slot);
         }
-        assert_eq!((folds.release_all(), folds.release_all()), (3, 0));
+        let now = Instant::now();
+        assert_eq!((folds.release_all(now), folds.release_all(now)), (3, 0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The maps of the object: of one that was just loaded, or of one that an agent before has pinned.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::collections::BTreeMap;
 
 use aya::{
     Ebpf,
@@ -9,7 +9,7 @@ use aya::{
 use detector_common::{
     budget::ROWS,
     fold::SETS,
-    takeover::{self, ASK, TURN},
+    takeover::{self, ASK, COMING_FIRST, Door, TURN},
 };
 
 use super::{
@@ -44,8 +44,9 @@ pub(super) const OBSERVED: &str = "OBSERVED";
 /// The one of records that are kept.
 pub(super) const ORIGINS: &str = "ORIGINS";
 
-/// What the programs of two builds agree on while one takes over from the other. Those of an older one have none.
-pub(super) const AGREEMENT: &str = "AGREEMENT";
+/// What the programs of two builds agree on while one takes over from the other. Those of an older version have none, or one of
+/// another name, in which they agreed otherwise.
+pub(super) const AGREEMENT: &str = "TURNS";
 
 /// What the programs leave to others, or that they report nothing: a section of the object (`detector-ebpf/src/hooks/covers.rs`).
 const COVERED: &str = ".data.covered";
@@ -128,6 +129,12 @@ impl Maps {
         Ok(([syscalls & !ASK, io_uring], party))
     }
 
+    /// Whether the programs agree with those of another build on what they report.
+    pub(super) fn is_agreeing(&self) -> Result<bool, KernelError> {
+        let (_, party) = self.covered()?;
+        Ok(party == takeover::LEAVING || party == takeover::COMING)
+    }
+
     fn set_covered(&mut self, covered: [u64; 3]) -> Result<(), KernelError> {
         let map = self.0.get_mut(COVERED).ok_or_else(|| missing(COVERED))?;
         Array::try_from(map).and_then(|mut map: Array<_, [u64; 3]>| map.set(0, covered, 0)).map_err(unfit)
@@ -142,28 +149,33 @@ impl Maps {
         }
     }
 
-    /// Whose turn it is.
+    /// Whose turn it is ([`takeover::TURN`]).
     pub(super) fn turn(&self) -> Result<u64, KernelError> {
         Array::try_from(self.get(AGREEMENT)?).and_then(|map: Array<_, u64>| map.get(&TURN, 0)).map_err(unfit)
     }
 
-    /// Says whose turn it is, of calls of which nothing is agreed on.
-    pub(super) fn set_turn(&mut self, party: u64) -> Result<(), KernelError> {
-        self.agree(TURN..=TURN, party & 1)
+    /// Says whose turn it is.
+    pub(super) fn set_turn(&mut self, turn: u64) -> Result<(), KernelError> {
+        self.agree(TURN, turn)
     }
 
-    /// Forgets what was agreed on.
-    pub(super) fn forget_agreed(&mut self) -> Result<(), KernelError> {
-        self.agree(TURN + 1..=takeover::NUMBERS - 1, 0)
+    /// Says of what operations those that are coming ask first, of syscalls and of io_uring.
+    pub(super) fn set_coming_first(&mut self, [syscalls, io_uring]: [u64; 2]) -> Result<(), KernelError> {
+        self.agree(COMING_FIRST + Door::Syscall as u32, syscalls)?;
+        self.agree(COMING_FIRST + Door::IoUring as u32, io_uring)
     }
 
-    fn agree(&mut self, numbers: RangeInclusive<u32>, value: u64) -> Result<(), KernelError> {
+    fn agree(&mut self, number: u32, value: u64) -> Result<(), KernelError> {
         let map = self.0.get_mut(AGREEMENT).ok_or_else(|| missing(AGREEMENT))?;
-        let mut map: Array<_, u64> = Array::try_from(map).map_err(unfit)?;
-        for number in numbers {
-            map.set(number, value, 0).map_err(unfit)?;
+        Array::try_from(map).and_then(|mut map: Array<_, u64>| map.set(number, value, 0)).map_err(unfit)
+    }
+
+    /// A number that is the higher, the later the programs were loaded: the kernel numbers maps in turn (`bpf_map_alloc_id`).
+    pub(super) fn number(&self) -> Result<u32, KernelError> {
+        match self.get(COVERED)? {
+            Map::Array(map) => Ok(map.info().map_err(unfit)?.id()),
+            _ => Err(missing(COVERED)),
         }
-        Ok(())
     }
 
     pub(super) fn kept(&mut self) -> Result<Kept, KernelError> {

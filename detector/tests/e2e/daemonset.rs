@@ -37,10 +37,13 @@ async fn with_what_its_daemonset_gives_it_the_agent_sees_other_pods_and_stops_cl
     agent.wait_for("the write of the later pod is told", |event| event["file"]["path"] == "/etc/y").await;
     let write = agent.follows(&worker, "w").await;
     assert_eq!((&write["container"]["name"], &write["process"]["uid"]), (&"worker".into(), &1000.into()));
-    let (_, page) = get(agent.metrics, "/metrics").await.expect("the agent serves metrics");
-    let metrics = Metrics::parse(&page);
-    assert_eq!(metrics.sum("rosentry_container_readonly_rootfs", &[("pod", "earlier")]), Some(1.0));
-    assert_eq!(metrics.sum("rosentry_seal_broken", &[("namespace", "rosentry")]), Some(0.0), "its own seal holds");
+    let gauge = async |name: &str, label| {
+        let (_, page) = get(agent.metrics, "/metrics").await.expect("the agent serves metrics");
+        Metrics::parse(&page).sum(name, &[label])
+    };
+    assert_eq!(gauge("rosentry_container_readonly_rootfs", ("pod", "earlier")).await, Some(1.0));
+    let own_seal = async || gauge("rosentry_seal_broken", ("namespace", "rosentry")).await == Some(0.0);
+    patiently(PATIENCE, "its own seal is looked at, and holds", own_seal).await;
     assert_eq!(get(agent.metrics, "/healthz").await.expect("the agent lives").0, 200);
 
     let held = agent.kernel_objects();

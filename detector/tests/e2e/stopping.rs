@@ -10,7 +10,7 @@ use super::support::{
     Lab,
     agent::{Agent, PATIENCE, free_address, run_command},
     patiently,
-    pod::{idle, sealed},
+    pod::idle,
 };
 
 /// From SIGTERM to the end.
@@ -22,9 +22,12 @@ async fn sigterm_ends_the_agent_after_every_event_was_told() {
     let lab = Lab::start().await;
     let agent = Agent::watching(&lab).await;
     let web = lab.pod("prod", "web").await;
+    let app = web.start_container(idle()).await;
+    // The end waits for no answer of containerd's.
+    agent.knows(&web, "app").await;
 
     let script = format!("for file in $(seq {WRITES}); do echo > /etc/$file; done 2>/dev/null");
-    web.run(sealed(["sh", "-c", &script])).await;
+    app.exec(["sh", "-c", &script]).await;
     let events = agent.stop().await;
 
     let writes = events.writes_of(&web);

@@ -9,7 +9,7 @@ use detector::kernel::{
     KernelError, Sensor,
     attempt::{Attempt, PathBase},
     counters::{Counters, Tally},
-    folds::{Counted, FoldId, Repeats},
+    folds::{Counted, FoldId, Repeats, until_published},
     plan::{Hooks, Observing},
     stream::{Record, Stream},
 };
@@ -71,7 +71,7 @@ impl Attached {
 
     /// Nothing from now on is a repeat of what was done before.
     pub fn begin_anew(&mut self) {
-        self.stream.folds().release_all();
+        self.stream.folds().release_all(until_published());
         if let Some(observed) = self.stream.observed() {
             observed.release_all();
         }

@@ -5,6 +5,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -134,8 +135,17 @@ impl Drop for Rsyslog {
 }
 
 /// A port on which nothing listens, for a receiver that keeps it over its runs.
+///
+/// Below those that the kernel gives to connections: while the receiver is away another one's connection would get it, or one that
+/// asks for it would be connected to itself. Each process of the tests begins at another.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let ports = 16_384..29_000_u16;
+    let number = |asked: u32| std::process::id().wrapping_mul(31).wrapping_add(asked) as usize % ports.len();
+    (0..ports.len())
+        .filter_map(|_| ports.clone().nth(number(ASKED.fetch_add(1, Ordering::Relaxed))))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a port is free")
 }
 
 /// A user's PATH may lack the folders of root's programs.

@@ -1,7 +1,7 @@
 //! The queue before a sink: bounded by number and bytes, and it never waits.
 //!
-//! What is put in wakes the taker only when that is asked for: on a busy machine to wake a thread for each of a hundred events costs
-//! more than to write them.
+//! What is put in wakes the taker only when that is asked for, or when a good part of the room is taken: on a busy machine to wake
+//! a thread for each of a hundred events costs more than to write them.
 
 use std::{
     collections::VecDeque,
@@ -20,6 +20,9 @@ const EVENTS_MAX: usize = 8192;
 
 /// What they take at most.
 const BYTES_MAX: usize = 8 << 20;
+
+/// With so much in the queue the taker is woken by itself: thousands of repeats are put in before anybody asks for it.
+const WAKING: (usize, usize) = (EVENTS_MAX / 16, BYTES_MAX / 16);
 
 /// The side that puts events in.
 #[derive(Debug)]
@@ -68,6 +71,15 @@ impl Shared {
         self.waiting().is_closed = true;
         self.wake.notify_one();
     }
+
+    /// Wakes the taker, once, if it waits.
+    fn wake(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        let is_awaited = std::mem::take(&mut waiting.is_awaited);
+        drop(waiting);
+        if is_awaited {
+            self.wake.notify_one();
+        }
+    }
 }
 
 impl Sender {
@@ -75,11 +87,14 @@ impl Sender {
     pub fn put(&self, body: &Arc<Body>) -> bool {
         let bytes = body.line_bytes_max();
         let mut waiting = self.shared.waiting();
-        let has_room = self.shared.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= BYTES_MAX;
-        let taken = has_room && waiting.events.len() < EVENTS_MAX && !waiting.is_closed;
+        let would_be = self.shared.bytes.load(Ordering::Relaxed).saturating_add(bytes);
+        let taken = would_be <= BYTES_MAX && waiting.events.len() < EVENTS_MAX && !waiting.is_closed;
         if taken {
             self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
             waiting.events.push_back(Arc::clone(body));
+            if waiting.events.len() >= WAKING.0 || would_be >= WAKING.1 {
+                self.shared.wake(waiting);
+            }
         }
         taken
     }
@@ -87,10 +102,8 @@ impl Sender {
     /// Lets the taker see what was put in.
     pub fn flush(&self) {
         let waiting = self.shared.waiting();
-        let is_needed = waiting.is_awaited && !waiting.events.is_empty();
-        drop(waiting);
-        if is_needed {
-            self.shared.wake.notify_one();
+        if !waiting.events.is_empty() {
+            self.shared.wake(waiting);
         }
     }
 
@@ -201,6 +214,25 @@ mod tests {
         assert!(sender.put(&short) && sender.put(&short) && sender.put(&short));
         sender.flush();
         assert_eq!(taking.join().unwrap(), Ok((true, 2)), "all at once");
+    }
+
+    #[test]
+    fn the_taker_is_woken_by_itself_long_before_there_is_no_more_room() {
+        for (path, most) in [(1, EVENTS_MAX), (1 << 19, BYTES_MAX >> 19)] {
+            let (sender, taker) = queue();
+            let (took, taken) = std::sync::mpsc::channel();
+            let taking = std::thread::spawn(move || {
+                took.send(taker.next(None).is_ok()).unwrap();
+                taker
+            });
+            while !sender.shared.waiting().is_awaited {
+                std::thread::yield_now();
+            }
+            let event = with_path(path);
+            assert!((0..most / 4).all(|_| sender.put(&event)), "nobody asks for it to be written");
+            assert_eq!(taken.recv_timeout(Duration::from_secs(60)), Ok(true), "events of {path} bytes");
+            drop(taking.join().unwrap());
+        }
     }
 
     #[test]

@@ -41,11 +41,14 @@ pub(super) struct Accounts {
 
 impl Accounts {
     pub(super) fn new(map: &Map) -> Result<Self, MapError> {
-        let accounts: Shared<Account> = Shared::of_map(map, ACCOUNTS as usize)?;
+        Ok(Self::of(Shared::of_map(map, ACCOUNTS as usize)?))
+    }
+
+    fn of(accounts: Shared<Account>) -> Self {
         let owner =
             |index| accounts.number(index, offset_of!(Account, owner)).map_or(0, |id| id.load(Ordering::Acquire));
         let by_cgroup = (0..ACCOUNTS as usize).map(|index| (owner(index), index)).filter(|(id, _)| *id != 0).collect();
-        Ok(Self { accounts, by_cgroup: Mutex::new(by_cgroup) })
+        Self { accounts, by_cgroup: Mutex::new(by_cgroup) }
     }
 
     /// Of each cgroup.
@@ -88,12 +91,9 @@ impl Accounts {
 
     /// Forgets a cgroup.
     pub(super) fn forget(&self, cgroup_id: u64) {
-        let Some(index) = lock(&self.by_cgroup).remove(&cgroup_id) else { return };
-        // From its end on: its owner goes first.
-        for offset in (0..size_of::<Account>()).step_by(8) {
-            if let Some(number) = self.accounts.number(index, offset) {
-                number.store(0, Ordering::Release);
-            }
+        let mut by_cgroup = lock(&self.by_cgroup);
+        if let Some(owner) = by_cgroup.remove(&cgroup_id).and_then(|index| self.owner(index)) {
+            owner.store(0, Ordering::Release);
         }
     }
 
@@ -108,6 +108,10 @@ impl Accounts {
         }
         let is_free = |index: &usize| self.owner(*index).is_some_and(|owner| owner.load(Ordering::Acquire) == 0);
         let index = (0..ACCOUNTS as usize).find(is_free)?;
+        // Not when its former owner was forgotten: a line of that one may have been written since.
+        for offset in (0..size_of::<Account>()).step_by(8) {
+            self.accounts.number(index, offset)?.store(0, Ordering::Release);
+        }
         self.owner(index)?.store(cgroup_id, Ordering::Release);
         by_cgroup.insert(cgroup_id, index);
         Some(index)
@@ -120,4 +124,32 @@ impl Accounts {
 
 const fn written_at(operation: usize) -> usize {
     offset_of!(Account, written) + operation * 8
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    const WRITTEN: usize = offset_of!(Account, written);
+
+    fn accounts() -> Accounts {
+        let memory = memfd_create("accounts", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&memory, u64::from(ACCOUNTS) * size_of::<Account>() as u64).unwrap();
+        Accounts::of(Shared::new(memory, ACCOUNTS as usize).unwrap())
+    }
+
+    #[test]
+    fn an_account_has_nothing_of_whoever_had_it_before() {
+        let accounts = accounts();
+        accounts.add(7, WRITTEN, Some(Operation::Open), 3);
+        let index = accounts.of_cgroup(7).unwrap();
+        accounts.forget(7);
+        assert!(accounts.told().is_empty());
+        // A line that was on its way.
+        accounts.written(index, Operation::Open as usize).unwrap().store(4, Ordering::Release);
+        assert_eq!(accounts.of_cgroup(8), Some(index));
+        assert_eq!(accounts.told(), HashMap::from([(8, Told::default())]));
+    }
 }
