@@ -9,8 +9,8 @@
 
 use std::borrow::Cow;
 
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Deserializer, Serialize};
-use sha2::{Digest, Sha256};
 
 /// What stands for the `chain` of the line before the first.
 pub const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -56,8 +56,11 @@ pub fn close(line: &mut Vec<u8>, start: usize, previous: &str) -> String {
 /// `chain` of a line that stands behind a line with the chain `previous`. `open` is the line up to what stands before its
 /// `chain`: an object without its closing brace.
 fn link(previous: &str, open: &[u8]) -> String {
-    let digest = Sha256::new().chain_update(previous.as_bytes()).chain_update(open).chain_update(b"}").finalize();
-    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    // TLS brings this one along; without a processor's own instructions it takes two thirds of what portable code does.
+    let mut context = Context::new(&SHA256);
+    [previous.as_bytes(), open, b"}"].into_iter().for_each(|part| context.update(part));
+    let digest = context.finish();
+    let digits = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     digits.map(|digit| char::from_digit(u32::from(digit), 16).unwrap_or_default()).collect()
 }
 
@@ -184,6 +187,16 @@ mod tests {
             closed("{\"seq\":1", START),
             (format!("{{\"seq\":1,\"chain\":\"{expected}\"}}\n"), expected.to_owned())
         );
+    }
+
+    #[test]
+    fn a_link_is_what_others_make_of_it_however_long_the_line_is() {
+        use sha2::{Digest, Sha256};
+        for length in (0..200).chain([1300, LINE_MAX]) {
+            let open = "x".repeat(length);
+            let digest = Sha256::digest(format!("{START}{open}}}"));
+            assert_eq!(link(START, open.as_bytes()), format!("{digest:x}"));
+        }
     }
 
     #[test]

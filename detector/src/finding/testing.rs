@@ -171,6 +171,7 @@ pub fn sealed() -> Arc<Container> {
             spec_mount("/data", "bind", false, Some(("emptydir", "data"))),
             spec_mount("/etc/app", "bind", true, Some(("configmap", "settings"))),
         ],
+        sandbox_id: None,
         pod: Some(Arc::new(Pod {
             namespace: "prod".to_owned(),
             name: "web-abc12-x".to_owned(),

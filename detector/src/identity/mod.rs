@@ -31,6 +31,7 @@ mod registry;
 mod runtime;
 mod scan;
 mod shared;
+mod source;
 mod spec;
 mod status;
 mod subpaths;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::source::Source;
 use crate::process_stat::same_tick;
 
 /// A container that the runtime told us of.
@@ -38,6 +39,8 @@ pub struct Container {
     pub mounts: Vec<Arc<SpecMount>>,
     /// The pod, in Kubernetes.
     pub pod: Option<Arc<Pod>>,
+    /// Id of its pod's sandbox; none of a sandbox itself, and where there is no pod.
+    pub sandbox_id: Option<Arc<str>>,
 }
 
 impl Container {
@@ -99,8 +102,8 @@ pub struct SpecMount {
     pub destination: String,
     /// `bind`, `tmpfs`, `proc`, …
     pub fstype: Option<String>,
-    /// On the node.
-    pub source: Option<String>,
+    /// On the node; [`Container::source_of`] tells the path.
+    pub source: Option<Source>,
     /// Whether its options say `ro`.
     pub readonly: bool,
     /// The volume it is, as far as kubelet's paths tell.

@@ -48,7 +48,7 @@ mod tests {
         Arc::new(SpecMount {
             destination: destination.to_owned(),
             fstype: Some("bind".to_owned()),
-            source: Some("/srv".to_owned()),
+            source: Some("/srv".into()),
             readonly: true,
             volume: None,
         })

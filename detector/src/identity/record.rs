@@ -130,16 +130,19 @@ impl Draft {
             init_start_time_ns: None,
             mounts: mounts.into_iter().map(Arc::new).collect(),
             pod: pod.map(Arc::new),
+            sandbox_id: sandbox_id.clone(),
         };
-        name_volumes(&mut container);
+        let sources = sources(&container);
+        name_volumes(&mut container, sources);
         let cgroup = cgroups_path.as_deref().and_then(cgroup_path::from_spec).map(Arc::from);
         Self { container, sandbox_id, cgroup, image, defect }
     }
 
     /// Takes the pod as its sandbox knows it.
     pub(super) fn set_pod(&mut self, pod: Arc<Pod>) {
+        let sources = sources(&self.container);
         self.container.pod = Some(pod);
-        name_volumes(&mut self.container);
+        name_volumes(&mut self.container, sources);
     }
 }
 
@@ -210,16 +213,25 @@ fn image_hints(recorded: String, cri: Option<&CriContainer>, tells: &Tells<'_>) 
     }
 }
 
-fn name_volumes(container: &mut Container) {
+/// The paths on the node that its mounts come from, in their order.
+fn sources(container: &Container) -> Vec<Option<String>> {
+    container.mounts.iter().map(|mount| container.source_of(mount)).collect()
+}
+
+/// Names the volumes for the pod that the container has now, given where its mounts come from.
+fn name_volumes(container: &mut Container, sources: Vec<Option<String>>) {
+    let mut mounts = std::mem::take(&mut container.mounts);
     let uid = container.pod.as_ref().map(|pod| pod.uid.as_str()).filter(|uid| !uid.is_empty());
-    for mount in &mut container.mounts {
-        if mount.fstype.as_deref() == Some("bind") {
-            let volume = mount.source.as_deref().and_then(|source| volumes::volume(source, uid));
-            if mount.volume != volume {
-                Arc::make_mut(mount).volume = volume;
-            }
+    for (mount, path) in mounts.iter_mut().zip(sources) {
+        let is_bind = mount.fstype.as_deref() == Some("bind");
+        let volume = path.as_deref().filter(|_| is_bind).and_then(|path| volumes::volume(path, uid));
+        let source = path.as_deref().map(|path| container.keep_source(path));
+        if mount.volume != volume || mount.source != source {
+            let mount = Arc::make_mut(mount);
+            (mount.volume, mount.source) = (volume, source);
         }
     }
+    container.mounts = mounts;
 }
 
 #[cfg(test)]

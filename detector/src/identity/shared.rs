@@ -206,7 +206,8 @@ impl Shared {
     /// containerd does not answer, or no longer. Says so once, however often it is tried again.
     pub(super) fn disconnected(&self, error: &dyn std::error::Error) {
         let mut link = self.link();
-        if link.up {
+        let was_up = link.up;
+        if was_up {
             link.down_since = SystemTime::now();
         }
         link.up = false;
@@ -219,7 +220,10 @@ impl Shared {
         } else {
             warn!("containerd does not answer, so containers stay unknown until it does; trying on: {error}");
         }
-        self.notify();
+        // Every second another try fails, and each of those who are told looks through all that it has.
+        if was_up || !said_before {
+            self.notify();
+        }
     }
 
     /// How things are.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::model::SpecMount;
+use super::{model::SpecMount, source::Source};
 
 /// A spec larger than this is not read. Kubernetes allows a pod 1.5 MiB in all (etcd's limit), environment included.
 pub(super) const MAX_SPEC_BYTES: usize = 4 << 20;
@@ -142,7 +142,7 @@ impl Mount {
             destination: self.destination,
             // A bind mount need not say its type; what it says then is ignored by the runtime.
             fstype: if is_bind { Some("bind".to_owned()) } else { self.r#type.filter(|fstype| !fstype.is_empty()) },
-            source: self.source.filter(|source| !source.is_empty()),
+            source: self.source.as_deref().filter(|source| !source.is_empty()).map(Source::from),
             readonly: readonly.is_some_and(|option| option != "rw"),
             volume: None,
         }
@@ -240,14 +240,14 @@ mod tests {
         let mounts: Vec<_> = spec
             .mounts
             .iter()
-            .map(|mount| (mount.destination.as_str(), mount.fstype.as_deref(), mount.source.as_deref(), mount.readonly))
+            .map(|mount| (mount.destination.as_str(), mount.fstype.as_deref(), mount.source.clone(), mount.readonly))
             .collect();
         assert_eq!(
             mounts,
             [
-                ("/proc", Some("proc"), Some("proc"), false),
-                ("/conf", Some("bind"), Some("/var/x"), true),
-                ("/data", Some("bind"), Some("/var/y"), false),
+                ("/proc", Some("proc"), Some("proc".into()), false),
+                ("/conf", Some("bind"), Some("/var/x".into()), true),
+                ("/data", Some("bind"), Some("/var/y".into()), false),
                 ("/tmp", Some("tmpfs"), None, false),
             ]
         );

@@ -32,7 +32,7 @@ pub(super) fn parts(container: &Container) -> Vec<Part> {
     };
     let mounts = container.mounts.iter();
     let mut parts: Vec<Part> =
-        mounts.filter_map(|mount| part(mount.source.as_deref()?, mount.volume.as_ref()?)).collect();
+        mounts.filter_map(|mount| part(&container.source_of(mount)?, mount.volume.as_ref()?)).collect();
     parts.sort_unstable();
     parts.dedup();
     parts
@@ -102,10 +102,10 @@ mod tests {
             let mount = SpecMount {
                 destination: format!("/{number}"),
                 fstype: Some("bind".to_owned()),
-                source: Some(format!(
+                source: Some(container.keep_source(&format!(
                     "{}/pods/{UID}/volume-subpaths/{name}/app/{number}",
                     kubelet.display().to_string().trim_end_matches('/')
-                )),
+                ))),
                 readonly: true,
                 volume: Some(Volume { kind: SUBPATH.to_owned(), name: (*name).to_owned() }),
             };

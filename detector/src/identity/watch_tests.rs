@@ -3,6 +3,7 @@
 use tokio::net::UnixListener;
 
 use super::*;
+use crate::identity::runtime::Version;
 
 async fn session(listener: &UnixListener) -> (Session, Namespace) {
     let socket = listener.local_addr().unwrap().as_pathname().unwrap().to_owned();
@@ -23,4 +24,26 @@ async fn a_list_of_tasks_that_fails_is_asked_for_again_and_until_then_not_all_is
     }
     session.done(Done::Tasks { namespace, begun: 0, result: Ok(HashMap::new()) }).unwrap();
     assert!(session.shared().status().synced);
+}
+
+#[tokio::test]
+async fn while_containerd_stays_away_nobody_is_told_so_again_and_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+    let (session, _) = session(&listener).await;
+    let shared = session.shared();
+    let mut changed = shared.changed.subscribe();
+    let mut is_told = || {
+        let is_told = changed.has_changed().unwrap();
+        changed.mark_unchanged();
+        is_told
+    };
+    shared.disconnected(&CallError::Timeout);
+    assert!(is_told(), "for the first time");
+    shared.disconnected(&CallError::Timeout);
+    assert!(!is_told(), "nothing is known that was not known before");
+    shared.connected(Version { version: "1".to_owned(), revision: String::new() });
+    assert!(is_told());
+    shared.disconnected(&CallError::Timeout);
+    assert!(is_told(), "it was there in between");
 }

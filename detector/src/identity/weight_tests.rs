@@ -17,7 +17,7 @@ use super::{
 use crate::counting_allocator::held;
 
 /// Of a pod with its sandbox and one container, each with its mounts, their cgroups included.
-const MOST_BYTES: usize = 6 << 10;
+const MOST_BYTES: usize = 4600;
 const PODS: usize = 500;
 
 fn any(json: &Value) -> Option<Any> {

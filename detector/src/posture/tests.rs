@@ -31,7 +31,7 @@ fn container(readonly: bool) -> Container {
         Arc::new(SpecMount {
             destination: destination.to_owned(),
             fstype: Some("bind".to_owned()),
-            source: Some(format!("/{name}")),
+            source: Some(format!("/{name}").as_str().into()),
             readonly: false,
             volume: Some(Volume { kind: kind.to_owned(), name: name.to_owned() }),
         })

@@ -144,6 +144,7 @@ fn container(cgroup: &Cgroup) -> Container {
             volume: Some(Volume { kind: "emptydir".to_owned(), name: "data".to_owned() }),
         })],
         pod: None,
+        sandbox_id: None,
     }
 }
 

@@ -171,7 +171,7 @@ impl Seal {
         if before.is_none() {
             let missing = missing(container, mounts);
             let is_declared = |(effect, mount): &(Effect, &MountInfo)| match effect {
-                Effect::Shadow => missing.iter().any(|spec| is_behind_link(spec, mount)),
+                Effect::Shadow => missing.iter().any(|spec| is_behind_link(container, spec, mount)),
                 _ => came_with_volume(container, mount, root),
             };
             self.of_runtime = undeclared().filter(is_declared).map(|(_, mount)| mount.identity()).collect();
@@ -271,10 +271,10 @@ fn missing<'a>(container: &'a Container, mounts: &[MountInfo]) -> Vec<&'a SpecMo
 
 /// Whether the mount is a specified one whose destination leads elsewhere by a symbolic link of the image (`/lib/x` is at
 /// `/usr/lib/x`): either its name or what is mounted is the same.
-fn is_behind_link(spec: &SpecMount, mount: &MountInfo) -> bool {
+fn is_behind_link(container: &Container, spec: &SpecMount, mount: &MountInfo) -> bool {
     let destination = spec.destination.trim_end_matches('/').as_bytes();
     let same_source = mount.root != b"/"
-        && spec.source.as_deref().is_some_and(|source| source.as_bytes().ends_with(mount.root.as_slice()));
+        && container.source_of(spec).is_some_and(|source| source.as_bytes().ends_with(mount.root.as_slice()));
     name(destination) == name(&mount.point) || same_source
 }
 

@@ -37,7 +37,7 @@ fn container() -> Container {
         Arc::new(SpecMount {
             destination: destination.to_owned(),
             fstype: Some("bind".to_owned()),
-            source: Some(source.to_owned()),
+            source: Some(source.into()),
             readonly: false,
             volume: Some(Volume { kind: "host_path".to_owned(), name: source.to_owned() }),
         })

@@ -27,6 +27,7 @@ fn loaded(namespace: &str, id: &str, name: &str, cgroup: Option<&str>) -> Loaded
         started_at_unix_ns: None,
         init_pid: None,
         init_start_time_ns: None,
+        sandbox_id: None,
         mounts: Vec::new(),
         pod: None,
     };

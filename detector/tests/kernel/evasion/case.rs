@@ -144,6 +144,7 @@ pub fn event(attempt: &Attempt) -> Event {
             volume: Some(Volume { kind: "emptydir".to_owned(), name: "tmp".to_owned() }),
         })],
         pod: None,
+        sandbox_id: None,
     };
     told::event(attempt, Some(&Arc::new(container)))
 }
