@@ -48,7 +48,7 @@ pub struct Requirement {
 }
 
 /// What is needed besides the kernel side's compiler and linker, which `toolchain` and `linker` know, and cargo-nextest.
-pub const REQUIREMENTS: [Requirement; 14] = [
+pub const REQUIREMENTS: [Requirement; 15] = [
     Requirement {
         need: Need::Build,
         probe: Probe::Program("protoc"),
@@ -102,6 +102,12 @@ pub const REQUIREMENTS: [Requirement; 14] = [
         probe: Probe::Program("promtool"),
         package: "prometheus",
         purpose: "the tests of rules and dashboards",
+    },
+    Requirement {
+        need: Need::Test,
+        probe: Probe::Program("amtool"),
+        package: "prometheus-alertmanager",
+        purpose: "the test of Alertmanager's example",
     },
     Requirement {
         need: Need::Test,

@@ -30,10 +30,10 @@ pub struct Select {
     #[arg(long, value_name = "SEVERITY", default_value = "info", value_parser = named(Severity::ALL, Severity::name))]
     min_severity: Severity,
     /// Not before this time (2026-01-02T03:04:05Z, 2026-01-02), or not longer ago than this (15m, 2h, 1d).
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     since: Option<Time>,
     /// Before this time, told as --since is.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     until: Option<Time>,
 }
 

@@ -1,5 +1,5 @@
-//! What `deploy/` shows of a node on which much happens: a real Prometheus scrapes the agent, records the rules and answers
-//! every query of every dashboard.
+//! What `deploy/` shows of a node on which much happens: a real Prometheus scrapes the pod of the DaemonSet, records the rules and
+//! answers every query of every dashboard.
 //!
 //! Of kube-state-metrics a page with a few series stands in.
 
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::support::{
     Lab,
-    agent::{Agent, free_address},
+    agent::free_address,
+    daemonset::AgentPod,
     patiently,
     pod::{idle, writable},
     prometheus::{Prometheus, Target, deploy, serve_page},
@@ -31,7 +32,7 @@ kube_daemonset_status_updated_number_scheduled{namespace="rosentry",daemonset="r
 #[tokio::test]
 async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
     let lab = Lab::start().await;
-    let agent = Agent::watching(&lab).await;
+    let agent = AgentPod::ready(&lab).await;
     let sealed = lab.pod("prod", "web-7d4b9c6f5-x2x7p").await;
     let cache = lab.nearly_full_memory(&sealed.uid);
     let app = sealed.start_container(idle().with_volume(&cache, "/data")).await;
@@ -47,7 +48,7 @@ async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
         labels: json!({"node": node, "namespace": "rosentry", "pod": format!("rosentry-{node}"), "container": "agent"}),
     };
     let prometheus = Prometheus::watching(&[
-        of_node("n1", agent.address()),
+        of_node("n1", agent.metrics),
         of_node("n2", gone),
         Target { job: "kube-state-metrics", address: serve_page(STAND_IN.to_owned()), labels: json!({}) },
     ])
@@ -58,7 +59,8 @@ async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
     db.exec(["mount", "-o", "remount,rw", "/"]).await;
     refuse_a_write_of_the_node(&lab);
     refuse_a_write_of_a_foreign_container(&lab);
-    agent.wait_for_write(&sealed, "/etc/x").await;
+    let is_write = |event: &Value| event["pod"]["uid"] == sealed.uid.as_str() && event["file"]["path"] == "/etc/x";
+    agent.wait_for("the refused write is told", is_write).await;
 
     let queries = queries();
     assert!(queries.len() > 40, "{} queries", queries.len());
@@ -82,60 +84,64 @@ async fn every_panel_shows_what_happens_on_a_node_and_the_alerts_fire() {
     })
     .await;
 
+    // Each group of rules has its own second, so that what a panel shows already may be an alert, or a record, in the next round.
     let state = async |alert: &str| -> Vec<String> {
         let rules = prometheus.rules().await;
         let of_alert = rules.iter().filter(|rule| rule["name"] == alert);
         of_alert.filter_map(|rule| rule["state"].as_str().map(str::to_owned)).collect()
     };
-    // Rules are evaluated one after the other, and what a panel shows may be younger than the last round.
-    let becomes = async |alert: &str, wanted: &str| {
-        patiently(SHOWN_DEADLINE, &format!("{alert} is {wanted}"), async || state(alert).await == [wanted]).await;
-    };
     for alert in ["RosentrySealBroken", "RosentryUnsealSucceeded", "RosentryRemountAttempt"] {
-        becomes(alert, "firing").await;
+        patiently(SHOWN_DEADLINE, &format!("{alert} fires"), async || state(alert).await == ["firing"]).await;
     }
-    // These wait whether it lasts.
+    // They wait whether it lasts; promtool's tests say how long.
     for alert in ["RosentryPodCannotStart", "RosentryTmpfsNearlyFull", "RosentryAgentDown", "RosentryAgentMissing"] {
-        becomes(alert, "pending").await;
+        patiently(SHOWN_DEADLINE, &format!("{alert} is about to fire"), async || {
+            let state = state(alert).await;
+            state == ["pending"] || state == ["firing"]
+        })
+        .await;
     }
     for alert in ["RosentryBlind", "RosentryEventsLost", "RosentryContainerdDown", "RosentryAgentAbsent"] {
         assert_eq!(state(alert).await, ["inactive"], "{alert}");
     }
     for rule in prometheus.rules().await {
-        assert_eq!(rule["health"], "ok", "{}: {}", rule["name"], rule["lastError"]);
-        let is_record = rule["type"] == "recording";
-        let series = prometheus.query(rule["name"].as_str().expect("a rule has a name")).await;
-        assert!(!is_record || series.is_ok_and(|series| !series.is_empty()), "{} records nothing", rule["name"]);
+        let name = rule["name"].as_str().expect("a rule has a name");
+        assert_eq!(rule["health"], "ok", "{name}: {}", rule["lastError"]);
+        if rule["type"] == "recording" {
+            patiently(SHOWN_DEADLINE, &format!("{name} is recorded"), async || {
+                !prometheus.query(name).await.expect("the query is sound").is_empty()
+            })
+            .await;
+        }
     }
 
-    let value = async |query: &str| -> Vec<(Value, String)> {
+    // The workload is made of the pod's name.
+    shows(&prometheus, "cluster_namespace_workload_pod:rosentry_seal_broken:max == 1", |it, _| it["workload"] == "db")
+        .await;
+    // The first write of a series counts; what has no container is not the agent's own. What else runs on the machine may have
+    // been refused writes, too.
+    let refused = "sum by (namespace, workload) (cluster_namespace_workload_pod:rosentry_write_denied:increase5m)";
+    let web = json!({"namespace": "prod", "workload": "web"});
+    shows(&prometheus, refused, |it, count| *it == web && count == "1").await;
+    shows(&prometheus, refused, |it, count| *it == json!({}) && count != "0").await;
+    let is_cache =
+        |it: &Value| it["pod"] == "web-7d4b9c6f5-x2x7p" && it["workload"] == "web" && it["mountpoint"] == "/data";
+    let memory = "cluster_namespace_workload_pod:rosentry_tmpfs_used:ratio";
+    shows(&prometheus, memory, |it, share| is_cache(it) && share == "0.9").await;
+    let enforcement = "cluster_namespace:rosentry_enforcement:ratio";
+    shows(&prometheus, enforcement, |it, ratio| it["namespace"] == "prod" && ratio == "1").await;
+    shows(&prometheus, enforcement, |it, ratio| it["namespace"] == "dev" && ratio == "0").await;
+    assert_eq!(agent.stop().await.0, 0);
+}
+
+/// Waits until a query answers with a series whose labels and value are wanted.
+async fn shows(prometheus: &Prometheus, query: &str, wanted: impl Fn(&Value, &str) -> bool) {
+    let what = format!("{query} tells what happened");
+    patiently(SHOWN_DEADLINE, &what, async || {
         let series = prometheus.query(query).await.expect("the query is sound");
-        series
-            .into_iter()
-            .map(|one| (one["metric"].clone(), one["value"][1].as_str().unwrap_or_default().to_owned()))
-            .collect()
-    };
-    assert_eq!(
-        value("cluster_namespace_workload_pod:rosentry_seal_broken:max == 1").await[0].0["workload"],
-        "db",
-        "the workload is made of the pod's name"
-    );
-    let refused =
-        value("sum by (namespace, workload) (cluster_namespace_workload_pod:rosentry_write_denied:increase5m)").await;
-    let web = (json!({"namespace": "prod", "workload": "web"}), "1".to_owned());
-    assert!(refused.contains(&web), "the first write of a series counts: {refused:?}");
-    // What else runs on the machine may have been refused writes, too.
-    assert!(
-        refused.iter().any(|(labels, count)| *labels == json!({}) && count != "0"),
-        "what has no container is not the agent's own: {refused:?}"
-    );
-    let memory = value("rosentry_tmpfs_used_bytes / rosentry_tmpfs_size_bytes").await;
-    let cache = |labels: &Value| labels["pod"] == "web-7d4b9c6f5-x2x7p" && labels["mountpoint"] == "/data";
-    assert!(memory.iter().any(|(labels, share)| cache(labels) && share == "0.9"), "{memory:?}");
-    let enforcement = value("cluster_namespace:rosentry_enforcement:ratio").await;
-    assert!(enforcement.iter().any(|(labels, ratio)| labels["namespace"] == "prod" && ratio == "1"), "{enforcement:?}");
-    assert!(enforcement.iter().any(|(labels, ratio)| labels["namespace"] == "dev" && ratio == "0"), "{enforcement:?}");
-    agent.stop().await;
+        series.iter().any(|one| wanted(&one["metric"], one["value"][1].as_str().unwrap_or_default()))
+    })
+    .await;
 }
 
 /// The queries of all panels of all dashboards, for everything there is.
@@ -148,7 +154,7 @@ fn queries() -> Vec<(String, String)> {
             for target in panel["targets"].as_array().into_iter().flatten() {
                 let mut query = target["expr"].as_str().expect("a target has a query").to_owned();
                 for variable in ["cluster", "namespace", "workload", "node"] {
-                    query = query.replace(&format!("\"${variable}\""), "\".*\"");
+                    query = query.replace(&format!("${variable}"), ".*");
                 }
                 query = query.replace("$__rate_interval", "1m");
                 assert!(!query.replace("\"$1\"", "").contains('$'), "a variable is left in {query}");

@@ -68,7 +68,7 @@ async fn a_break_in_is_told_as_one_incident_in_its_order() {
         "{incident:#}"
     );
     // It gets worse; only that unshare makes mounts private is nothing by itself.
-    assert_eq!(texts("severity"), ["low", "high", "high", "high", "info", "high"], "{incident:#}");
+    assert_eq!(texts("severity"), ["low", "high", "high", "high", "info", "critical"], "{incident:#}");
     let story: Vec<_> = incident["story"].as_array().into_iter().flatten().map(|phase| &phase["what"]).collect();
     assert_eq!(story, ["writes_refused", "unseal_failed", "other_mounts", "shadowed"], "{incident:#}");
     assert_eq!(incident["attack"], json!(["T1053.003", "T1105", "T1562"]));

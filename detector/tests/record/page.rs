@@ -52,7 +52,7 @@ fn a_break_in_is_drawn_listed_and_told_with_its_processes() {
         "writable mount over the sealed root",
         "T1053.003",
         "sha256:",
-        "class=\"mark high through\"",
+        "class=\"mark critical through\"",
     ] {
         assert!(shown.contains(expected), "{expected} is not in\n{shown}");
     }

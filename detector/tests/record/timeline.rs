@@ -30,8 +30,8 @@ fn a_break_in_is_told_in_words() {
     let (code, said, complained) = told(timeline(&[], RECORD));
     assert_eq!((code, complained.as_str()), (0, ""));
     for expected in [
-        "8 events from 2026-11-22 16:39:50.437 to 2026-11-22 16:39:50.616 UTC on n1: 1 incident 1 high",
-        "high prod/web 2026-11-22 16:39:50.611 UTC, 4.6 ms, 6 attempts in 6 events",
+        "8 events from 2026-11-22 16:39:50.437 to 2026-11-22 16:39:50.616 UTC on n1: 1 incident 1 critical",
+        "critical prod/web 2026-11-22 16:39:50.611 UTC, 4.6 ms, 6 attempts in 6 events",
         "3 writes refused → 1 try to unseal failed → 1 other change of mounts → 1 writable mount over the",
         "mount_attempt mount /usr/local/bin tmpfs shadow succeeded",
         "└ sh→unshare→sh[1137] /bin/busybox",
@@ -47,7 +47,7 @@ fn the_same_is_told_in_json() {
     let told: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((code, &told["schema"], &told["events"]), (0, &"rosentry-timeline/v1".into(), &6.into()));
     let incident = &told["incidents"][0];
-    assert_eq!((&incident["severity"], &incident["owner"]["name"]), (&"high".into(), &"web".into()));
+    assert_eq!((&incident["severity"], &incident["owner"]["name"]), (&"critical".into(), &"web".into()));
     assert_eq!(incident["steps"][5]["path"], "/usr/local/bin");
     assert_eq!(incident["story"][3]["what"], "shadowed");
     assert_eq!(incident["processes"][2]["comms"], serde_json::json!(["sh", "unshare", "sh"]));
@@ -60,7 +60,7 @@ fn it_is_written_where_it_is_asked_for_and_never_over_what_is_read() {
     fs::write(path("events.json"), RECORD).unwrap();
     let (code, said, _) = told(timeline(&[&path("events.json"), "-o", &path("told.txt")], ""));
     assert_eq!((code, said.as_str()), (0, ""));
-    assert!(fs::read_to_string(path("told.txt")).unwrap().contains("high prod/web"));
+    assert!(fs::read_to_string(path("told.txt")).unwrap().contains("critical prod/web"));
     let (code, _, complained) = told(timeline(&[&path("events.json"), "-o", &path("events.json")], ""));
     assert_eq!(code, 2);
     assert!(complained.contains("stays as it is"), "{complained}");

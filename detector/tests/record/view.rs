@@ -53,6 +53,16 @@ fn filters_leave_out_what_was_not_asked_for() {
 }
 
 #[test]
+fn a_time_may_have_a_sign() {
+    for (option, lines) in [("--since", RECORD.lines().count()), ("--until", 0)] {
+        let (code, said, complained) = told(view(&[option, "-99999d"], RECORD));
+        assert_eq!((code, said.lines().count()), (0, lines), "{option}: {complained}");
+    }
+    let (code, _, complained) = told(view(&["--since", "--follow"], RECORD));
+    assert!(code == 2 && complained.contains("it should be a time"), "{complained}");
+}
+
+#[test]
 fn what_is_no_event_is_told_with_its_line_and_the_rest_is_shown() {
     let mixed = RECORD.replacen('\n', "\nnoise \x1b[2J\n", 1);
     let (code, said, complained) = told(view(&["-"], &mixed));

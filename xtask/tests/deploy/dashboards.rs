@@ -62,9 +62,30 @@ fn variables_are_those_that_the_queries_use() {
                 "{name}: {variable}"
             );
         }
-        assert!(names.contains(&"cluster") && names.contains(&"datasource"), "{name}");
+        for asked in ["datasource", "cluster", "namespace", "workload"] {
+            assert!(names.contains(&asked), "{name} has no variable {asked}");
+        }
         for used in ["$cluster", "$namespace", "$workload", "$node"] {
             assert!(!text.contains(used) || names.contains(&&used[1..]), "{name} has no variable {used}");
+        }
+    }
+}
+
+#[test]
+fn what_is_recorded_by_workload_is_shown_of_the_chosen_workloads() {
+    for (name, dashboard) in dashboards() {
+        for panel in dashboard["panels"].as_array().expect("it has panels") {
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                let query = target["expr"].as_str().expect("a target has a query");
+                for series in query.split("cluster_namespace_workload").skip(1) {
+                    let selected = series.split_once('{').and_then(|(_, labels)| labels.split_once('}'));
+                    let labels = selected.unwrap_or_else(|| panic!("{name}: {query} selects nothing")).0;
+                    for variable in ["cluster", "namespace", "workload"] {
+                        let heeded = format!("{variable}=~\"${variable}\"");
+                        assert!(labels.contains(&heeded), "{name}: {}: {query}", panel["title"]);
+                    }
+                }
+            }
         }
     }
 }

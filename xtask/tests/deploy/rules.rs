@@ -83,6 +83,34 @@ fn only_what_cannot_wait_pages() {
 }
 
 #[test]
+fn prometheus_takes_the_example_that_finds_the_agents() {
+    let mut config = yaml(&read("deploy/prometheus/scrape.yaml"))[0].clone();
+    // Debian's build lacks the discovery by Kubernetes, which stands for what it finds.
+    let job = config["scrape_configs"][0].as_object_mut().expect("there is a job");
+    let discovery = job.remove("kubernetes_sd_configs").expect("the agents are found by Kubernetes");
+    assert_eq!(discovery, serde_json::json!([{"role": "pod", "namespaces": {"names": ["rosentry"]}}]));
+    job.insert("static_configs".to_owned(), serde_json::json!([{"targets": ["10.0.0.1:9465"]}]));
+    let folder = tempfile::tempdir().expect("a folder");
+    // JSON is YAML too.
+    std::fs::write(folder.path().join("scrape.yaml"), config.to_string()).expect("the configuration is written");
+    let rules = "rosentry.rules.yaml";
+    std::fs::copy(root().join("deploy/prometheus").join(rules), folder.path().join(rules))
+        .expect("the rules are there");
+    run(Command::new("promtool").args(["check", "config"]).arg(folder.path().join("scrape.yaml")), "");
+}
+
+#[test]
+fn alertmanager_takes_its_example_and_pages_for_what_is_critical() {
+    let config = root().join("deploy/prometheus/alertmanager.yaml");
+    run(Command::new("amtool").arg("check-config").arg(&config), "");
+    for (severity, receiver) in [("critical", "pages"), ("warning", "tickets")] {
+        let mut route = Command::new("amtool");
+        route.args(["config", "routes", "test", "--verify.receivers", receiver, "--config.file"]).arg(&config);
+        run(route.args(["alertname=RosentrySealBroken", &format!("severity={severity}")]), "");
+    }
+}
+
+#[test]
 fn alertmanagers_example_names_alerts_that_exist() {
     let text = read("deploy/prometheus/alertmanager.yaml");
     assert!(yaml(&text)[0]["route"].is_object());

@@ -337,7 +337,8 @@ fn the_event_says_how_bad_it_is_and_since_when() {
     assert!(remounted.hint.is_some());
     assert_eq!(told(Effect::Unseal, Some(Cause::Runtime), None).attack, [], "nobody took the seal off");
     assert_eq!(told(Effect::Unseal, None, None).severity, Severity::Critical);
-    assert_eq!(told(Effect::Shadow, Some(Cause::Mount), None).severity, Severity::Critical);
+    let covered = told(Effect::Shadow, Some(Cause::Mount), None);
+    assert_eq!((covered.severity, covered.attack.as_slice()), (Severity::Critical, ["T1562".into()].as_slice()));
     assert_eq!(told(Effect::Shadow, None, None).severity, Severity::High, "it may be a hook's");
     let copy = Breach { point: b"/dev/root".to_vec(), ..breach(Effect::Unseal, None) };
     let copy = judged(event(&sealed(), Change { breach: copy, since_unix_ns: 1, mended_unix_ns: None }));

@@ -96,7 +96,7 @@ fn a_break_in_is_one_incident_told_in_its_order_with_ancestry_and_techniques() {
     assert_eq!((timeline.events, timeline.incidents.len(), timeline.gaps.len()), (8, 1, 0));
     let incident = &timeline.incidents[0];
     assert_eq!((incident.owner.namespace.as_deref(), &*incident.owner.name), (Some("prod"), "web"));
-    assert_eq!((incident.severity, incident.count, incident.events), (Severity::High, 6, 6));
+    assert_eq!((incident.severity, incident.count, incident.events), (Severity::Critical, 6, 6));
 
     let paths: Vec<_> = incident.steps.iter().map(|step| step.path.as_deref().unwrap()).collect();
     assert_eq!(paths, ["/tmp/kit", "/usr/bin/kit", "/etc/cron.d/kit", "/", "/", "/usr/local/bin"]);

@@ -108,11 +108,6 @@ impl Agent {
         self.process.id()
     }
 
-    /// Where it serves its metrics.
-    pub const fn address(&self) -> SocketAddr {
-        self.metrics
-    }
-
     pub async fn becomes_ready(&self) {
         patiently(PATIENCE, "the agent is ready", async || self.status("/readyz").await == Some(200)).await;
     }

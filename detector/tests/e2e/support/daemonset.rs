@@ -296,7 +296,7 @@ fn import(lab: &Lab) {
     match std::env::var_os("ROSENTRY_IMAGE") {
         Some(path) => {
             lab.containerd.import(&fs::read(path).expect("the image can be read"));
-            lab.containerd.tag("ghcr.io/rosentry/rosentry:0.1.0", IMAGE);
+            lab.containerd.tag(concat!("ghcr.io/rosentry/rosentry:", env!("CARGO_PKG_VERSION")), IMAGE);
         }
         None => lab.containerd.import(&agent_image(IMAGE, Path::new(super::agent::PROGRAM)).archive),
     }

@@ -131,12 +131,14 @@ fn a_remount_that_unseals_is_critical_when_it_works_and_high_when_not() {
 }
 
 #[test]
-fn a_mount_in_a_user_namespace_of_its_own_is_told_how_to_forbid() {
+fn a_writable_mount_over_the_seal_is_as_bad_as_a_remount_and_is_told_how_to_forbid() {
     let mut mount = attempt("mount").path("/etc");
     mount.process.user_ns_level = 1;
-    let event = event(&mount);
-    assert_eq!(event.severity, Severity::High);
-    assert!(hint(&event).unwrap().contains("user.max_user_namespaces"));
+    let worked = event(&mount);
+    assert_eq!((worked.severity, attack(&worked)), (Severity::Critical, vec!["T1562"]));
+    assert!(hint(&worked).unwrap().contains("user.max_user_namespaces"));
+    let failed = event(&mount.result(-1));
+    assert_eq!((failed.severity, attack(&failed)), (Severity::Medium, vec!["T1562"]));
 }
 
 #[test]
