@@ -142,12 +142,13 @@ extern "C" fn hash_text(scratch: *mut Scratch) -> u32 {
     0
 }
 
-/// The numbers by which the word at `index` is added to the first lane.
+/// Adds a word to one lane.
 #[inline(always)]
-pub fn numbers_of(index: usize) -> [u64; 2] {
+pub fn add_to_lane(lane: &mut u64, index: usize, word: u64) {
     let numbers = &raw const FOLD_SECRET.0[index];
     // SAFETY: of a live static; volatile, because user space writes it before the load of the programs.
-    unsafe { [read_volatile(&raw const (*numbers)[0]), read_volatile(&raw const (*numbers)[1])] }
+    let [a, b] = unsafe { [read_volatile(&raw const (*numbers)[0]), read_volatile(&raw const (*numbers)[1])] };
+    *lane = lane.wrapping_add(product(word, a, b));
 }
 
 /// Adds a word to both lanes.
@@ -156,13 +157,13 @@ fn add(lanes: &mut [u64; 2], index: usize, word: u64) {
     let numbers = &raw const FOLD_SECRET.0[index];
     // SAFETY: of a live static; volatile, because user space writes it before the load of the programs.
     let [a, b, c, d] = unsafe { read_volatile(numbers) };
-    lanes[0] = lanes[0].wrapping_add(product(word, [a, b]));
-    lanes[1] = lanes[1].wrapping_add(product(word, [c, d]));
+    lanes[0] = lanes[0].wrapping_add(product(word, a, b));
+    lanes[1] = lanes[1].wrapping_add(product(word, c, d));
 }
 
 /// What a word adds to a lane: see [`Secret`].
 #[inline(always)]
-pub fn product(word: u64, [a, b]: [u64; 2]) -> u64 {
+fn product(word: u64, a: u64, b: u64) -> u64 {
     word.wrapping_add(a).wrapping_mul((word >> 32).wrapping_add(b))
 }
 

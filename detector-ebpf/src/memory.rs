@@ -36,9 +36,9 @@ pub struct Structure(NonNull<u8>);
 impl Structure {
     /// The `task_struct` of the running thread.
     #[inline(always)]
-    pub fn current_task() -> Self {
-        // SAFETY: the helper has no preconditions, and there is always a task that runs.
-        Self(unsafe { NonNull::new_unchecked(bpf_get_current_task_btf().cast()) })
+    pub fn current_task() -> Option<Self> {
+        // SAFETY: the helper has no preconditions.
+        NonNull::new(unsafe { bpf_get_current_task_btf() }.cast()).map(Self)
     }
 }
 
@@ -47,16 +47,6 @@ impl Structure {
     #[inline(always)]
     pub fn parameter(pointer: *const u8) -> Option<Self> {
         NonNull::new(pointer.cast_mut()).map(Self)
-    }
-
-    /// The same, of which the verifier knows that it is not null.
-    ///
-    /// # Safety
-    /// The function must not be called with null.
-    #[inline(always)]
-    pub unsafe fn given(pointer: *const u8) -> Self {
-        // SAFETY: the caller answers for it.
-        Self(unsafe { NonNull::new_unchecked(pointer.cast_mut()) })
     }
 
     /// The registers of a task, as [`current_registers`].
@@ -245,18 +235,6 @@ pub unsafe fn user_bytes(to: *mut u8, length: u32, address: u64) -> bool {
 #[inline(always)]
 pub fn number(pointer: u64) -> u64 {
     pointer.wrapping_sub(core::ptr::from_ref(crate::offsets::get()) as u64)
-}
-
-/// A number of 64 bits in a register, where the compiler would put it into one anew at each use.
-#[inline(always)]
-pub fn wide<const NUMBER: u64>() -> u64 {
-    let number;
-    // SAFETY: it only fills a register.
-    unsafe {
-        core::arch::asm!("{number} = {value} ll", number = out(reg) number, value = const NUMBER as i64,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    number
 }
 
 /// The same number, of which the compiler knows nothing: neither where it came from nor what it was compared with.

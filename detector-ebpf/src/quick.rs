@@ -54,7 +54,7 @@ pub const NEW: u32 = 3;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ask_at_function(name: u64) -> u32 {
-    let task = Structure::current_task();
+    let Some(task) = Structure::current_task() else { return NOT_QUICK };
     let Some(call) = Asked::of_current(task) else { return NOT_QUICK };
     ask_of_string(task, name, call)
 }
@@ -62,7 +62,7 @@ pub extern "C" fn ask_at_function(name: u64) -> u32 {
 /// The same at the exit of the syscall, which counts nothing that such a function does.
 #[inline(always)]
 pub fn ask_at_exit(registers: &pt_regs) -> u32 {
-    let task = Structure::current_task();
+    let Some(task) = Structure::current_task() else { return UNASKED };
     match Asked::of(task, registers) {
         Some(call) if covers::syscalls(call.operation, Kind::Refused) => DONE,
         Some(call) => ask_of_string(task, 0, call),
@@ -75,13 +75,7 @@ pub fn ask_at_exit(registers: &pt_regs) -> u32 {
 /// A short path stands in its `struct filename` itself, from where a word is one load.
 #[inline(always)]
 pub fn ask_at_open(task: Structure, filename: Structure, dirfd: u32, flags: u32) -> u32 {
-    let short = offset!(filename_short);
-    if short == UNAVAILABLE {
-        return NOT_QUICK;
-    }
-    let name = member!(filename, "u64", filename_name);
-    let text = filename.part(short);
-    if name != text.address() || process::is_current_io_worker(task) {
+    if offset!(filename_short) == UNAVAILABLE || process::is_current_io_worker(task) {
         return NOT_QUICK;
     }
     let registers = task.registers();
@@ -95,6 +89,11 @@ pub fn ask_at_open(task: Structure, filename: Structure, dirfd: u32, flags: u32)
         }
     };
     let call = Asked { operation: Operation::Open as u8, call, path: 0, dirfd, flags: flags.into() };
+    let name = member!(filename, "u64", filename_name);
+    let text = filename.part(offset!(filename_short));
+    if name != text.address() {
+        return NOT_QUICK;
+    }
     let word = |index: usize| Some(text.load(index as u32 * 8));
     // It is the kernel's, which nobody changes: read once more it is the same.
     ask(task, call, word, |scratch| scratch.text = memory::kernel_at(name, 0))
@@ -216,27 +215,19 @@ fn ask(
     }
     // With the flags it tells the operation, too.
     let asked = flags << 32 | u64::from(call);
-    let Some(chosen) = chosen_by_kernel(task, is_absolute, asked) else { return NOT_QUICK };
-    // Numbers that the compiler does not know, or it would load them anew for each word.
-    let [minus_ones, highest] = [memory::wide::<{ 0_u64.wrapping_sub(ONES) }>(), memory::wide::<{ ONES << 7 }>()];
-    let mut hash = 0_u64;
+    let mut hash = 0;
     let mut this = first;
     let mut index = 0;
     loop {
-        // Before it is known whether this is the end: behind that the compiler would look for them by a number.
-        let numbers = fold::numbers_of(index + FIXED_WORDS);
-        // The highest bit of each byte that is NUL, and of none before the first that is. Few words have others.
-        let mut ends = this.wrapping_add(minus_ones) & highest;
-        if ends != 0 {
-            ends &= !this;
-        }
+        // The highest bit of each byte that is NUL, and of none before the first that is.
+        let ends = this.wrapping_sub(0x0101_0101_0101_0101) & !this & 0x8080_8080_8080_8080;
         if ends != 0 {
             // Without what stands behind the path.
             let before_end = ((ends & ends.wrapping_neg()) >> 7).wrapping_sub(1);
-            hash = hash.wrapping_add(fold::product(this & before_end, numbers));
+            fold::add_to_lane(&mut hash, index + FIXED_WORDS, this & before_end);
             break;
         }
-        hash = hash.wrapping_add(fold::product(this, numbers));
+        fold::add_to_lane(&mut hash, index + FIXED_WORDS, this);
         index += 1;
         if index == WORDS {
             return NOT_QUICK;
@@ -244,6 +235,7 @@ fn ask(
         let Some(next) = word(index) else { return NOT_QUICK };
         this = next;
     }
+    let Some(chosen) = chosen_by_kernel(task, is_absolute, asked) else { return NOT_QUICK };
     let key = [hash, chosen];
     if fold::is_repeat(key, process::current_cgroup_id(), operation) {
         return DONE;
@@ -264,8 +256,6 @@ pub fn does(operation: u32, row: &Call) -> bool {
     of_row == operation || removes(of_row) && removes(operation)
 }
 
-/// A byte of one, eight times.
-const ONES: u64 = 0x0101_0101_0101_0101;
 /// The descriptor that stands for the working directory.
 const AT_FDCWD: u32 = -100_i32 as u32;
 

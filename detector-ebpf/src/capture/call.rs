@@ -86,7 +86,7 @@ impl Actor {
 extern "C" fn note_current(actor: *mut Actor) -> u32 {
     // SAFETY: null, or a live value of the caller's; the verifier knows its size from the type.
     let Some(actor) = (unsafe { actor.as_mut() }) else { return 0 };
-    let task = Structure::current_task();
+    let Some(task) = Structure::current_task() else { return 0 };
     actor.note(task);
     1
 }

@@ -108,37 +108,23 @@ const ERRORS: u64 = -4096_i64 as u64;
 struct OnTheWay {
     /// What tells its operation from others of the task: address of the `struct filename` that is looked up, else the number of the
     /// syscall.
-    /// 0: of none. An address is one of [`OF_OPENS`].
     by: u64,
+    /// 1 where it is one of [`OF_OPENS`].
+    counted: u64,
     noted: Noted,
 }
 
 impl OnTheWay {
-    const NOTHING: Self = Self { by: 0, noted: Noted::NONE };
+    const NOTHING: Self = Self { by: 0, counted: 0, noted: Noted::NONE };
 
     #[inline(always)]
-    fn set(&mut self, by: u64) {
-        let change = u64::from(is_address(by)).wrapping_sub(is_address(self.by).into());
-        if change != 0 {
-            OF_OPENS.add(change);
+    fn count(&mut self, is_open: bool) {
+        let counted = u64::from(is_open);
+        if self.counted != counted {
+            OF_OPENS.add(counted.wrapping_sub(self.counted));
+            self.counted = counted;
         }
-        self.by = by;
     }
-
-    /// Says that it is of no operation any more.
-    #[inline(always)]
-    fn forget(&mut self) {
-        if is_address(self.by) {
-            OF_OPENS.add(u64::MAX);
-        }
-        self.by = 0;
-    }
-}
-
-/// Whether the number is an address of the kernel's.
-#[inline(always)]
-fn is_address(number: u64) -> bool {
-    (number as i64) < 0
 }
 
 /// Some seconds. The end of the call comes at once, unless it is none that is watched.
@@ -163,25 +149,7 @@ pub fn refuses(vfsmount: Structure) -> bool {
 /// it may find that there is nothing to be written.
 #[inline(always)]
 pub fn note(vfsmount: Structure) {
-    let task = Structure::current_task();
-    let filename = looked_up(task);
-    if filename != 0
-        && let Some(Slot { value: on_the_way, .. }) = slots::claim_first(&REFUSED, slots::of(task))
-    {
-        // What was free is of no operation.
-        on_the_way.by = filename;
-        OF_OPENS.add(1);
-        on_the_way.noted.note(vfsmount);
-        return;
-    }
-    note_apart(vfsmount);
-}
-
-/// The same where it is not an open, or the slot that is looked at first is not free. A function of its own, so that opens save no
-/// registers for it.
-#[inline(never)]
-fn note_apart(vfsmount: Structure) {
-    let task = Structure::current_task();
+    let Some(task) = Structure::current_task() else { return };
     let owner = slots::of(task);
     let filename = looked_up(task);
     // Of what is looked up still, the names are not kept.
@@ -190,7 +158,8 @@ fn note_apart(vfsmount: Structure) {
     {
         noted.note(vfsmount);
     } else if let Some(Slot { value: on_the_way, .. }) = slots::claim(&REFUSED, owner, LEFT_BEHIND) {
-        on_the_way.set(if filename == 0 { syscall() } else { filename });
+        on_the_way.by = if filename == 0 { syscall() } else { filename };
+        on_the_way.count(filename != 0);
         on_the_way.noted.note(vfsmount);
     }
 }
@@ -204,10 +173,9 @@ pub fn take(filename: u64, with: impl Fn(u64)) {
     match slots::find(&REFUSED, slots::current()) {
         Some(slot) => {
             let on_the_way = &mut slot.value;
+            on_the_way.count(false);
             let by = if filename == 0 { syscall() } else { filename };
-            let is_of_it = on_the_way.by == by;
-            on_the_way.forget();
-            with(if is_of_it { on_the_way.noted.address() } else { 0 });
+            with(if on_the_way.by == by { on_the_way.noted.address() } else { 0 });
             slot.free();
         }
         None => with(0),
@@ -224,26 +192,9 @@ pub fn drop() {
 #[inline(always)]
 pub fn drop_of(task: u64) {
     if let Some(slot) = slots::find(&REFUSED, task) {
-        slot.value.forget();
+        slot.value.count(false);
         slot.free();
     }
-}
-
-/// The same, where it is an open that has ended.
-#[inline(always)]
-pub fn drop_of_open(task: Structure) {
-    if let Some(slot) = slots::find_first(&REFUSED, slots::of(task)) {
-        slot.value.forget();
-        slot.free();
-    } else if is_any_of_an_open() {
-        drop_apart();
-    }
-}
-
-/// A function of its own, because hardly any slot is not the one that is looked at first.
-#[inline(never)]
-fn drop_apart() {
-    drop();
 }
 
 /// Whether any note is of an open, of whatever task.
@@ -261,8 +212,7 @@ fn syscall() -> u64 {
 /// Address of the `struct filename` that the running task is looking up; 0 for none.
 #[inline(always)]
 fn looked_up(task: Structure) -> u64 {
-    // User space leaves out both, or neither.
-    if offset!(nameidata_name) == UNAVAILABLE {
+    if offset!(task_nameidata) == UNAVAILABLE || offset!(nameidata_name) == UNAVAILABLE {
         return 0;
     }
     Structure::at(member!(task, "u64", task_nameidata)).map_or(0, |nameidata| member!(nameidata, "u64", nameidata_name))

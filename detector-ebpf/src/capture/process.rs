@@ -47,7 +47,7 @@ pub fn current_cgroup_id() -> u64 {
 extern "C" fn describe_current(process: *mut ProcessRecord) -> u32 {
     // SAFETY: null, or a live record of the caller's; the verifier knows its size from the type.
     let Some(process) = (unsafe { process.as_mut() }) else { return 0 };
-    let task = Structure::current_task();
+    let Some(task) = Structure::current_task() else { return 0 };
     describe(process, task);
     1
 }

@@ -179,8 +179,8 @@ pub fn keep(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call) {
 pub fn take(scratch: &mut Scratch, request: u64, opcode: u8, call: &Call, task: Untyped) {
     scratch.actor.note(task);
     // A worker has looked the paths up only now, just before this; everyone else when the request was submitted.
-    let current = Structure::current_task();
-    let is_late = current.address() != task.address() && process::is_io_worker(current);
+    let is_late = Structure::current_task()
+        .is_some_and(|current| current.address() != task.address() && process::is_io_worker(current));
     scratch.walk.places = [0; _];
     scratch.bases = [[0; 2]; 2];
     call::begin_header(scratch);

@@ -21,7 +21,7 @@ use crate::{
     capture::{
         mount,
         names::{self, Kept},
-        path,
+        path, slots,
     },
     hooks::{
         covers,
@@ -133,9 +133,9 @@ keeps_names! {
 /// it is not noted, or the operation goes well and drops the note.
 #[fentry]
 fn enter_want_write(context: FEntryContext) -> i32 {
-    // SAFETY: the function looks into it.
-    let vfsmount = unsafe { Structure::given(context.arg(0)) };
-    if mount::refuses(vfsmount) {
+    if let Some(vfsmount) = Structure::parameter(context.arg(0))
+        && mount::refuses(vfsmount)
+    {
         mount::note(vfsmount);
     }
     0
@@ -159,9 +159,11 @@ fn exit_open(context: FExitContext) -> i32 {
 
 #[inline(always)]
 fn refuse_open(context: &FExitContext) {
-    // SAFETY: the function looks into both.
-    let [filename, how] = [1, 2].map(|index| unsafe { Structure::given(context.arg(index)) });
-    let task = Structure::current_task();
+    let (Some(filename), Some(how), Some(task)) =
+        (structure(context, 1), structure(context, 2), Structure::current_task())
+    else {
+        return;
+    };
     // Of requests on an io_uring the same ask first: what has this program has both.
     let answer = if covers::report(Kind::Refused, Door::Syscall, Operation::Open as u8) {
         quick::ask_at_open(task, filename, context.arg(0), member!(how, "u32", open_flags_flags) as u32)
@@ -170,8 +172,8 @@ fn refuse_open(context: &FExitContext) {
     };
     if answer != quick::DONE {
         tell_open(context.as_ptr(), answer);
-    } else {
-        mount::drop_of_open(task);
+    } else if mount::is_any_of_an_open() {
+        mount::drop_of(slots::of(task));
     }
 }
 

@@ -136,7 +136,7 @@ fn enter_gate(context: FEntryContext) -> i32 {
 
 #[inline(always)]
 fn take(request: &Request) {
-    let task = Structure::current_task();
+    let Some(task) = Structure::current_task() else { return };
     let registers = memory::current_registers();
     let number = registers.orig_rax & !X32_BIT;
     let is_worker = process::is_current_io_worker(task);

@@ -78,7 +78,7 @@ fn report(request: u64) {
         call::append_walks(scratch, 0);
         // Another process may be running, and only the memory of the running one can be read.
         let memory_of = |task: Untyped| task.load::<u64>(offset!(task_mm));
-        if memory_of(Structure::current_task().untyped()) == memory_of(task) {
+        if Structure::current_task().is_some_and(|running| memory_of(running.untyped()) == memory_of(task)) {
             text::append_args(scratch);
         } else {
             text::mark_unreadable(scratch, Section::Args as u32);

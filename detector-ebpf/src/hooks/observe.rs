@@ -86,7 +86,7 @@ fn observe(context: *mut c_void) {
     }
     // For the reason of `sys_exit`.
     let number = memory::opaque(number) as usize & (TABLE_LEN - 1);
-    let task = Structure::current_task();
+    let Some(task) = Structure::current_task() else { return };
     let compat = sys_exit::is_compat(task);
     let call = sys_exit::row(compat, number);
     if call.operation == 0 || call.report == Report::Always as u8 {

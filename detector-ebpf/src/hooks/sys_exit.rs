@@ -99,7 +99,7 @@ fn describe(context: &BtfTracePointContext, is_unasked: bool, claimed: Option<u3
     }
     // Or the compiler would leave out the mask, which old verifiers need: they don't connect the comparison with this copy.
     let number = memory::opaque(number) as usize & (TABLE_LEN - 1);
-    let task = Structure::current_task();
+    let Some(task) = Structure::current_task() else { return };
     let compat = is_compat(task);
     let call = row(compat, number);
     let is_always_reported = call.report == Report::Always as u8;

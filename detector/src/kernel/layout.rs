@@ -2,10 +2,7 @@
 
 use std::{fs, io, path::PathBuf};
 
-use detector_common::{
-    offsets::{Offsets, UNAVAILABLE},
-    uring::MembersTable,
-};
+use detector_common::{offsets::Offsets, uring::MembersTable};
 
 use super::{
     btf::Types,
@@ -89,13 +86,9 @@ pub(super) fn read() -> Result<Layout, LayoutError> {
     })?;
     let types =
         Types::parse(&bytes).map_err(|error| LayoutError::Malformed { path: path(), reason: error.to_string() })?;
-    let mut offsets = Offsets::from_lookup(|type_name, member| {
+    let offsets = Offsets::from_lookup(|type_name, member| {
         types.offset_of(type_name, member).ok_or(LayoutError::Unknown { type_name, member })
     })?;
-    // The programs ask for one of the two.
-    if offsets.task_nameidata == UNAVAILABLE {
-        offsets.nameidata_name = UNAVAILABLE;
-    }
     let members = MembersTable::from_lookup(|type_name, member| types.offset_of(type_name, member));
     let has = |function: &points::Function| types.has_function(function.name, function.parameters);
     let places = points::POINTS.iter().map(|point| (point, points::place(point, has))).collect();
@@ -104,6 +97,8 @@ pub(super) fn read() -> Result<Layout, LayoutError> {
 
 #[cfg(test)]
 mod tests {
+    use detector_common::offsets::UNAVAILABLE;
+
     use super::*;
 
     #[test]
