@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use detector::kernel::{
     Sensor,
     plan::{Hooks, Observing},
@@ -119,6 +119,9 @@ fn main() -> Result<()> {
         for verified in sensor.verified() {
             println!("verified {} {:?}", verified.program, verified.instructions);
         }
+        if hooks == Hooks::Fexit {
+            check_is_whole(sensor.coverage())?;
+        }
         let reader = runtime.spawn(read(stream));
         measure(name, &operations);
 
@@ -128,6 +131,14 @@ fn main() -> Result<()> {
         // Its rings go with it.
         reader.abort();
     }
+    Ok(())
+}
+
+/// Where a function's program could not be attached, its operations are seen otherwise, and the figures would be of less.
+fn check_is_whole(coverage: &[(&str, bool)]) -> Result<()> {
+    let is_seen = |surface| coverage.contains(&(surface, true));
+    let missing: Vec<_> = ["kernel_paths", "kernel_mounts"].into_iter().filter(|&surface| !is_seen(surface)).collect();
+    ensure!(missing.is_empty(), "not all programs at kernel functions are attached: {} not seen", missing.join(", "));
     Ok(())
 }
 
