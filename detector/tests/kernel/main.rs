@@ -10,6 +10,7 @@
 )]
 
 mod actor;
+mod agent;
 mod cgroup;
 mod door;
 mod evasion;
@@ -22,6 +23,8 @@ mod io_uring;
 #[path = "../shared/kernel_objects.rs"]
 mod kernel_objects;
 mod lifecycle;
+#[path = "../shared/mortal.rs"]
+mod mortal;
 mod mounted;
 mod mounts;
 mod observe;

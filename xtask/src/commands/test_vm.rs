@@ -9,7 +9,7 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     panic,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
     thread,
     time::{Duration, Instant},
@@ -34,6 +34,9 @@ use crate::{
 /// The integration test of the detector that needs nothing but a kernel.
 const TEST: &str = "kernel";
 
+/// The agent, which some of the tests start; cargo builds it with them. It is in the root folder there.
+const AGENT: &str = "rosentry";
+
 /// The ways to watch a kernel; each test is run with each.
 const HOOKS: [&str; 2] = ["tracepoint", "fexit"];
 
@@ -44,16 +47,19 @@ const SILENCE: Duration = Duration::from_secs(660);
 pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Result<ExitCode> {
     let tools = setup::ensure(workspace, Need::VirtualMachine)?;
     kernel_object::build(workspace, &tools)?;
-    let built = program::build(
+    let [built, agent] = program::build_all(
         workspace,
         "building the tests of the kernel side",
-        TEST,
+        [TEST, AGENT],
         &["test", "--workspace", "--exclude", "detector-ebpf", "--test", TEST, "--no-run"],
     )?;
     let tests = tests_of(&built, filters)?;
     let runs: Vec<String> =
         HOOKS.iter().flat_map(|hooks| tests.iter().map(move |test| format!("{hooks} {test}"))).collect();
     let program = program::stripped(workspace, &built, TEST)?;
+    let agent = program::stripped(workspace, &agent, AGENT)?;
+    let mut others: Vec<_> = program::libraries(&agent).into_iter().map(|library| (library.clone(), library)).collect();
+    others.push((Path::new("/").join(AGENT), agent));
 
     let kernels = if kernels.is_empty() { &[Series::V6_1, Series::V6_12] } else { kernels };
     let images = kernels.iter().map(|&series| Ok((series, series.image(workspace)?))).collect::<Result<Vec<_>>>()?;
@@ -63,8 +69,8 @@ pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Res
             .iter()
             .map(|(series, kernel)| {
                 let initramfs = workspace.target().join(format!("vm/tests-{}.cpio", series.name()));
-                let (program, runs) = (&program, &runs);
-                scope.spawn(move || run_in(*series, kernel, &initramfs, program, runs))
+                let (program, others, runs) = (&program, &others, &runs);
+                scope.spawn(move || run_in(*series, kernel, &initramfs, (program, others), runs))
             })
             .collect();
         machines
@@ -86,18 +92,19 @@ pub fn run(workspace: &Workspace, kernels: &[Series], filters: &[String]) -> Res
     Ok(if tallies.iter().all(Tally::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the tests in one kernel, those that fail once more, and reports each as it ends.
-fn run_in(series: Series, kernel: &Path, initramfs: &Path, program: &Path, runs: &[String]) -> Result<Tally> {
+/// Runs the tests of a program in one kernel, those that fail once more, and reports each as it ends. With the program comes what
+/// else is to be in the machine, by its path there.
+fn run_in(
+    series: Series,
+    kernel: &Path,
+    initramfs: &Path,
+    (program, others): (&Path, &[(PathBuf, PathBuf)]),
+    runs: &[String],
+) -> Result<Tally> {
     let once = |runs: &[String]| -> Result<Tally> {
         initramfs::write(
             initramfs,
-            &initramfs::Contents {
-                program,
-                job: include_str!("../vm/tests.sh"),
-                words: runs,
-                modules: &[],
-                others: &[],
-            },
+            &initramfs::Contents { program, job: include_str!("../vm/tests.sh"), words: runs, modules: &[], others },
         )?;
         let mut results = Results::new(series, runs);
         let machine = Machine { kernel, initramfs, memory_mib: MEMORY_MIB, time: Time::Real, silence: SILENCE };

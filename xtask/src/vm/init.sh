@@ -23,6 +23,7 @@ mount -t tmpfs tmpfs /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
+ip link set lo up
 for module in /modules/*; do
     case "$module" in
         */\*) continue ;;

@@ -16,6 +16,17 @@ use crate::{
 
 /// Has cargo build one program, and tells where it is.
 pub fn build(workspace: &Workspace, purpose: &str, name: &str, arguments: &[&str]) -> Result<PathBuf> {
+    let [program] = build_all(workspace, purpose, [name], arguments)?;
+    Ok(program)
+}
+
+/// Has cargo build several programs at once, and tells where each is.
+pub fn build_all<const N: usize>(
+    workspace: &Workspace,
+    purpose: &str,
+    names: [&str; N],
+    arguments: &[&str],
+) -> Result<[PathBuf; N]> {
     let mut cargo = workspace.cargo();
     cargo.args(arguments).arg("--message-format=json-render-diagnostics");
     announce(purpose, &cargo);
@@ -27,8 +38,12 @@ pub fn build(workspace: &Workspace, purpose: &str, name: &str, arguments: &[&str
     if !output.status.success() {
         bail!("{purpose} failed: cargo ended with {}", output.status);
     }
-    executable_among(&String::from_utf8_lossy(&output.stdout), name)
-        .with_context(|| format!("cargo has built no program {name}"))
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut programs = [const { PathBuf::new() }; N];
+    for (program, name) in programs.iter_mut().zip(names) {
+        *program = executable_among(&messages, name).with_context(|| format!("cargo has built no program {name}"))?;
+    }
+    Ok(programs)
 }
 
 /// The executable that cargo's messages name for the target `name`.
