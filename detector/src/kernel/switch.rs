@@ -43,9 +43,10 @@ fn settle<'a>(next: &mut Maps, others: &'a mut [&mut Maps]) -> Result<Option<&'a
     let Some(agreement) = next.agreement() else { return Ok(None) };
     let turn = next.turn()?;
     let mut reporting = None;
-    let mut heaviest = weight(next, turn)?;
+    let weight_of = |maps: &Maps| maps.covered().map(|(_, party)| weight(party, turn));
+    let mut heaviest = weight_of(next)?;
     for (index, other) in others.iter().enumerate().filter(|(_, other)| other.agreement() == Some(agreement)) {
-        let weight = weight(other, turn)?;
+        let weight = weight_of(other)?;
         if weight > heaviest {
             (heaviest, reporting) = (weight, Some(index));
         }
@@ -81,14 +82,13 @@ fn settle<'a>(next: &mut Maps, others: &'a mut [&mut Maps]) -> Result<Option<&'a
     Ok(reporting.and_then(|index| others.get_mut(index)).map(|other| &mut **other))
 }
 
-/// How much speaks for it that the programs are those whose turn it is; 0: they report nothing.
-fn weight(maps: &Maps, turn: u64) -> Result<u8, KernelError> {
-    let (_, party) = maps.covered()?;
-    Ok(match party {
+/// How much speaks for it that those who are told to be this `party` are those whose turn it is; 0: they report nothing.
+fn weight(party: u64, turn: u64) -> u8 {
+    match party {
         ON => 2,
         OFF => 0,
-        party => u8::from(party & 1 == turn),
-    })
+        party => u8::from(party & 1 == turn & 1),
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +96,16 @@ mod tests {
     use detector_common::takeover::AT_EXIT;
 
     use super::*;
+
+    #[test]
+    fn of_two_that_agree_the_one_whose_turn_it_is_goes_on_in_each_take_over() {
+        for take_over in (0..10).step_by(2) {
+            let [leaving, coming] = [LEAVING, COMING].map(|party| take_over | party & 1);
+            assert_eq!((weight(LEAVING, leaving), weight(COMING, leaving)), (1, 0), "{leaving}");
+            assert_eq!((weight(LEAVING, coming), weight(COMING, coming)), (0, 1), "{coming}");
+            assert_eq!((weight(ON, coming), weight(OFF, coming)), (2, 0));
+        }
+    }
 
     #[test]
     fn at_functions_the_younger_ask_first_and_at_the_exits_of_syscalls_the_older() {

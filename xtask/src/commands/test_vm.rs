@@ -150,10 +150,12 @@ struct Tally {
     not_run: usize,
     /// Those of the passed that passed at the second try only.
     flaky: usize,
-    /// What failed or was not run.
+    /// What failed, then what was not run.
     unpassed: Vec<String>,
     /// Why not all tests were run, where the machine did not come to its end.
     cut_short: Option<&'static str>,
+    /// The same of the first of two tries, where the second came to its end.
+    at_first: Option<&'static str>,
 }
 
 impl Tally {
@@ -163,14 +165,17 @@ impl Tally {
 
     /// What came of both tries, `again` being that of the tests that had not passed.
     fn with_second_try(self, again: Self) -> Self {
-        // What was never begun before is no flaky test.
-        let flaky = again.passed.saturating_sub(self.not_run);
-        Self { passed: self.passed + again.passed, flaky, ..again }
+        // Those that failed come first; what was never begun before is no flaky test.
+        let failed = self.unpassed.iter().take(self.failed);
+        let flaky = failed.filter(|&test| !again.unpassed.contains(test)).count();
+        let at_first = again.cut_short.is_none().then_some(self.cut_short).flatten();
+        Self { passed: self.passed + again.passed, flaky, at_first, ..again }
     }
 
     fn sentence(&self) -> String {
-        let Self { kernel, passed, failed, not_run, flaky, unpassed: _, cut_short } = self;
-        let note = cut_short.map(|why| format!("; {why}")).unwrap_or_default();
+        let Self { kernel, passed, failed, not_run, flaky, unpassed: _, cut_short, at_first } = self;
+        let mut note = cut_short.map(|why| format!("; {why}")).unwrap_or_default();
+        note.extend(at_first.map(|why| format!("; at the first try {why}")));
         format!("kernel {kernel}: {passed} passed{}, {failed} failed, {not_run} not run{note}", flaky_words(*flaky))
     }
 }
@@ -206,6 +211,7 @@ impl Results {
             flaky: 0,
             unpassed: Vec::new(),
             cut_short: None,
+            at_first: None,
         };
         Self { series, tally, left: runs.iter().cloned().collect(), current: None }
     }
@@ -369,6 +375,7 @@ mod tests {
         assert_eq!((first.not_run, first.unpassed.len()), (1, 1));
         let both = first.with_second_try(tally_of(&[kernel, test, OK, Line::Message("exit", "0")], &End::Done));
         assert_eq!((both.passed, both.flaky, both.is_good()), (1, 0, true));
+        assert!(both.sentence().ends_with("; at the first try the machine stopped before its tests were done"));
         let during = tally_of(&[kernel, test], &End::Early(vec!["Kernel panic".into()]));
         assert_eq!(during.unpassed, ["fexit a::b"]);
     }

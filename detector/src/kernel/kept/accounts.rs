@@ -108,7 +108,8 @@ impl Accounts {
         }
         let is_free = |index: &usize| self.owner(*index).is_some_and(|owner| owner.load(Ordering::Acquire) == 0);
         let index = (0..ACCOUNTS as usize).find(is_free)?;
-        // Not when its former owner was forgotten: a line of that one may have been written since.
+        // Not when its former owner was forgotten: a line of that one may have been written since. (One that a stalled file gets even
+        // later is counted for the next owner.)
         for offset in (0..size_of::<Account>()).step_by(8) {
             self.accounts.number(index, offset)?.store(0, Ordering::Release);
         }
