@@ -163,9 +163,10 @@ fn a_note_of_an_earlier_take_over_counts_for_nothing() {
     for is_coming_first in [false, true] {
         let mut world = World::new(is_coming_first);
         STEPS[0].iter().for_each(|&step| world.does(step));
-        // The second sees nothing of it.
+        // At the end of one, of whose last call the second sees nothing: the opposite of what the next begins with.
+        world.does(Step::Turn);
         world.whole(7, 0..2);
-        world.turn += 2;
+        world.turn += 1;
         let mut call = Call { moment: 2, ..Call::of(7) };
         world.goes_on(&mut call);
         world.goes_on(&mut call);
