@@ -79,6 +79,12 @@ impl State {
         (self.0 >> Self::GENERATION) as u32
     }
 
+    /// All but the count: another number for each attempt that has the slot, and for each stage of it.
+    #[inline(always)]
+    pub const fn without_count(self) -> u64 {
+        self.0 >> Self::LIVE.trailing_zeros()
+    }
+
     /// One repeat more.
     #[inline(always)]
     pub const fn counted(self) -> Self {
@@ -151,6 +157,8 @@ mod tests {
         let counted = live.counted().counted();
         assert_eq!((counted.count(), counted.generation()), (2, live.generation()));
         assert_eq!(counted.taken(), live);
+        assert_eq!(counted.without_count(), live.without_count());
+        assert_ne!(counted.claimed().published().without_count(), live.without_count());
         assert!(!counted.freed().is_live() && counted.freed().count() == 0);
         assert_eq!(counted.freed().generation(), live.generation());
         assert_eq!(counted.claimed().generation(), live.generation() + 1);

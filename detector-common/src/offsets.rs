@@ -59,6 +59,8 @@ offsets! {
     task_pid: "task_struct"."pid";
     /// Start since boot, nanoseconds.
     task_start_boottime: "task_struct"."start_boottime";
+    /// How often the thread has come to execute another program (64 bits since Linux 5.7).
+    task_self_exec_id: "task_struct"."self_exec_id";
     /// Name of the thread.
     task_comm: "task_struct"."comm";
     /// Root and working directory.

@@ -12,6 +12,7 @@ use aya_ebpf::{
 };
 use detector_common::{
     budget::{Allowance, Denied, MOUNTS, OPERATIONS, OTHERS, PROBES, ROWS, Row, WRITES},
+    operation::Operation,
     ring::WAKE_INTERVAL_NS,
 };
 
@@ -35,6 +36,15 @@ pub fn count_denied(row: u32, operation: u8) {
     {
         // SAFETY: a live map value. Atomic, because on kernels with full preemption another task of this CPU may come between.
         unsafe { atomic::increment(&raw mut (*denied)[operation]) };
+    }
+}
+
+/// The same of an open, whose number is known when this is compiled.
+#[inline(always)]
+pub fn count_denied_open(row: u32) {
+    if let Some(denied) = DENIED.get_ptr_mut(row) {
+        // SAFETY: as above.
+        unsafe { atomic::increment(&raw mut (*denied)[Operation::Open as usize]) };
     }
 }
 

@@ -201,17 +201,54 @@ fn state(slot: *mut Slot) -> &'static Claim {
 /// Counts the attempt, if it is one that was told.
 #[inline(always)]
 pub fn is_repeat(key: [u64; 2], cgroup: u64, operation: u8) -> bool {
-    let row = count_in(&FOLD, key, cgroup);
-    if let Some(row) = row {
+    let counted = count_in(&FOLD, key, cgroup);
+    if let Some((_, row)) = counted {
         budget::count_denied(row, operation);
     }
-    row.is_some()
+    counted.is_some()
 }
 
-/// Counts what has this key, if a slot of `table` does; the row of its cgroup.
+/// A slot that counts the repeats of an attempt.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// Its number.
+    pub slot: u64,
+    /// What its state is, without the count, as long as it is that attempt's.
+    pub state: u64,
+}
+
+/// Counts an open that is refused, if it is one that was told; where it was counted.
 #[inline(always)]
-pub fn count_in(table: &'static Array<Set>, key: [u64; 2], cgroup: u64) -> Option<u32> {
-    let set = table.get_ptr_mut(set_of(key))?;
+pub fn repeated_open(key: [u64; 2], cgroup: u64) -> Option<Place> {
+    let (place, row) = count_in(&FOLD, key, cgroup)?;
+    budget::count_denied_open(row);
+    Some(place)
+}
+
+/// The same, where its slot is known, if that still is its; whether it was counted.
+#[inline(always)]
+pub fn repeated_open_at(Place { slot, state: kept }: Place) -> bool {
+    let Some(set) = FOLD.get_ptr_mut((slot / WAYS as u64) as u32) else { return false };
+    // SAFETY: a live map value.
+    let slot = unsafe { (&raw mut (*set).0).cast::<Slot>().add(slot as usize & (WAYS - 1)) };
+    let before = State(state(slot).get());
+    if before.without_count() != kept {
+        return false;
+    }
+    // SAFETY: as above; volatile, because others may be about to write it. Should one have done so since, the exchange fails.
+    let row = unsafe { read_volatile(&raw const (*slot).row) } as u32;
+    let is_counted = count(slot, before);
+    if is_counted {
+        budget::count_denied_open(row);
+    }
+    is_counted
+}
+
+/// Counts what has this key, if a slot of `table` does; which, and the row of its cgroup.
+#[inline(always)]
+pub fn count_in(table: &'static Array<Set>, key: [u64; 2], cgroup: u64) -> Option<(Place, u32)> {
+    let number = set_of(key);
+    let set = table.get_ptr_mut(number)?;
     let mut way = 0;
     while way < WAYS {
         // SAFETY: a live map value.
@@ -227,22 +264,20 @@ pub fn count_in(table: &'static Array<Set>, key: [u64; 2], cgroup: u64) -> Optio
         if same && before.is_live() {
             // SAFETY: as above.
             let row = unsafe { read_volatile(&raw const (*slot).row) } as u32;
-            return count(slot, before).then_some(row);
+            let place = Place { slot: u64::from(number) * WAYS as u64 + way as u64, state: before.without_count() };
+            return count(slot, before).then_some((place, row));
         }
         way += 1;
     }
     None
 }
 
-/// Adds one to the count of the slot, as long as it is the same attempt's.
+/// Adds one to the count of the slot, which is live `before`, as long as it is the same attempt's.
 #[inline(always)]
 fn count(slot: *mut Slot, mut before: State) -> bool {
-    let generation = before.generation();
+    let attempt = before.without_count();
     let mut tries = 0;
     while tries < TRIES {
-        if !before.is_live() || before.generation() != generation {
-            return false;
-        }
         if state(slot).replace(before.0, before.counted().0) {
             let now = ticks();
             // SAFETY: a live map value. Should another task write its own time at the same instant, either is right.
@@ -255,6 +290,9 @@ fn count(slot: *mut Slot, mut before: State) -> bool {
             return true;
         }
         before = State(state(slot).get());
+        if before.without_count() != attempt {
+            return false;
+        }
         tries += 1;
     }
     // Too many at the same instant: this one is told on its own.

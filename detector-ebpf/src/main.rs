@@ -15,6 +15,7 @@ mod fold;
 mod folders;
 mod hooks;
 mod kept;
+mod latest;
 mod memory;
 mod offsets;
 mod quick;

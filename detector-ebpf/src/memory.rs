@@ -237,7 +237,20 @@ pub fn number(pointer: u64) -> u64 {
     pointer.wrapping_sub(core::ptr::from_ref(crate::offsets::get()) as u64)
 }
 
-/// The same number, of which the compiler knows nothing: neither where it came from nor what it was compared with.
+/// The lower half of a pointer of the kernel's, as a number.
+#[inline(always)]
+pub fn lower_half(pointer: u64) -> u32 {
+    let half;
+    // A copy of half a pointer is a number for the verifier; what the compiler would make of it is arithmetic on the pointer itself.
+    // SAFETY: it only fills a register.
+    unsafe {
+        core::arch::asm!("{half} = {pointer}", half = lateout(wreg) half, pointer = in(wreg) pointer as u32,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    half
+}
+
+/// A number, of which the compiler knows nothing: neither where it came from nor what it was compared with.
 #[inline(always)]
 pub fn opaque(number: u64) -> u64 {
     // SAFETY: a live local.

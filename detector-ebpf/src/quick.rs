@@ -23,6 +23,7 @@ use crate::{
     capture::process,
     fold,
     hooks::{covers, sys_exit},
+    latest,
     memory::{self, Readable, Structure},
     offsets::{member, offset},
     scratch::{self, Scratch},
@@ -75,28 +76,27 @@ pub fn ask_at_exit(registers: &pt_regs) -> u32 {
 /// A short path stands in its `struct filename` itself, from where a word is one load.
 #[inline(always)]
 pub fn ask_at_open(task: Structure, filename: Structure, dirfd: u32, flags: u32) -> u32 {
-    if offset!(filename_short) == UNAVAILABLE || process::is_current_io_worker(task) {
+    let short = offset!(filename_short);
+    if short == UNAVAILABLE || process::is_current_io_worker(task) {
         return NOT_QUICK;
     }
-    let registers = task.registers();
-    // A 32-bit call of this number opens nothing, so this is the 64-bit one.
-    let call = if registers.orig_rax == OPENAT {
-        OPENAT as u32
-    } else {
-        match Asked::of(task, registers) {
-            Some(call) if call.operation == Operation::Open as u8 => call.call,
-            _ => return NOT_QUICK,
-        }
+    let call = match Asked::of_current(task) {
+        Some(call) if call.operation == Operation::Open as u8 => Asked { dirfd, flags: flags.into(), ..call },
+        _ => return NOT_QUICK,
     };
-    let call = Asked { operation: Operation::Open as u8, call, path: 0, dirfd, flags: flags.into() };
     let name = member!(filename, "u64", filename_name);
-    let text = filename.part(offset!(filename_short));
+    let text = filename.part(short);
     if name != text.address() {
         return NOT_QUICK;
     }
-    let word = |index: usize| Some(text.load(index as u32 * 8));
+    let word = |index: usize| Some(text.load::<u64>(index as u32 * 8));
+    let Some((key, base)) = key(task, &call, word) else { return NOT_QUICK };
+    if let Some(place) = fold::repeated_open(key, process::current_cgroup_id()) {
+        latest::keep(task, call.asked(), base, name, place);
+        return DONE;
+    }
     // It is the kernel's, which nobody changes: read once more it is the same.
-    ask(task, call, word, |scratch| scratch.text = memory::kernel_at(name, 0))
+    claim(key, |scratch| scratch.text = memory::kernel_at(name, 0))
 }
 
 /// A call that has one path, as its key takes it.
@@ -111,6 +111,12 @@ struct Asked {
 }
 
 impl Asked {
+    /// What is asked for but the path: see [`asked`].
+    #[inline(always)]
+    fn asked(&self) -> u64 {
+        asked(self.call, self.flags)
+    }
+
     /// That of the syscall which the task is in, which is the running one.
     #[inline(always)]
     fn of_current(task: Structure) -> Option<Self> {
@@ -155,8 +161,7 @@ impl Asked {
         };
         let operation = fold::operation(call, flags);
         let path = if compat { path & 0xffff_ffff } else { path };
-        let table = if compat { TABLE_LEN as u32 } else { 0 };
-        Some(Self { operation, call: number as u32 | table, path, dirfd, flags })
+        Some(Self { operation, call: number_of(number, compat), path, dirfd, flags })
     }
 }
 
@@ -191,7 +196,11 @@ fn ask_of_string(task: Structure, name: u64, call: Asked) -> u32 {
         // SAFETY: within the text.
         Some(unsafe { read_volatile(text.add(index)) })
     };
-    ask(task, call, word, |scratch| {
+    let Some((key, _)) = key(task, &call, word) else { return NOT_QUICK };
+    if fold::is_repeat(key, process::current_cgroup_id(), call.operation) {
+        return DONE;
+    }
+    claim(key, |scratch| {
         for word in 0..WORDS {
             // SAFETY: within both; volatile, or the compiler would make a `memcpy` of this, which goes byte by byte.
             unsafe { write_volatile(&raw mut scratch.text[word], read_volatile(text.add(word))) };
@@ -199,47 +208,49 @@ fn ask_of_string(task: Structure, name: u64, call: Asked) -> u32 {
     })
 }
 
-/// The same with a path whose words `word` reads in turn, as long as it has not come to the end; `note` keeps them in a scratch.
+/// The key of a call whose path `word` reads, and the address of the directory entry that it is relative to.
 #[inline(always)]
-fn ask(
-    task: Structure,
-    call: Asked,
-    mut word: impl FnMut(usize) -> Option<u64>,
-    note: impl FnOnce(&mut Scratch),
-) -> u32 {
-    let Asked { operation, call, dirfd, flags, path: _ } = call;
-    let Some(first) = word(0) else { return NOT_QUICK };
-    let is_absolute = first as u8 == b'/';
-    if !is_absolute && (first as u8 == 0 || dirfd != AT_FDCWD) {
-        return NOT_QUICK;
-    }
-    // With the flags it tells the operation, too.
-    let asked = flags << 32 | u64::from(call);
+fn key(task: Structure, call: &Asked, mut word: impl FnMut(usize) -> Option<u64>) -> Option<([u64; 2], u64)> {
+    let first = word(0)?;
+    let base = base(task, first, || call.dirfd)?;
+    Some(([hash(first, word)?, chosen(task, base, call.asked())?], base))
+}
+
+/// The hash of the path that begins with the word `first`, and whose others `word` reads in turn, as long as it has not come to the
+/// end.
+#[inline(always)]
+fn hash(first: u64, mut word: impl FnMut(usize) -> Option<u64>) -> Option<u64> {
     let mut hash = 0;
     let mut this = first;
     let mut index = 0;
     loop {
-        // The highest bit of each byte that is NUL, and of none before the first that is.
-        let ends = this.wrapping_sub(0x0101_0101_0101_0101) & !this & 0x8080_8080_8080_8080;
-        if ends != 0 {
+        let end = end(this);
+        if end != 0 {
             // Without what stands behind the path.
-            let before_end = ((ends & ends.wrapping_neg()) >> 7).wrapping_sub(1);
+            let before_end = (end >> 7).wrapping_sub(1);
             fold::add_to_lane(&mut hash, index + FIXED_WORDS, this & before_end);
-            break;
+            return Some(hash);
         }
         fold::add_to_lane(&mut hash, index + FIXED_WORDS, this);
         index += 1;
         if index == WORDS {
-            return NOT_QUICK;
+            return None;
         }
-        let Some(next) = word(index) else { return NOT_QUICK };
-        this = next;
+        this = word(index)?;
     }
-    let Some(chosen) = chosen_by_kernel(task, is_absolute, asked) else { return NOT_QUICK };
-    let key = [hash, chosen];
-    if fold::is_repeat(key, process::current_cgroup_id(), operation) {
-        return DONE;
-    }
+}
+
+/// The highest bit of the first byte of `word` that is NUL; 0: none is.
+#[inline(always)]
+pub fn end(word: u64) -> u64 {
+    // The highest bit of each byte that is NUL, and of none before the first that is.
+    let ends = word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080;
+    ends & ends.wrapping_neg()
+}
+
+/// Claims a scratch for the attempt that has this key, which is new; `note` keeps its path there.
+#[inline(always)]
+fn claim(key: [u64; 2], note: impl FnOnce(&mut Scratch)) -> u32 {
     let Some((scratch, place)) = scratch::claim() else { return NOT_QUICK };
     scratch.is_new = 1;
     scratch.key = key;
@@ -259,12 +270,44 @@ pub fn does(operation: u32, row: &Call) -> bool {
 /// The descriptor that stands for the working directory.
 const AT_FDCWD: u32 = -100_i32 as u32;
 
-/// What the path is relative to, root or working directory, what is executed, and what was `asked`, in one number.
+/// Which call it is, with its flags: they tell the operation, too.
 #[inline(always)]
-fn chosen_by_kernel(task: Structure, is_absolute: bool, asked: u64) -> Option<u64> {
+pub fn asked(call: u32, flags: u64) -> u64 {
+    flags << 32 | u64::from(call)
+}
+
+/// Which open the task, which is the running one, is in.
+#[inline(always)]
+pub fn call_of(task: Structure) -> u32 {
+    let number = task.registers().orig_rax;
+    // A 32-bit call of this number opens nothing.
+    if number == OPENAT { OPENAT as u32 } else { number_of(number & !sys_exit::X32_BIT, sys_exit::is_compat(task)) }
+}
+
+/// A call by its number and its table.
+#[inline(always)]
+fn number_of(number: u64, compat: bool) -> u32 {
+    number as u32 | if compat { TABLE_LEN as u32 } else { 0 }
+}
+
+/// Address of the directory entry that a path which begins with the word `first` is relative to, root or working directory; nothing
+/// where it is relative to what the quick way does not look at.
+#[inline(always)]
+pub fn base(task: Structure, first: u64, dirfd: impl FnOnce() -> u32) -> Option<u64> {
+    let is_absolute = match first as u8 {
+        b'/' => true,
+        0 => return None,
+        _ if dirfd() != AT_FDCWD => return None,
+        _ => false,
+    };
     let fs = Structure::at(member!(task, "u64", task_fs))?;
     // Not its mount: the same path of another mount namespace is the same attempt.
-    let base = if is_absolute { member!(fs, "u64", fs_root_dentry) } else { member!(fs, "u64", fs_pwd_dentry) };
+    Some(if is_absolute { member!(fs, "u64", fs_root_dentry) } else { member!(fs, "u64", fs_pwd_dentry) })
+}
+
+/// What the path is relative to, what is executed, and what was `asked`, in one number.
+#[inline(always)]
+fn chosen(task: Structure, base: u64, asked: u64) -> Option<u64> {
     let mm = Structure::at(member!(task, "u64", task_mm))?;
     let file = Structure::at(member!(mm, "u64", mm_exe_file))?;
     let executable = member!(file, "u64", file_dentry);

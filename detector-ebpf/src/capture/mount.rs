@@ -150,6 +150,25 @@ pub fn refuses(vfsmount: Structure) -> bool {
 #[inline(always)]
 pub fn note(vfsmount: Structure) {
     let Some(task) = Structure::current_task() else { return };
+    let filename = looked_up(task);
+    if filename != 0
+        && let Some(Slot { value: on_the_way, .. }) = slots::claim_first(&REFUSED, slots::of(task))
+    {
+        on_the_way.by = filename;
+        // What was free is not counted.
+        OF_OPENS.add(1);
+        on_the_way.counted = 1;
+        on_the_way.noted.note(vfsmount);
+    } else {
+        note_apart(vfsmount);
+    }
+}
+
+/// The same where it is not an open, or the slot that is looked at first is not free. A function of its own, so that opens save no
+/// registers for it.
+#[inline(never)]
+fn note_apart(vfsmount: Structure) {
+    let Some(task) = Structure::current_task() else { return };
     let owner = slots::of(task);
     let filename = looked_up(task);
     // Of what is looked up still, the names are not kept.
@@ -185,16 +204,27 @@ pub fn take(filename: u64, with: impl Fn(u64)) {
 /// Forgets what was noted for the running task: the operation did not end so.
 #[inline(always)]
 pub fn drop() {
-    drop_of(slots::current());
-}
-
-/// The same, for the running task that has this number.
-#[inline(always)]
-pub fn drop_of(task: u64) {
-    if let Some(slot) = slots::find(&REFUSED, task) {
+    if let Some(slot) = slots::find(&REFUSED, slots::current()) {
         slot.value.count(false);
         slot.free();
     }
+}
+
+/// The same, where an open of the running task's has ended.
+#[inline(always)]
+pub fn drop_of_open(task: Structure) {
+    if let Some(slot) = slots::find_first(&REFUSED, slots::of(task)) {
+        slot.value.count(false);
+        slot.free();
+    } else if is_any_of_an_open() {
+        drop_apart();
+    }
+}
+
+/// Hardly any note is in another slot than the one that is looked at first.
+#[inline(never)]
+fn drop_apart() {
+    drop();
 }
 
 /// Whether any note is of an open, of whatever task.
@@ -212,7 +242,8 @@ fn syscall() -> u64 {
 /// Address of the `struct filename` that the running task is looking up; 0 for none.
 #[inline(always)]
 fn looked_up(task: Structure) -> u64 {
-    if offset!(task_nameidata) == UNAVAILABLE || offset!(nameidata_name) == UNAVAILABLE {
+    // One of a structure's members is not without the other.
+    if offset!(nameidata_name) == UNAVAILABLE {
         return 0;
     }
     Structure::at(member!(task, "u64", task_nameidata)).map_or(0, |nameidata| member!(nameidata, "u64", nameidata_name))

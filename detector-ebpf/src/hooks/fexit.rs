@@ -21,13 +21,14 @@ use crate::{
     capture::{
         mount,
         names::{self, Kept},
-        path, slots,
+        path,
     },
     hooks::{
         covers,
         gate::{self, Request},
         sys_exit::EROFS,
     },
+    latest,
     memory::{Readable as _, Structure},
     offsets::{member, offset},
     quick, scratch,
@@ -165,15 +166,30 @@ fn refuse_open(context: &FExitContext) {
         return;
     };
     // Of requests on an io_uring the same ask first: what has this program has both.
-    let answer = if covers::report(Kind::Refused, Door::Syscall, Operation::Open as u8) {
-        quick::ask_at_open(task, filename, context.arg(0), member!(how, "u32", open_flags_flags) as u32)
+    let is_done = !covers::report(Kind::Refused, Door::Syscall, Operation::Open as u8)
+        || latest::count(task, filename, || context.arg(0), member!(how, "u32", open_flags_flags) as u32);
+    if is_done {
+        mount::drop_of_open(task);
     } else {
-        quick::DONE
+        ask_and_tell(context.as_ptr());
+    }
+}
+
+/// Counts an open that is refused, or tells it. A function of its own, so that what a thread repeats saves no registers for it.
+#[inline(never)]
+fn ask_and_tell(context: *mut c_void) {
+    let context = FExitContext::new(context);
+    let (Some(filename), Some(how), Some(task)) =
+        (structure(&context, 1), structure(&context, 2), Structure::current_task())
+    else {
+        return;
     };
-    if answer != quick::DONE {
+    let flags = member!(how, "u32", open_flags_flags) as u32;
+    let answer = quick::ask_at_open(task, filename, context.arg(0), flags);
+    if answer == quick::DONE {
+        mount::drop_of_open(task);
+    } else {
         tell_open(context.as_ptr(), answer);
-    } else if mount::is_any_of_an_open() {
-        mount::drop_of(slots::of(task));
     }
 }
 

@@ -19,11 +19,15 @@ impl Cgroup {
         Self { path, id }
     }
 
+    /// Whoever writes `0` there moves into it.
+    pub fn processes(&self) -> fs::File {
+        fs::OpenOptions::new().write(true).open(self.path.join("cgroup.procs")).expect("the cgroup is there")
+    }
+
     /// Runs `act` in a process of its own in the cgroup, without waiting. `act` must be fit for a process that was forked from one
     /// with more threads: nothing that allocates.
     pub fn start(&self, act: impl Fn()) -> Child {
-        let procs =
-            fs::OpenOptions::new().write(true).open(self.path.join("cgroup.procs")).expect("the cgroup is there");
+        let procs = self.processes();
         // SAFETY: the child calls nothing but system calls.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "{}", io::Error::last_os_error());

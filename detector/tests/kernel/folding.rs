@@ -1,6 +1,6 @@
 //! What was told once is counted from then on, and nothing is folded together that differs.
 
-use std::{collections::HashMap, fs, os::unix::process::CommandExt, path::Path, process::Command};
+use std::{collections::HashMap, ffi::CStr, fs, os::unix::process::CommandExt, path::Path, process::Command};
 
 use detector::kernel::attempt::Attempt;
 use detector_common::{counter::Counter, operation::Operation, record::RecordKind};
@@ -206,6 +206,106 @@ async fn the_same_text_relative_to_another_folder_is_another_path() {
         by_path(&seen.counted),
         [("/x", 1), ("/x", 1), ("x", 1), ("x", 2), ("x", 2)].map(|(path, count)| (path.to_owned(), count))
     );
+}
+
+#[tokio::test]
+async fn what_a_thread_repeats_is_told_apart_by_all_that_makes_an_attempt() {
+    const CREATE: i32 = libc::O_CREAT | libc::O_CLOEXEC;
+    let mut attached = Attached::new();
+    let open = |number: libc::c_long, folder: &str, path: &CStr, flags: i32| {
+        std::env::set_current_dir(folder).unwrap();
+        // Each is told, then found by its key, then found as the thread's latest.
+        for _ in 0..3 {
+            // SAFETY: a NUL-terminated path.
+            let result = unsafe {
+                match number {
+                    libc::SYS_open => libc::syscall(number, path.as_ptr(), flags, 0o600),
+                    _ => libc::syscall(number, libc::AT_FDCWD, path.as_ptr(), flags, 0o600),
+                }
+            };
+            assert_eq!(result, -1);
+        }
+    };
+    let attempts = || {
+        for (number, flags) in [
+            (libc::SYS_openat, CREATE | libc::O_WRONLY),
+            (libc::SYS_openat, CREATE | libc::O_RDWR),
+            (libc::SYS_open, CREATE | libc::O_WRONLY),
+        ] {
+            for path in [c"/mnt/etc", c"/mnt/etc/", c"/mnt/etc/a", c"/mnt/etc/b", c"/mnt/etc/a/", c"/mnt/etc/a/b"] {
+                open(number, "/", path, flags);
+            }
+            for folder in ["/mnt/etc", "/mnt/usr"] {
+                for path in [c"a", c"b", c"ab", c"./././././a", c"./././././b", c"./././././ab"] {
+                    open(number, folder, path, flags);
+                }
+            }
+        }
+    };
+    let seen = attached.watch(|| {
+        Sealed::new();
+        begin();
+        for _ in 0..3 {
+            attempts();
+        }
+    });
+    let refused: Vec<_> = by_path(&seen.counted);
+    // No file comes to be where the path ends in a slash, or where a part of it is missing.
+    let [absolute, relative] =
+        [["/mnt/etc/a", "/mnt/etc/b"].as_slice(), &["a", "b", "ab", "./././././a", "./././././b", "./././././ab"]];
+    let mut expected: Vec<(String, u64)> = Vec::new();
+    for _ in 0..3 {
+        expected.extend(absolute.iter().map(|path| ((*path).to_owned(), 9)));
+        for _ in 0..2 {
+            expected.extend(relative.iter().map(|path| ((*path).to_owned(), 9)));
+        }
+    }
+    expected.sort();
+    assert_eq!(refused, expected);
+}
+
+#[tokio::test]
+async fn what_a_thread_repeats_is_told_apart_by_what_it_executes_meanwhile() {
+    const AGAIN: &str = "for i in 1 2 3 4; do true > /mnt/etc/x; done";
+    let mut attached = Attached::new();
+    let folder = tempfile::tempdir().unwrap();
+    let shells = ["one", "two"].map(|name| folder.path().join(name).join("sh"));
+    for shell in &shells {
+        fs::create_dir(shell.parent().unwrap()).unwrap();
+        fs::copy("/bin/busybox", shell).expect("busybox is installed: apt-get install busybox-static");
+    }
+    let counted = attached.watch_all(|| {
+        Sealed::new();
+        let script = format!("{AGAIN}; exec {} -c '{AGAIN}'", shells[1].display());
+        let refused = Command::new(&shells[0]).args(["-c", &script]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&refused.stderr).matches("Read-only file system").count(), 8, "{refused:?}");
+    });
+    let of_shell = |shell: &Path| -> Vec<u64> {
+        let shell = shell.as_os_str().as_encoded_bytes();
+        let is_its =
+            |attempt: &Attempt| attempt.process.exe.as_ref().is_some_and(|exe| exe.in_namespace.ends_with(shell));
+        counted.iter().filter(|(attempt, _)| is_its(attempt)).map(|(_, count)| *count).collect()
+    };
+    assert_eq!(shells.each_ref().map(|shell| of_shell(shell)), [vec![4], vec![4]]);
+}
+
+#[tokio::test]
+async fn what_a_thread_repeats_is_told_apart_by_the_cgroup_that_it_is_moved_to() {
+    let mut attached = Attached::new();
+    let cgroups = ["from", "to"].map(Cgroup::new);
+    let counted = attached.watch_all(|| {
+        Sealed::new();
+        let to = cgroups[1].processes();
+        cgroups[0].run(|| {
+            (0..4).for_each(|_| write_numbered(1, 0));
+            assert_eq!(rustix::io::write(&to, b"0"), Ok(1));
+            (0..5).for_each(|_| write_numbered(1, 0));
+        });
+    });
+    let count = |cgroup: &Cgroup| -> u64 {
+        counted.iter().filter(|(attempt, _)| attempt.cgroup_id == cgroup.id).map(|(_, count)| count).sum()
+    };
+    assert_eq!(cgroups.each_ref().map(count), [4, 5]);
 }
 
 #[tokio::test]

@@ -53,6 +53,8 @@ pub fn prepare() -> Result<Vec<Operation>> {
     let folder = path("/tmp/folder")?;
     let library = path(LIBRARY)?;
     let refused = path(&format!("{CACHE}/data"))?;
+    let by_turns = [path(&format!("{CACHE}/first"))?, path(&format!("{CACHE}/other"))?];
+    let turn = Cell::new(false);
     let new_paths: Rc<[CString]> =
         (0..NEW_PATHS).map(|index| path(&format!("{CACHE}/{index:04}"))).collect::<Result<_>>()?;
     let next = Rc::new(Cell::new(0));
@@ -80,6 +82,13 @@ pub fn prepare() -> Result<Vec<Operation>> {
         ("mkdir_rmdir_writable", 7, Box::new(move || make_and_remove(&folder))),
         ("open_refused_new_path", 100, refuse_next()),
         ("open_refused_again", 100, Box::new(move || open_and_close(&refused, WRITING))),
+        // Both begin with the same word, so that what a thread has repeated is not found at once.
+        ("open_refused_by_turns", 100, {
+            Box::new(move || {
+                turn.set(!turn.get());
+                open_and_close(&by_turns[usize::from(turn.get())], WRITING);
+            })
+        }),
         // After a quiet time, hence with a wake-up of the reader.
         ("open_refused_once", 1, refuse_next()),
         ("remount", 100, Box::new(move || remount(&root))),

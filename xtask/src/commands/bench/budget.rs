@@ -31,9 +31,7 @@ const BUDGETS: &[Budget] = &[
     budget("fexit", "write_writable", Limit::Instructions(2.0)),
     budget("fexit", "open_close_readable", Limit::Percent(2.0)),
     budget("fexit", "open_refused_new_path", Limit::Instructions(8_000.0)),
-    // 700 is what it should be. Two programs are run on the way of an open with O_CREAT, one where the mount refuses and one where
-    // the open ends, and being run costs 300 before either has done anything.
-    budget("fexit", "open_refused_again", Limit::Instructions(900.0)),
+    budget("fexit", "open_refused_again", Limit::Instructions(700.0)),
 ];
 
 /// From start to armed, million instructions: three seconds of an emulated processor, which does one a nanosecond.
