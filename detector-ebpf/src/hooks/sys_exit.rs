@@ -216,16 +216,17 @@ pub(super) fn prepare(scratch: &mut Scratch, call: &Call) -> bool {
         record.args[0] = u64::from(descriptor);
         record.args[1] = u64::from(address);
         record.args[2] = u64::from(length);
-        return may_be_unix(record.args[1]);
+        return record.result == -EROFS || is_unix(record.args[1]);
     } else if call.form == Form::SockAddr as u8 {
-        return may_be_unix(record.args[1]);
+        // What is refused with EROFS is a unix socket's; its address may have been written over by now.
+        return record.result == -EROFS || is_unix(record.args[1]);
     }
     true
 }
 
-/// Whether the address of a socket is a unix socket's, or can't be read any more: no other is refused with EROFS.
+/// Whether the address of a socket is a unix socket's, or can't be read any more.
 #[inline(always)]
-fn may_be_unix(address: u64) -> bool {
+fn is_unix(address: u64) -> bool {
     memory::user::<u16>(address).is_none_or(|family| family == AF_UNIX)
 }
 
