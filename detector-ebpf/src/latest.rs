@@ -80,17 +80,20 @@ impl Since {
 }
 
 impl Latest {
-    const NOTHING: Self = Self {
-        thread: Claim::new(),
-        asked: 0,
-        text: [0; WORDS],
-        whole: 0,
-        last: 0,
-        base: 0,
-        since: Since::NEVER,
-        counted: Place { slot: 0, state: 0 },
-        missed: 0,
-    };
+    /// Nobody's.
+    const fn nothing() -> Self {
+        Self {
+            thread: Claim::new(),
+            asked: 0,
+            text: [0; WORDS],
+            whole: 0,
+            last: 0,
+            base: 0,
+            since: Since::NEVER,
+            counted: Place { slot: 0, state: 0 },
+            missed: 0,
+        }
+    }
 
     /// Where an open is kept, by thread and the second half of the first word: a thread may repeat more than one.
     #[inline(always)]
@@ -108,7 +111,7 @@ struct Table(UnsafeCell<[Latest; PLACES]>);
 // SAFETY: what is written is claimed by exchanging the thread, and who reads looks at the thread before and after.
 unsafe impl Sync for Table {}
 
-static LATEST: Table = Table(UnsafeCell::new([const { Latest::NOTHING }; PLACES]));
+static LATEST: Table = Table(UnsafeCell::new([const { Latest::nothing() }; PLACES]));
 
 /// Counts an open of `task`, the running one, if it is known where; `filename` has its path, and `dirfd` reads what a relative one
 /// is relative to.
